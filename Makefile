@@ -1,0 +1,51 @@
+# Everything sets itself up: `make demo` and `make test` need only make and Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check bench up lock clean
+help: ## show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(READY) ## make .venv with the `telltale` command in it
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Telltale needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "setting up $(VENV) (once; some minutes on a slow line)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## a month of a real mast through the whole way, checked by counting (ARGS=--keep leaves it up)
+	@$(BIN)/telltale demo $(ARGS)
+
+test: $(READY) ## lint, types and all tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## lint, types and the tests that need no broker
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest tests/unit tests/property tests/contract
+
+bench: $(READY) ## figures, each beside a limit measured in the same run
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+up: $(READY) ## broker, database and services in the foreground; Ctrl-C stops them
+	@$(BIN)/telltale up $(ARGS)
+
+# Hashes for every platform, no host names: pip resolves the names with whatever index the machine is set to.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
+lock: ## pin again what pyproject.toml asks for
+	$(BIN)/$(LOCK) --extra dev -o requirements/dev.txt
+	$(BIN)/$(LOCK) --extra all -o requirements/server.txt
+	$(BIN)/$(LOCK) --extra edge -o requirements/edge.txt
+
+clean: ## remove .venv and .telltale
+	rm -rf $(VENV) .telltale
