@@ -1,0 +1,170 @@
+"""One codec for every Avro topic. Knows schemas and bytes; knows no broker.
+
+Wire format: Confluent framing (a zero byte, the schema id in four bytes, the Avro body), so that Kafka's own tools and
+user interfaces decode it. Columnar records go through `schemas.columnar`; all others, and records of an older
+writer, through fastavro, which resolves the writer's schema to ours.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar, get_type_hints
+
+import fastavro
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from schemas import columnar
+from schemas.bundle import BUNDLE, Schema, SchemaSource
+from schemas.columnar import Longs, Unread, Unreadable
+from schemas.frames import FRAMES, Frame, RawFrame
+from schemas.records import Record
+
+MAGIC = 0
+HEADER = struct.Struct(">bI")
+
+R = TypeVar("R", bound=Record)
+F = TypeVar("F", RawFrame, Any)
+
+
+def _read_optional_longs(buf: bytes, at: int) -> tuple[Longs | None, int]:
+    branch, at = columnar.read_long(buf, at)
+    if branch not in (0, 1):
+        raise Unreadable(Unread.BAD_VALUE, f"no branch {branch} in a union of two, before byte {at}")
+    return columnar.read_longs(buf, at) if branch else (None, at)
+
+
+def _write_optional_longs(values: Longs | None) -> bytes:
+    return b"\0" if values is None else b"\2" + columnar.write_longs(values)
+
+
+Reader = Callable[[bytes, int], tuple[Any, int]]
+Writer = Callable[[Any], bytes]
+
+# How a field of a frame class is read and written, by its annotation.
+_BY_TYPE: dict[Any, tuple[Reader, Writer]] = {
+    str: (columnar.read_string, columnar.write_string),
+    int: (columnar.read_long, columnar.write_long),
+    tuple[str, ...]: (columnar.read_strings, columnar.write_strings),
+    columnar.Longs: (columnar.read_longs, columnar.write_longs),
+    columnar.Doubles: (columnar.read_doubles, columnar.write_doubles),
+    columnar.Longs | None: (_read_optional_longs, _write_optional_longs),
+}
+
+
+def _plan(frame: type[Frame]) -> tuple[tuple[str, Reader, Writer], ...]:
+    hints = get_type_hints(frame)
+    integers = (columnar.read_longs, columnar.write_longs)
+    return tuple((field.name, *_BY_TYPE.get(hints[field.name], integers)) for field in fields(frame))
+
+
+_PLANS = {name: _plan(frame) for name, frame in FRAMES.items()}
+
+
+class Codec:
+    """Encodes and decodes every Avro record of the catalogue.
+
+    One instance per process; safe to share between threads (its caches only ever gain entries).
+    """
+
+    def __init__(self, source: SchemaSource = BUNDLE) -> None:
+        self._source = source
+        self._headers: dict[str, bytes] = {}
+        self._names: dict[int, tuple[Schema, bool]] = {}
+
+    def encode(self, record: Frame | Record) -> bytes:
+        """The bytes of a record, framed."""
+        name = record.schema_name
+        header = self._headers.get(name)
+        if header is None:
+            header = self._headers[name] = HEADER.pack(MAGIC, self._source.written_as(name))
+        if isinstance(record, BaseModel):
+            out = io.BytesIO()
+            out.write(header)
+            fastavro.schemaless_writer(out, BUNDLE.newest(name).parsed, record.model_dump())
+            return out.getvalue()
+        return header + b"".join([write(getattr(record, field)) for field, _, write in _PLANS[name]])
+
+    def decode_frame(self, expected: type[F], data: bytes | None) -> F:
+        """The columnar record in `data`. Raises `Unreadable`."""
+        data = data or b""
+        schema, current = self._schema(expected.schema_name, data)
+        if not current:
+            return expected(**self._columns(expected, self._resolve(schema, data)))
+        at = HEADER.size
+        values = []
+        for _, read, _ in _PLANS[expected.schema_name]:
+            value, at = read(data, at)
+            values.append(value)
+        if at != len(data):
+            raise Unreadable(Unread.TRAILING_BYTES, f"{len(data) - at} bytes behind the record")
+        return expected(*values)
+
+    def decode(self, expected: type[R], data: bytes | None) -> R:
+        """The record in `data`. Raises `Unreadable`."""
+        data = data or b""
+        schema, _ = self._schema(expected.schema_name, data)
+        try:
+            return expected.model_validate(self._resolve(schema, data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise Unreadable(Unread.BAD_VALUE, f"{where}: {first['msg']}") from None
+
+    def _schema(self, name: str, data: bytes) -> tuple[Schema, bool]:
+        """The writer's schema, and whether it is the one that we write."""
+        if not data:
+            raise Unreadable(Unread.EMPTY, "no bytes")
+        if len(data) < HEADER.size:
+            raise Unreadable(Unread.TRUNCATED, f"{len(data)} bytes, a header has {HEADER.size}")
+        magic, schema_id = HEADER.unpack_from(data)
+        if magic != MAGIC:
+            raise Unreadable(Unread.WRONG_MAGIC, f"first byte is {magic}, expected {MAGIC}")
+        known = self._names.get(schema_id)
+        if known is None:
+            schema = self._source.by_id(schema_id)
+            known = self._names[schema_id] = (schema, schema.text == BUNDLE.newest(schema.name).text)
+        if known[0].name != name:
+            raise Unreadable(Unread.WRONG_SCHEMA, f"it is a {known[0].name}, expected {name}")
+        return known
+
+    def _resolve(self, schema: Schema, data: bytes) -> Any:
+        """By fastavro: the record as our newest version has it."""
+        body = io.BytesIO(data)
+        body.seek(HEADER.size)
+        try:
+            record = fastavro.schemaless_reader(body, schema.parsed, BUNDLE.newest(schema.name).parsed)
+        except EOFError:
+            raise Unreadable(Unread.TRUNCATED, f"ends inside the record after {len(data)} bytes") from None
+        except UnicodeDecodeError as error:
+            raise Unreadable(Unread.NOT_TEXT, error.reason) from None
+        except (ValueError, IndexError, OverflowError, MemoryError, TypeError, KeyError, StopIteration) as error:
+            raise Unreadable(Unread.BAD_VALUE, f"{type(error).__name__}: {error}") from None
+        if body.tell() != len(data):
+            raise Unreadable(Unread.TRAILING_BYTES, f"{len(data) - body.tell()} bytes behind the record")
+        return record
+
+    @staticmethod
+    def _columns(expected: type[Frame], record: dict[str, Any]) -> dict[str, Any]:
+        """fastavro's lists as the frame's arrays."""
+        hints = get_type_hints(expected)
+        out = {}
+        for field in fields(expected):
+            value, hint = record[field.name], hints[field.name]
+            if hint == tuple[str, ...]:
+                value = tuple(value)
+            elif isinstance(value, list):
+                kind = np.float64 if hint == columnar.Doubles else np.int64
+                value = np.array([_micros(v) for v in value] if kind is np.int64 else value, kind)
+            elif hint is int:
+                value = _micros(value)
+            out[field.name] = value
+        return out
+
+
+def _micros(value: Any) -> int:
+    """A long as a number, where fastavro made a datetime of it."""
+    if isinstance(value, int):
+        return value
+    return int(round(value.timestamp() * 1_000_000))

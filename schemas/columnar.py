@@ -1,0 +1,268 @@
+"""Arrays of an Avro record, read and written by numpy where they lie. Knows Avro's binary encoding; knows no schema.
+
+Avro writes an array as blocks (count, items; a negative count is followed by a byte size), closed by a count of 0.
+Doubles lie there as plain little-endian; longs as zigzag varints, which are taken apart all at once. Any legal
+writer's blocks are accepted. Lengths are checked against the bytes that are left before anything is allocated, so
+that a hostile count costs nothing.
+
+Every reader takes `(buf, at)` and returns what it read with the position behind it; all raise `Unreadable`.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Longs = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+VARINT_BYTES_MAX = 10  # 64 bits in groups of 7
+
+
+class Unread(StrEnum):
+    """Why bytes are not a record. The word is log field, metric label and test id."""
+
+    EMPTY = "empty"
+    WRONG_MAGIC = "wrong_magic"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    WRONG_SCHEMA = "wrong_schema"
+    TRUNCATED = "truncated"
+    TRAILING_BYTES = "trailing_bytes"
+    ABSURD_LENGTH = "absurd_length"
+    BAD_VARINT = "bad_varint"
+    NOT_TEXT = "not_text"
+    RAGGED = "ragged"
+    BAD_VALUE = "bad_value"
+
+
+class Unreadable(ValueError):  # noqa: N818 - named after what an operator reads
+    """Bytes that are not the record they should be."""
+
+    def __init__(self, reason: Unread, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def read_long(buf: bytes, at: int) -> tuple[int, int]:
+    """One zigzag varint."""
+    value = shift = 0
+    try:
+        while True:
+            byte = buf[at]
+            at += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                break
+            shift += 7
+            if shift > 63:
+                raise Unreadable(Unread.BAD_VARINT, f"more than {VARINT_BYTES_MAX} bytes at byte {at}")
+    except IndexError:
+        raise Unreadable(Unread.TRUNCATED, f"ends inside a number at byte {at}") from None
+    if value >= 1 << 64:
+        raise Unreadable(Unread.BAD_VARINT, f"does not fit into 64 bits at byte {at}")
+    return (value >> 1) ^ -(value & 1), at
+
+
+def read_bytes(buf: bytes, at: int) -> tuple[bytes, int]:
+    """A length and as many bytes."""
+    size, at = read_long(buf, at)
+    if size < 0 or size > len(buf) - at:
+        raise Unreadable(Unread.ABSURD_LENGTH, f"{size} bytes announced at byte {at}, {len(buf) - at} left")
+    return buf[at : at + size], at + size
+
+
+def read_string(buf: bytes, at: int) -> tuple[str, int]:
+    """A length and as many bytes of UTF-8."""
+    raw, at = read_bytes(buf, at)
+    try:
+        return raw.decode(), at
+    except UnicodeDecodeError as error:
+        raise Unreadable(Unread.NOT_TEXT, f"{error.reason} before byte {at}") from None
+
+
+def read_blocks(
+    buf: bytes, at: int, read: Callable[[bytes, int, int], tuple[T, int]], *, item_bytes_min: int
+) -> tuple[list[T], int]:
+    """Every block of an array, each read by `read(buf, at, count)`."""
+    blocks: list[T] = []
+    while True:
+        count, at = read_long(buf, at)
+        if count == 0:
+            return blocks, at
+        if count < 0:  # a byte size follows, which we do not need
+            count = -count
+            _, at = read_long(buf, at)
+        if count * item_bytes_min > len(buf) - at:
+            raise Unreadable(Unread.ABSURD_LENGTH, f"{count} items announced at byte {at}, {len(buf) - at} bytes left")
+        block, at = read(buf, at, count)
+        blocks.append(block)
+
+
+_NO_DOUBLES: Doubles = np.empty(0)
+_NO_LONGS: Longs = np.empty(0, np.int64)
+
+
+def _doubles(buf: bytes, at: int, count: int) -> tuple[Doubles, int]:
+    return np.frombuffer(buf, "<f8", count, at), at + 8 * count
+
+
+def read_doubles(buf: bytes, at: int) -> tuple[Doubles, int]:
+    """An array of doubles. One block is a read-only view into `buf`, without a copy."""
+    blocks, at = read_blocks(buf, at, _doubles, item_bytes_min=8)
+    if len(blocks) == 1:
+        return blocks[0], at
+    return np.concatenate(blocks) if blocks else _NO_DOUBLES, at
+
+
+def read_longs(buf: bytes, at: int) -> tuple[Longs, int]:
+    """An array of longs (or ints, or timestamps)."""
+    blocks, at = read_blocks(buf, at, _longs, item_bytes_min=1)
+    if len(blocks) == 1:
+        return blocks[0], at
+    return np.concatenate(blocks) if blocks else _NO_LONGS, at
+
+
+FEW = 4  # below this, a loop in Python is faster than the numpy calls
+
+
+def _longs(buf: bytes, at: int, count: int) -> tuple[Longs, int]:
+    if count <= FEW:
+        values = []
+        for _ in range(count):
+            value, at = read_long(buf, at)
+            values.append(value)
+        return np.array(values, np.int64), at
+    raw = np.frombuffer(buf, np.uint8, min(len(buf) - at, VARINT_BYTES_MAX * count), at)
+    width = int(np.argmax(raw[:VARINT_BYTES_MAX] < 128)) + 1
+    if width * count <= len(raw):
+        same = raw[: width * count].reshape(count, width)
+        if (same[:, :-1] >= 128).all() and (same[:, -1] < 128).all():
+            if width == 1:
+                return _unzigzag(same[:, 0].astype(np.uint64)), at + count
+            if width == 8:  # each time stamp between 1979 and 3111 has this width
+                return _unzigzag(_join_eight(same.reshape(-1).view("<u8"))), at + 8 * count
+    ends = np.flatnonzero(raw < 128)[:count]
+    if len(ends) < count:
+        if len(raw) == VARINT_BYTES_MAX * count:
+            raise Unreadable(Unread.BAD_VARINT, f"more than {VARINT_BYTES_MAX} bytes after byte {at}")
+        raise Unreadable(Unread.TRUNCATED, f"ends inside a number after byte {at}")
+    size = int(ends[-1]) + 1
+    starts = np.empty(count, np.int64)
+    starts[0], starts[1:] = 0, ends[:-1] + 1
+    lengths = ends - starts + 1
+    longest = int(lengths.max())
+    if longest > VARINT_BYTES_MAX or (longest == VARINT_BYTES_MAX and (raw[ends[lengths == longest]] > 1).any()):
+        raise Unreadable(Unread.BAD_VARINT, f"does not fit into 64 bits after byte {at}")
+    place = np.arange(size) - np.repeat(starts, lengths)
+    groups = (raw[:size] & 127).astype(np.uint64) << (place * 7).astype(np.uint64)
+    return _unzigzag(np.add.reduceat(groups, starts)), at + size
+
+
+def _join_eight(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Eight groups of seven bits, lowest first, into 56 bits: 7+7, 14+14, 28+28."""
+    u = np.uint64
+    x = (x & u(0x007F007F007F007F)) | ((x & u(0x7F007F007F007F00)) >> u(1))
+    x = (x & u(0x00003FFF00003FFF)) | ((x & u(0x3FFF00003FFF0000)) >> u(2))
+    return (x & u(0x000000000FFFFFFF)) | ((x & u(0x0FFFFFFF00000000)) >> u(4))
+
+
+def _split_eight(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The reverse of `_join_eight`."""
+    u = np.uint64
+    x = (x & u(0x000000000FFFFFFF)) | ((x & u(0x00FFFFFFF0000000)) << u(4))
+    x = (x & u(0x00003FFF00003FFF)) | ((x & u(0x0FFFC0000FFFC000)) << u(2))
+    return (x & u(0x007F007F007F007F)) | ((x & u(0x3F803F803F803F80)) << u(1))
+
+
+def _unzigzag(z: npt.NDArray[np.uint64]) -> Longs:
+    one = np.uint64(1)
+    return (z >> one).view(np.int64) ^ -(z & one).view(np.int64)
+
+
+def _strings(buf: bytes, at: int, count: int) -> tuple[list[str], int]:
+    strings = []
+    for _ in range(count):
+        text, at = read_string(buf, at)
+        strings.append(text)
+    return strings, at
+
+
+SEEN_MAX = 65_536  # arrays of strings; beyond it the memory starts anew, which costs one parse each
+_seen: dict[bytes, tuple[bytes, tuple[str, ...]]] = {}
+
+
+def read_strings(buf: bytes, at: int) -> tuple[tuple[str, ...], int]:
+    """An array of strings. The channel names of a device repeat in each of its frames: known bytes are not parsed."""
+    head = buf[at : at + 32]
+    known = _seen.get(head)
+    if known is not None and buf.startswith(known[0], at):
+        return known[1], at + len(known[0])
+    start = at
+    blocks, at = read_blocks(buf, at, _strings, item_bytes_min=1)
+    strings = tuple(text for block in blocks for text in block)
+    if len(_seen) >= SEEN_MAX:
+        _seen.clear()
+    _seen[head] = (buf[start:at], strings)
+    return strings, at
+
+
+def write_long(value: int) -> bytes:
+    """One zigzag varint."""
+    z = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while z > 127:
+        out.append(z & 127 | 128)
+        z >>= 7
+    out.append(z)
+    return bytes(out)
+
+
+def write_bytes(value: bytes) -> bytes:
+    return write_long(len(value)) + value
+
+
+def write_string(value: str) -> bytes:
+    return write_bytes(value.encode())
+
+
+def _one_block(count: int, items: bytes) -> bytes:
+    return write_long(count) + items + b"\0" if count else b"\0"
+
+
+def write_doubles(values: Doubles) -> bytes:
+    """An array of doubles, of any shape, row-major."""
+    return _one_block(values.size, np.ascontiguousarray(values, "<f8").tobytes())
+
+
+def write_longs(values: npt.NDArray[np.integer]) -> bytes:
+    """An array of longs (or ints, or timestamps), of any shape, row-major."""
+    flat = values.reshape(-1).astype(np.int64, copy=False)
+    if flat.size <= FEW:
+        return _one_block(flat.size, b"".join(map(write_long, flat.tolist())))
+    z = ((flat << 1) ^ (flat >> 63)).view(np.uint64)
+    low, high = int(z.min()), int(z.max())
+    if high < 1 << 7:
+        return _one_block(flat.size, z.astype(np.uint8).tobytes())
+    if low >= 1 << 49 and high < 1 << 56:
+        marked = _split_eight(z) | np.uint64(0x0080808080808080)
+        return _one_block(flat.size, marked.astype("<u8").tobytes())
+    width = (high.bit_length() + 6) // 7
+    shifts = np.arange(0, 7 * width, 7, dtype=np.uint64)
+    groups = (z[:, None] >> shifts).astype(np.uint64)
+    later = np.zeros(groups.shape, bool)  # whether a group follows
+    later[:, :-1] = groups[:, 1:] > 0
+    used = np.ones(groups.shape, bool)
+    used[:, 1:] = groups[:, 1:] > 0
+    octets = ((groups & np.uint64(127)) | (later * np.uint64(128))).astype(np.uint8)
+    return _one_block(flat.size, octets[used].tobytes())
+
+
+@lru_cache(maxsize=65_536)  # the channel names of a device repeat in each of its frames
+def write_strings(values: tuple[str, ...]) -> bytes:
+    """An array of strings."""
+    return _one_block(len(values), b"".join(map(write_string, values)))

@@ -1,0 +1,148 @@
+"""The columnar records as Python sees them: numpy arrays, UTC microseconds. One class per columnar Avro schema.
+
+Field names and order are those of the `.avsc` file (a test compares them). Shapes: n rows, c channels, w windows.
+"""
+
+from dataclasses import dataclass, fields
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columnar import Doubles, Longs, Unread, Unreadable
+
+Ints = npt.NDArray[np.integer]
+G = TypeVar("G", bound=np.generic)
+
+
+@dataclass(slots=True, eq=False)
+class RawFrame:
+    """Rows of one device as logged."""
+
+    schema_name: ClassVar[str] = "raw_frame"
+
+    device_id: str
+    spool_id: str
+    sequence: int
+    times: Longs  # (n,)
+    channels: tuple[str, ...]
+    values: Doubles  # (n, c); NaN = missing
+    status: Longs | None = None  # (n,)
+
+    def __post_init__(self) -> None:
+        self.values = _grid(self, "values", self.values)
+        if self.status is not None and self.status.shape != self.times.shape:
+            raise Unreadable(Unread.RAGGED, f"{len(self.status)} status words for {len(self.times)} rows")
+
+
+@dataclass(slots=True, eq=False)
+class CleanFrame:
+    """Validated, flagged and calibrated rows of one device."""
+
+    schema_name: ClassVar[str] = "clean_frame"
+
+    device_id: str
+    generation: int
+    times: Longs  # (n,)
+    channels: tuple[str, ...]
+    logged: Doubles  # (n, c)
+    values: Doubles  # (n, c)
+    quality: Ints  # (n, c), schemas.quality.Flag
+    tests: Ints  # (n, c), schemas.quality.Test
+
+    def __post_init__(self) -> None:
+        for name in ("logged", "values", "quality", "tests"):
+            setattr(self, name, _grid(self, name, getattr(self, name)))
+
+
+@dataclass(slots=True, eq=False)
+class WindowFrame:
+    """Closed windows of one device: entry i of every array is one window."""
+
+    schema_name: ClassVar[str] = "window_frame"
+
+    device_id: str
+    generation: int
+    channels: tuple[str, ...]  # (w,)
+    starts: Longs
+    lengths_s: Longs
+    revisions: Longs
+    counts: Longs
+    expected: Longs
+    suspect: Longs
+    failed: Longs
+    missing: Longs
+    means: Doubles
+    sds: Doubles
+    minima: Doubles
+    maxima: Doubles
+
+    def __post_init__(self) -> None:
+        _parallel(self, "channels")
+
+
+@dataclass(slots=True, eq=False)
+class DeviceState:
+    """What the stream stage remembers of one device, as it is stored. Arrays of one group are parallel."""
+
+    schema_name: ClassVar[str] = "device_state"
+
+    device_id: str
+    generation: int
+    readings_position: int
+    heartbeats_position: int
+    actions_position: int
+    heard: int
+    watermark: int
+    partial_until: int
+    spool_ids: tuple[str, ...]
+    spool_firsts: Longs
+    spool_lasts: Longs
+    window_channels: tuple[str, ...]
+    window_starts: Longs
+    window_lengths_s: Longs
+    window_counts: Longs
+    window_suspect: Longs
+    window_failed: Longs
+    window_missing: Longs
+    window_means: Doubles
+    window_m2s: Doubles
+    window_minima: Doubles
+    window_maxima: Doubles
+    alarm_rules: tuple[str, ...]
+    alarm_sources: tuple[str, ...]
+    alarm_states: tuple[str, ...]
+    alarm_ids: tuple[str, ...]
+    alarm_onsets: Longs
+
+    def __post_init__(self) -> None:
+        _parallel(self, "spool_ids")
+        _parallel(self, "window_channels")
+        _parallel(self, "alarm_rules")
+
+
+Frame = RawFrame | CleanFrame | WindowFrame | DeviceState
+FRAMES: dict[str, type[Frame]] = {
+    frame.schema_name: frame for frame in (RawFrame, CleanFrame, WindowFrame, DeviceState)
+}
+
+
+def _grid(frame: RawFrame | CleanFrame, name: str, flat: npt.NDArray[G]) -> npt.NDArray[G]:
+    """`flat` with the shape (rows, channels)."""
+    shape = (len(frame.times), len(frame.channels))
+    if flat.shape == shape:
+        return flat
+    if flat.size != shape[0] * shape[1] or flat.ndim != 1:
+        raise Unreadable(Unread.RAGGED, f"{flat.size} {name} for {shape[0]} rows of {shape[1]} channels")
+    return flat.reshape(shape)
+
+
+def _parallel(frame: WindowFrame | DeviceState, first: str) -> None:
+    """Refuse arrays of the group that starts with the field `first` if they differ in length."""
+    names = [field.name for field in fields(frame)]
+    prefix = first.partition("_")[0] + "_" if isinstance(frame, DeviceState) else ""
+    group = [name for name in names[names.index(first) :] if name.startswith(prefix)]
+    want = len(getattr(frame, first))
+    for name in group:
+        if len(getattr(frame, name)) != want:
+            raise Unreadable(Unread.RAGGED, f"{len(getattr(frame, name))} {name} beside {want} {first}")

@@ -1,0 +1,89 @@
+"""Records that are not columnar, as pydantic models. Field names are those of the `.avsc` files (a test compares).
+
+Times are aware datetimes in UTC. A model refuses what its schema could carry but what makes no sense.
+"""
+
+from datetime import UTC
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+
+Utc = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+
+
+class Record(BaseModel):
+    """A record of one Avro topic."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_name: ClassVar[str]
+
+
+class SourceState(BaseModel):
+    """One source of readings at the edge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    state: str
+    detail: str = ""
+
+
+class Heartbeat(Record):
+    """What an edge says about itself. Counts are readings since the spool was made; `depth` is in frames."""
+
+    schema_name: ClassVar[str] = "heartbeat"
+
+    device_id: str
+    spool_id: str
+    time: Utc
+    started: Utc
+    version: str
+    next_sequence: int
+    depth: int
+    depth_bytes: int
+    oldest_unsent: Utc | None = None
+    accepted: int
+    sent: int
+    dropped: int
+    refused: int
+    free_disk_bytes: int
+    clock_offset_s: float | None = None
+    clock_synchronised: bool | None = None
+    sources: tuple[SourceState, ...] = ()
+
+
+class Rejected(Record):
+    """A record that could not be taken, with its coordinates and its bytes."""
+
+    schema_name: ClassVar[str] = "rejected"
+
+    topic: str
+    partition: int
+    offset: int
+    device_id: str | None
+    reason: str
+    detail: str
+    rows: int
+    time: Utc
+    payload: bytes
+
+
+class ImportStatus(Record):
+    """State of one imported file."""
+
+    schema_name: ClassVar[str] = "import_status"
+
+    sha256: str
+    name: str
+    device_id: str | None = None
+    format: str | None = None
+    state: str
+    rows: int = 0
+    readings: int = 0
+    sent: int = 0
+    spool_id: str | None = None
+    last_sequence: int | None = None
+    reason: str | None = None
+    line: int | None = None
+    time: Utc

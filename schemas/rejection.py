@@ -1,0 +1,24 @@
+"""Why a record was not taken: the word in `readings.rejected`, in logs and in metrics."""
+
+from enum import StrEnum
+
+from schemas.columnar import Unread
+
+
+class Rejection(StrEnum):
+    """Reasons beside those of `Unread` (the bytes are not a record)."""
+
+    UNKNOWN_DEVICE = "unknown_device"
+    UNKNOWN_CHANNEL = "unknown_channel"
+    WRONG_KEY = "wrong_key"  # the record's key is not its device
+    REPEATED_CHANNEL = "repeated_channel"
+    REPEATED_TIME = "repeated_time"  # a later row of the frame has the same time
+    TIME_IN_FUTURE = "time_in_future"
+    TIME_BEFORE_DEVICE = "time_before_device"
+    OUR_ERROR = "our_error"  # processing threw: our bug, kept for a retry after the fix
+    DATABASE_REFUSED = "database_refused"
+
+
+def unread(reason: Unread) -> str:
+    """The word for a record that could not be read."""
+    return f"unreadable_{reason}"
