@@ -167,4 +167,4 @@ def _micros(value: Any) -> int:
     """A long as a number, where fastavro made a datetime of it."""
     if isinstance(value, int):
         return value
-    return int(round(value.timestamp() * 1_000_000))
+    return round(float(value.timestamp()) * 1_000_000)

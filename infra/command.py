@@ -1,0 +1,88 @@
+"""The one command `telltale`: gathers the services' commands by name and imports one when it is used.
+
+Knows names; imports no service. The edge starts without Faust, `--help` starts without anything.
+"""
+
+import importlib
+import sys
+
+import click
+
+from schemas.errors import Refused, Unavailable
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("infra.demo.cli:demo", "A month of a real mast through the whole way, checked by counting."),
+    "up": ("infra.cli:up", "Start broker, database and services on this machine."),
+    "status": ("infra.cli:status", "What runs, since when, and where it listens."),
+    "down": ("infra.cli:down", "Stop what `up` has started."),
+    "doctor": ("infra.cli:doctor", "What this machine lacks, and how to get it."),
+    "settle": ("infra.settle.cli:settle", "Wait until all that was produced is processed and stored."),
+    "stations": ("producers.stations.cli:stations", "Stations, devices and their sensors: import, show."),
+    "edge": ("producers.cli:edge", "Send readings: spool, deliver, report."),
+    "readings": ("dashboard.cli:readings", "Count and show stored readings."),
+    "alarms": ("dashboard.cli:alarms", "Tail alarms."),
+    "streams": ("streams.cli:streams", "The stage that validates, calibrates, windows and alarms."),
+    "sink": ("sinks.timescale.cli:sink", "The sink from Kafka to the database."),
+    "db": ("sinks.timescale.cli:db", "The database's schema."),
+    "topics": ("infra.cli:topics", "Kafka topics against the catalogue."),
+    "kafka": ("infra.cli:kafka", "Run one of Kafka's own tools against the stack."),
+}
+
+
+class Commands(click.Group):
+    """Commands by name; each imported when it is asked for, with its help line known beforehand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            top = (error.name or "").partition(".")[0]
+            raise click.ClickException(
+                f"`telltale {name}` needs the package {error.name}, which is not installed here; "
+                f"install Telltale with the extra that has it (pip install '.[all]')"
+                if top not in {"infra", "producers", "streams", "sinks", "dashboard", "schemas"}
+                else f"`telltale {name}`: {error}"
+            ) from None
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{attribute} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="telltale")
+def telltale() -> None:
+    """Sensor readings from the edge through Kafka into TimescaleDB: nothing lost, nothing twice, trouble told."""
+
+
+def main() -> None:
+    """Run the command; tell a person's mistake or a sick neighbour in one line."""
+    try:
+        telltale.main(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (Refused, Unavailable) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
