@@ -1,0 +1,1 @@
+"""Apache Kafka on this machine: its jars, its broker, its tools. Knows no topic and no service."""

@@ -1,0 +1,145 @@
+"""One broker in KRaft's combined mode (broker and controller), on loopback. Writes its files, says its command.
+
+Starts nothing itself: who runs the command (supervisor, test fixture) also ends it with SIGTERM.
+"""
+
+import os
+import re
+import secrets
+import subprocess
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from infra import java
+from infra.kafka import jars
+from infra.ports import LOOPBACK
+from schemas.errors import Refused, Unavailable
+
+HEAP = "512m"
+"""Default of `TELLTALE_KAFKA_HEAP`. Some 200 MB are in use with twelve topics; below 256m the broker starves."""
+
+FORMAT_S_MAX = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where a broker lives and listens. `folder` is the broker's own; its data is in `folder/data`."""
+
+    folder: Path
+    port: int
+    controller_port: int
+    node_id: int = 1
+
+    @property
+    def address(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def properties(self) -> dict[str, str]:
+        """The broker's settings under Kafka's own names."""
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node_id),
+            # A fixed quorum of one: its port may differ from one start to the next, as a recorded one may not.
+            "controller.quorum.voters": f"{self.node_id}@{LOOPBACK}:{self.controller_port}",
+            "listeners": f"CLIENT://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{self.controller_port}",
+            "advertised.listeners": f"CLIENT://{self.address}",
+            "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "CLIENT",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self.folder / "data"),
+            # Topics come from the catalogue; a mistyped name must be an error.
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": "1",
+            "min.insync.replicas": "1",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "share.coordinator.state.topic.num.partitions": "1",
+            # One machine: nobody to wait for when a group forms, and a killed worker must be missed in seconds.
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            # Largest record of the catalogue plus framing (16 MB); a topic may say less.
+            "message.max.bytes": str(17 * 1024 * 1024),
+            "replica.fetch.max.bytes": str(17 * 1024 * 1024),
+            # A replay may start as far back as the longest retention, so offsets outlive any pause of a group.
+            "offsets.retention.minutes": str(365 * 24 * 60),
+        }
+
+    def prepare(self, *, class_path: str) -> None:
+        """Writes the settings and formats the storage once, by Kafka's own tool. Raises `Unavailable`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"{name}={value}\n" for name, value in self.properties().items()]
+        (self.folder / "server.properties").write_text("".join(lines))
+        (self.folder / "log4j2.properties").write_text((files("infra.kafka") / "log4j2.properties").read_text())
+        if (self.folder / "data" / "meta.properties").exists():
+            return
+        cluster_id = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        # A leading dash would be read as an option.
+        cluster_id = "t" + cluster_id[1:]
+        tool = [*self.java(class_path, heap="128m", level="WARN"), "kafka.tools.StorageTool"]
+        formatting = subprocess.run(
+            [*tool, "format", "--cluster-id", cluster_id, "--config", str(self.folder / "server.properties")],
+            capture_output=True,
+            text=True,
+            timeout=FORMAT_S_MAX,
+            check=False,
+        )
+        if formatting.returncode != 0:
+            said = (formatting.stderr or formatting.stdout).strip().splitlines() or ["nothing"]
+            raise Unavailable(f"Kafka could not format {self.folder / 'data'}: {said[-1]}")
+
+    def command(self, *, class_path: str) -> list[str]:
+        """The broker in the foreground; logs to standard output, ends on SIGTERM."""
+        running = self.java(class_path, heap=heap())
+        return [*running, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(self.folder / "server.properties")]
+
+    def java(self, class_path: str, *, heap: str, level: str = "INFO") -> list[str]:
+        return [
+            *java_command(class_path, heap=heap, level=level),
+            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+        ]
+
+
+def java_command(class_path: str, *, heap: str, level: str) -> list[str]:
+    """Java with what every program of Kafka's gets here."""
+    runtime = java.find()
+    # Java 24 and newer warn at each start about calls that Kafka makes on purpose.
+    quiet = (
+        ["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"] if runtime.major >= 24 else []
+    )
+    options = [f"-Xmx{heap}", "-Djava.awt.headless=true", f"-Dtelltale.log.level={level}"]
+    return [str(runtime.program), *quiet, *options, "-cp", class_path]
+
+
+def heap() -> str:
+    """`TELLTALE_KAFKA_HEAP` as Java takes it, such as 512m or 2g. Raises `Refused`."""
+    asked = os.environ.get("TELLTALE_KAFKA_HEAP", HEAP)
+    if not re.fullmatch(r"[1-9]\d*[mMgG]", asked):
+        raise Refused(f'TELLTALE_KAFKA_HEAP: expected a size such as 512m or 2g, got "{asked}"')
+    return asked
+
+
+def prepared_class_path() -> str:
+    """The class path, with a progress line on a terminal while jars are downloaded."""
+    from infra.progress import download_line  # noqa: PLC0415 - rich is slow to import and rarely needed
+
+    with download_line(f"Kafka {jars.kafka_version()}") as progress:
+        return jars.class_path(progress=progress)
+
+
+def answers(address: str, *, timeout_s: float = 1.0) -> bool:
+    """Whether a broker at `address` answers a metadata request. Blocks `timeout_s` at most."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415 - the edge imports this package's neighbours without it
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+
+    client = AdminClient({"bootstrap.servers": address, "log_level": 0, "socket.timeout.ms": 1000})
+    try:
+        return bool(client.list_topics(timeout=timeout_s).brokers)
+    except KafkaException:
+        return False

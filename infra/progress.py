@@ -1,0 +1,30 @@
+"""One line on standard error while something is downloaded. Knows bytes, not what they are."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def download_line(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields `progress(done_bytes, total_bytes)`: a bar on a terminal, two plain lines elsewhere, nothing if unused."""
+    if not sys.stderr.isatty():
+        yield _plain(what)
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"downloading {what}", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def _plain(what: str) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done in (0, total):
+            state = "downloading" if done == 0 else "downloaded"
+            sys.stderr.write(f"{state} {what} ({total / 1e6:.0f} MB)\n")
+            sys.stderr.flush()
+
+    return progress
