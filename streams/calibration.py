@@ -1,0 +1,171 @@
+"""Logged values to calibrated ones. Pure: arrays in, arrays out.
+
+    x = (logged - logger_offset) / logger_slope        back to Hz, V or counts
+    y = slope * x + offset                             by the certificate
+
+(IEA Task 43 WRA data model; the formula is that of brightwind's `adjust_slope_offset`.) Standard deviations and
+ranges take the ratio of the slopes only. A vane takes `logged + dead_band_orientation - logger_offset`, wrapped to
+[0, 360). Sums, counts and the like stay. Where a number is missing the value stays and is marked "not calibrated";
+where certificate and logger hold the same numbers, the value stays to the last bit: no arithmetic.
+
+Numbers are valid in half-open intervals [valid_from, valid_to), so that at a boundary exactly one of them applies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columnar import Doubles, Longs
+from schemas.devices import DIRECTIONS, Calibration, Sensor
+
+Bools = npt.NDArray[np.bool_]
+
+POINT = frozenset({"avg", "min", "max", "gust", "median", "mode"})
+"""Statistics on the scale of the quantity itself: slope and offset apply."""
+
+SPREAD = frozenset({"sd", "range"})
+"""Statistics of differences: only the ratio of the slopes applies, and a vane's turn leaves them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Calibration of c channels: s segments of time, between `edges`, with constant numbers in each."""
+
+    edges: Longs  # (s - 1,) µs UTC, ascending; segment i is [edges[i - 1], edges[i])
+    logger_slope: Doubles  # (s, c)
+    logger_offset: Doubles  # (s, c)
+    slope: Doubles  # (s, c)
+    offset: Doubles  # (s, c)
+    turn: Doubles  # (s, c) degrees
+    scaled: Bools  # (s, c) the formula applies
+    turned: Bools  # (s, c) the turn applies
+    missing: Bools  # (s, c) not calibrated
+
+    def take(self, columns: npt.NDArray[np.intp]) -> "Segments":
+        """The same for some of the channels, in the order of `columns`."""
+        parts = (getattr(self, name)[:, columns] for name in self.__slots__[1:])
+        return Segments(self.edges, *parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What one channel does in one segment."""
+
+    logger_slope: float = 1.0
+    logger_offset: float = 0.0
+    slope: float = 1.0
+    offset: float = 0.0
+    turn: float = 0.0
+    scaled: bool = False
+    turned: bool = False
+    missing: bool = False
+
+
+_STAYS = _Numbers()
+_MISSING = _Numbers(missing=True)
+
+
+def _numbers(sensor: Sensor, valid: Calibration | None) -> _Numbers:
+    direction, spread = sensor.quantity in DIRECTIONS, sensor.statistic in SPREAD
+    if sensor.statistic not in POINT | SPREAD or (direction and spread):
+        return _STAYS
+    if valid is None:
+        return _MISSING
+    return _turn(valid) if direction else _scale(valid, spread=spread)
+
+
+def _turn(valid: Calibration) -> _Numbers:
+    if valid.dead_band_orientation_deg is None or valid.logger_offset is None:
+        return _MISSING
+    turn = valid.dead_band_orientation_deg - valid.logger_offset
+    return _Numbers(turn=turn, turned=True) if turn else _STAYS
+
+
+def _scale(valid: Calibration, *, spread: bool) -> _Numbers:
+    logger_offset, offset = (0.0, 0.0) if spread else (valid.logger_offset, valid.offset)
+    if valid.logger_slope is None or valid.slope is None or logger_offset is None or offset is None:
+        return _MISSING
+    if valid.slope == valid.logger_slope and offset == logger_offset:
+        return _STAYS
+    return _Numbers(valid.logger_slope, logger_offset, valid.slope, offset, scaled=True)
+
+
+def micros(time: datetime) -> int:
+    """µs since 1970, UTC."""
+    return round(time.timestamp() * 1_000_000)
+
+
+def segments_of(sensors: Sequence[Sensor]) -> Segments:
+    """The segments of all sensors of a device, in their order."""
+    edges = sorted(
+        {
+            micros(edge)
+            for sensor in sensors
+            for interval in sensor.calibrations
+            for edge in (interval.valid_from, interval.valid_to)
+            if edge is not None
+        }
+    )
+    table = []
+    for start in [None, *edges]:
+        row = []
+        for sensor in sensors:
+            valid = next((c for c in sensor.calibrations if _covers(c, start)), None)
+            row.append(_numbers(sensor, valid))
+        table.append(row)
+
+    def column(name: str, kind: type) -> npt.NDArray[np.generic]:
+        cells = [[getattr(n, name) for n in row] for row in table]
+        return np.array(cells, kind).reshape(len(table), len(sensors))
+
+    kinds = [(name, bool if name in {"scaled", "turned", "missing"} else float) for name in _Numbers.__slots__]
+    return Segments(np.array(edges, np.int64), **{name: column(name, kind) for name, kind in kinds})  # type: ignore[arg-type]  # by name
+
+
+def _covers(calibration: Calibration, start: int | None) -> bool:
+    """Whether it is valid in the segment that begins at `start` (None: since ever)."""
+    if start is None:
+        return calibration.valid_from is None
+    begins = calibration.valid_from is None or micros(calibration.valid_from) <= start
+    ends = calibration.valid_to is not None and micros(calibration.valid_to) <= start
+    return begins and not ends
+
+
+def calibrate(logged: Doubles, times: Longs, segments: Segments) -> tuple[Doubles, Bools]:
+    """Calibrated values (n, c), and where they are not calibrated (n, c).
+
+    Args:
+        logged: (n, c) as logged, NaN = missing.
+        times: (n,) µs UTC, in any order.
+        segments: of the c channels.
+    """
+    which = np.searchsorted(segments.edges, times, side="right")
+    first = int(which[0]) if len(which) else 0
+    if (which == first).all():
+        return _within(logged, segments, first)
+    values = np.empty(logged.shape)
+    missing = np.empty(logged.shape, bool)
+    for segment in np.unique(which):
+        rows = which == segment
+        values[rows], missing[rows] = _within(logged[rows], segments, int(segment))
+    return values, missing
+
+
+def _within(logged: Doubles, s: Segments, i: int) -> tuple[Doubles, Bools]:
+    """All rows in segment i."""
+    values = logged
+    if s.scaled[i].any():
+        x = (logged - s.logger_offset[i]) / s.logger_slope[i]
+        values = np.where(s.scaled[i], s.slope[i] * x + s.offset[i], values)
+    if s.turned[i].any():
+        values = np.where(s.turned[i], wrap(logged + s.turn[i]), values)
+    return values, np.broadcast_to(s.missing[i], logged.shape)
+
+
+def wrap(degrees: Doubles) -> Doubles:
+    """Degrees in [0, 360). `mod` alone gives 360.0 for a tiny negative angle."""
+    wrapped = np.mod(degrees, 360.0)
+    return np.where(wrapped >= 360.0, 0.0, wrapped)

@@ -1,0 +1,191 @@
+"""The stage on one page: admit, validate, calibrate, judge, window, alarm.
+
+Pure: `(state, input, plan) -> (state, outcome)`.
+
+Called once per device and batch with all its frames in log order. Frames of the same channels become one array, so
+that a thousand single readings cost a few numpy calls; results do not depend on how the log was cut into batches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import numpy as np
+
+from schemas.alarms import Alarm
+from schemas.columnar import Longs
+from schemas.frames import CleanFrame, RawFrame, WindowFrame
+from schemas.quality import Test
+from streams import alarms, windows
+from streams.calibration import calibrate
+from streams.plan import Plan, Selection, WindowPlan
+from streams.quality.judge import judge
+from streams.state import NEVER, State, restarted
+from streams.validation import Arrival, Refused, validate
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a step has produced, in order."""
+
+    clean: list[CleanFrame] = field(default_factory=list)
+    windows: list[WindowFrame] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+    repeated: int = 0  # frames that had been received before
+    late: int = 0  # readings behind a closed window: stored, in no window
+
+
+def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation: int) -> tuple[State, Outcome]:
+    """Everything that the frames of one device bring about.
+
+    Args:
+        arrivals: in log order; those at or below the state's position are skipped.
+        generation: of the partition; a higher one than the state's restarts the device's data state.
+    """
+    outcome = Outcome()
+    replayed = generation > state.generation
+    if replayed:
+        state = restarted(state, generation)
+    frames = []
+    received = state.received
+    for arrival in arrivals:
+        if arrival.offset <= state.readings_position:
+            continue
+        added = received.add(arrival.frame.spool_id, arrival.frame.sequence)
+        if added is None:
+            outcome.repeated += 1
+            continue
+        received = added
+        frame, refused = validate(arrival, plan)
+        outcome.refused += refused
+        if frame is not None:
+            frames.append(frame)
+    state = replace(state, received=received, partial_until_us=_partial_until(state, frames))
+    for run in _runs(frames):
+        state = _advance_run(state, run, plan, outcome)
+    last = arrivals[-1]
+    state = replace(state, readings_position=max(state.readings_position, last.offset))
+    return hear(state, last.appended_us, plan, outcome), outcome
+
+
+def _partial_until(state: State, frames: list[RawFrame]) -> int:
+    """After a replay from the middle of the data, the windows before its first reading's are partial."""
+    if state.generation == 0 or state.watermark_us != NEVER or not frames or frames[0].sequence == 0:
+        return state.partial_until_us
+    return int(frames[0].times.min())
+
+
+def hear(state: State, appended_us: int, plan: Plan, outcome: Outcome) -> State:
+    """The broker took something of the device at `appended_us`."""
+    if appended_us <= state.heard_us:
+        return state
+    active, alarm = alarms.heard(state.alarms, plan.device, heard_us=appended_us)
+    if alarm:
+        outcome.alarms.append(alarm)
+    return replace(state, heard_us=appended_us, alarms=active)
+
+
+def look_for_silence(state: State, plan: Plan, *, expected_us: int, now_us: int) -> tuple[State, Outcome]:
+    """Judge by wall clock whether the device is silent.
+
+    `expected_us` is since when it has been expected, for a device that was never heard.
+    """
+    outcome = Outcome()
+    since = state.heard_us or expected_us
+    active, alarm = alarms.silence(state.alarms, plan.device, heard_us=since, now_us=now_us)
+    if alarm:
+        outcome.alarms.append(alarm)
+        state = replace(state, alarms=active)
+    return state, outcome
+
+
+def _runs(frames: list[RawFrame]) -> Iterator[list[RawFrame]]:
+    """Neighbours of the same channels."""
+    for _, run in groupby(frames, key=lambda frame: frame.channels):
+        yield list(run)
+
+
+def _advance_run(state: State, run: list[RawFrame], plan: Plan, outcome: Outcome) -> State:
+    """Frames of the same channels, as one array."""
+    selection = plan.select(run[0].channels)
+    if len(run) == 1:
+        times, logged = run[0].times, run[0].values
+    else:
+        times = np.concatenate([frame.times for frame in run])
+        logged = np.concatenate([frame.values for frame in run])
+    values, missing = calibrate(logged, times, selection.segments)
+    flags, tests = judge(values, selection.spans)
+    if missing.any():
+        tests = tests | np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0))
+    clean = CleanFrame(state.device_id, state.generation, times, selection.channels, logged, values, flags, tests)
+    outcome.clean.append(clean)
+    before = _watermarks_before(state.watermark_us, run)
+    return _advance_windows(state, clean, before, selection, plan, outcome)
+
+
+def _watermarks_before(watermark_us: int, run: list[RawFrame]) -> Longs:
+    """For each row the device's watermark before its frame came, so that batching changes nothing."""
+    latest = np.array([watermark_us, *(int(frame.times.max()) for frame in run)])
+    return np.repeat(np.maximum.accumulate(latest)[:-1], [len(frame.times) for frame in run])
+
+
+def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
+    state: State, clean: CleanFrame, before: Longs, selection: Selection, plan: Plan, outcome: Outcome
+) -> State:
+    """Put the rows into their windows and close those that the watermark has passed."""
+    watermark = max(state.watermark_us, int(clean.times.max()))
+    partial_until = state.partial_until_us
+    under_way = {group.length_s: group for group in state.open}
+    still_open = []
+    for window, (of, to) in zip(plan.windows, selection.windows, strict=True):
+        length_us = window.length_s * windows.US
+        ends = clean.times - np.mod(clean.times, length_us) + length_us
+        late = ends + plan.lateness_us <= before
+        values, flags = clean.values[:, of], clean.quality[:, of]
+        times = clean.times
+        if late.any():
+            outcome.late += int(late.sum()) * len(of)
+            values, flags, times = values[~late], flags[~late], times[~late]
+        names = tuple(window.channels[at] for at in to)
+        new = windows.gather(window.length_s, names, windows.Rows(times, values, flags), window.circular[to])
+        old = under_way.get(window.length_s) or windows.empty(window.length_s, window.channels)
+        both = windows.merge(
+            windows.realign(old, window.channels), windows.realign(new, window.channels), window.circular
+        )
+        closed = both.starts + length_us + plan.lateness_us <= watermark
+        if closed.any():
+            full = both.pick(closed & (both.starts >= partial_until))
+            frame = _window_frame(state, full, window)
+            if frame:
+                outcome.windows.append(frame)
+            both = both.pick(~closed)
+        still_open.append(both)
+    return replace(state, watermark_us=watermark, open=tuple(still_open))
+
+
+def _window_frame(state: State, closed: windows.Open, plan: WindowPlan) -> WindowFrame | None:
+    """Closed windows that hold a reading, as a record; by start, then channel."""
+    seen = closed.seen() > 0
+    rows, columns = np.nonzero(seen)
+    if not len(rows):
+        return None
+    said = windows.statistics(closed, plan.circular)
+    names = plan.channels * len(seen) if seen.all() else tuple(plan.channels[at] for at in columns.tolist())
+    return WindowFrame(
+        device_id=state.device_id,
+        generation=state.generation,
+        channels=names,
+        starts=closed.starts[rows],
+        lengths_s=np.full(len(rows), plan.length_s, np.int64),
+        revisions=np.zeros(len(rows), np.int64),
+        counts=closed.counts[seen],
+        expected=np.full(len(rows), plan.expected, np.int64),
+        suspect=closed.suspect[seen],
+        failed=closed.failed[seen],
+        missing=closed.missing[seen],
+        means=said.means[seen],
+        sds=said.sds[seen],
+        minima=said.minima[seen],
+        maxima=said.maxima[seen],
+    )
