@@ -53,7 +53,8 @@ def locked() -> list[Jar]:
     for line in (files("infra.kafka") / "kafka.lock").read_text().splitlines():
         if line and not line.startswith("#"):
             coordinate, sha256, size_bytes = line.split()
-            jars.append(Jar(*coordinate.split(":"), sha256=sha256, size_bytes=int(size_bytes)))
+            group, artifact, version = coordinate.split(":")
+            jars.append(Jar(group, artifact, version, sha256, int(size_bytes)))
     return jars
 
 

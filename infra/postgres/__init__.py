@@ -1,0 +1,1 @@
+"""PostgreSQL on this machine: which programs, under whose account, how it is set up. Knows no table."""

@@ -1,0 +1,9 @@
+"""Fixtures shared by all tests; each family has a file of its own."""
+
+import sys
+from pathlib import Path
+
+# Test folders are no packages (importmode importlib); the fixture files beside this one are found by their names.
+sys.path.insert(0, str(Path(__file__).parent))
+
+pytest_plugins = ["fix_stack"]
