@@ -1,1 +1,1 @@
-
+"""Faust around the pure core: the only place that imports it."""

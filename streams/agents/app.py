@@ -1,0 +1,154 @@
+"""The Faust application: which topics, who owns what, and how the process ends.
+
+Faust consumes and shares out partitions; `Partition` does the rest. Its tables, its commits and its web server are
+not used. One worker owns the same partition number of every source topic: Faust's own assignor keeps topics of one
+partition count together, and it is used only while standby replicas are not 0 (aiokafka's round robin would part them).
+"""
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faust
+import structlog
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from faust.types import TP
+
+from infra.readiness import announce
+from schemas.codec import Codec
+from schemas.errors import Refused, Unavailable
+from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
+from streams.agents.devices import DeviceTable
+from streams.agents.driver import PollTransport
+from streams.agents.ownership import SOURCES, Ownership
+from streams.agents.partition import Partition
+from streams.settings import StreamsSettings
+
+log = structlog.get_logger()
+
+
+def end_process(error: BaseException) -> None:
+    """Nothing more is acknowledged; the supervisor starts a new worker, which goes on from what was committed."""
+    log.error("worker.ends", error=repr(error))
+    os._exit(1)
+
+
+def count_partitions(admin: AdminClient, kafka: str) -> int:
+    """The one partition count of the topics keyed by device. Raises `Unavailable`, `Refused`."""
+    try:
+        topics = admin.list_topics(timeout=10).topics
+    except KafkaException as error:
+        raise Unavailable(f"kafka at {kafka} does not answer: {error}") from None
+    counts = {name: len(topics[name].partitions) if name in topics else 0 for name in (*SOURCES, STREAMS_STATE)}
+    if 0 in counts.values():
+        missing = ", ".join(name for name, count in counts.items() if not count)
+        raise Refused(f"kafka at {kafka} lacks the topics {missing}; make them with: telltale topics provision")
+    if len(set(counts.values())) > 1:
+        raise Refused(f"topics keyed by device must have one partition count, got {counts}")
+    return counts[READINGS_RAW]
+
+
+class Stage:
+    """One worker's partitions."""
+
+    def __init__(self, kafka: str, settings: StreamsSettings) -> None:
+        self._kafka = kafka
+        self._settings = settings
+        self._admin = AdminClient({"bootstrap.servers": kafka})
+        self._count = count_partitions(self._admin, kafka)
+        self._codec = Codec()
+        self._devices = DeviceTable(kafka, self._codec, failed=end_process)
+        # Each partition blocks at most one thread; two more for the questions about offsets.
+        self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
+        self._owned: dict[int, Partition] = {}
+        self.app = self._make_app()
+
+    def _make_app(self) -> faust.App:
+        settings = self._settings
+        app = faust.App(
+            STREAMS_GROUP,
+            broker=f"kafka://{self._kafka}",
+            store="memory://",
+            topic_partitions=self._count,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            key_serializer="raw",
+            value_serializer="raw",
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=4 << 20,
+            stream_wait_empty=False,
+            stream_publish_on_commit=False,
+            table_standby_replicas=1,
+            broker_session_timeout=settings.session_timeout_s,
+            broker_heartbeat_interval=settings.heartbeat_s,
+            broker_request_timeout=max(30.0, settings.session_timeout_s),
+            broker_max_poll_records=5000,
+            web_enabled=False,
+        )
+        app.transport = PollTransport(app.conf.broker_consumer, app)
+        app.agent(app.topic(*SOURCES, key_type=bytes, value_type=bytes), name="sources")(self._consume)
+        app.on_partitions_assigned.connect(self._assigned)
+        app.on_partitions_revoked.connect(self._revoked)
+        app.task(self._watch)
+        return app
+
+    async def _consume(self, stream: Any) -> None:
+        async for event in stream.events():
+            message = event.message
+            partition = self._owned.get(message.partition)
+            stale = message.generation_id != self.app.consumer_generation_id
+            if partition is None or stale or TP(message.topic, message.partition) not in self.app.consumer.assignment():
+                continue
+            await partition.put(message.records)
+
+    async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
+        for tp in sorted(assigned):
+            if tp.topic == READINGS_RAW and tp.partition not in self._owned:
+                ownership = Ownership(
+                    tp.partition, self._count, kafka=self._kafka, codec=self._codec, devices=self._devices
+                )
+                self._owned[tp.partition] = Partition(ownership, self._settings, self._executor, failed=end_process)
+        log.info("worker.assigned", partitions=sorted(self._owned))
+
+    async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
+        owned, self._owned = self._owned, {}
+        await asyncio.gather(*(partition.close() for partition in owned.values()))
+        if owned:
+            log.info("worker.revoked", partitions=sorted(owned))
+
+    async def _watch(self) -> None:
+        """Announce readiness once, then ask for the ends of the sources and let silence be judged."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, self._start_devices)
+        announced = False
+        while not self.app.should_stop:
+            owned = dict(self._owned)
+            if owned and all(partition.opened.is_set() for partition in owned.values()):
+                if not announced:
+                    announce()
+                    announced = True
+                await loop.run_in_executor(self._executor, self._ask_ends, owned)
+            await asyncio.sleep(self._settings.silence_check_s if announced else 0.05)
+
+    def _start_devices(self) -> None:
+        try:
+            self._devices.start()
+        except BaseException as error:  # noqa: BLE001 - without configuration there is no judging
+            end_process(error)
+
+    def _ask_ends(self, owned: dict[int, Partition]) -> None:
+        wanted = {TopicPartition(topic, number): OffsetSpec.latest() for topic in SOURCES for number in owned}
+        now_us = time.time_ns() // 1000
+        try:
+            answers = {
+                tp: future.result() for tp, future in self._admin.list_offsets(wanted, request_timeout=5).items()
+            }
+        except Exception as error:  # noqa: BLE001 - the broker is away: silence cannot be judged meanwhile
+            log.warning("ends.unknown", error=str(error))
+            return
+        for number, partition in owned.items():
+            ends = {tp.topic: info.offset for tp, info in answers.items() if tp.partition == number}
+            self.app.loop.call_soon_threadsafe(partition.look_for_silence, ends, now_us)

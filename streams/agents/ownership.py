@@ -1,0 +1,427 @@
+"""One owned partition: its producer, its devices' states, and one Kafka transaction for each batch.
+
+Everything here blocks and runs in a thread. Outputs, new state and the marked source offsets of a batch become
+visible together or not at all. Opening fences the former owner; whatever fails afterwards ends the process, and its
+successor goes on from what was committed. Opening order matters: fence first, then read offsets and state.
+"""
+
+import hashlib
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from schemas.alarms import Alarm, alarm_event
+from schemas.codec import Codec
+from schemas.columnar import Unreadable
+from schemas.frames import CleanFrame, DeviceState, RawFrame
+from schemas.keys import PARTITIONER, partition_of
+from schemas.records import Rejected
+from schemas.rejection import Rejection, unread
+from schemas.topics import (
+    ALARMS,
+    HEARTBEATS,
+    MARK,
+    READINGS_CLEAN,
+    READINGS_RAW,
+    READINGS_REJECTED,
+    STREAMS_GROUP,
+    STREAMS_STATE,
+    WINDOWS,
+)
+from streams.agents.devices import DeviceTable
+from streams.calibration import micros
+from streams.pipeline import Outcome, advance, hear, look_for_silence
+from streams.plan import Plan
+from streams.state import State, from_record, to_record
+from streams.validation import Arrival
+
+log = structlog.get_logger()
+
+SOURCES = (READINGS_RAW, HEARTBEATS)
+
+CELLS_MAX = 65_536
+"""Readings in one output frame: 1.2 MB at most, far below the topic's limit, and enough to pay for its header."""
+
+SETTLE_US_MAX = 15_000_000
+"""After opening, or after the broker was away, devices get this long to be heard before silence is judged."""
+
+
+class Record(Protocol):
+    """A consumed record, as aiokafka gives it."""
+
+    topic: str
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int  # ms, the broker's append time
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the partition has done since it was opened."""
+
+    frames: int = 0
+    readings: int = 0
+    rejected: int = 0
+    windows: int = 0
+    alarms: int = 0
+    transactions: int = 0
+
+
+class GapError(RuntimeError):
+    """Records between those applied and those delivered exist and did not come: never skip, start again."""
+
+
+class Ownership:
+    """One partition of all source topics, opened by `open`."""
+
+    def __init__(self, number: int, partitions: int, *, kafka: str, codec: Codec, devices: DeviceTable) -> None:
+        self.number = number
+        self.counts = Counts()
+        self.generation = 0
+        self._partitions = partitions
+        self._kafka = kafka
+        self._codec = codec
+        self._devices = devices
+        self._states: dict[str, State] = {}
+        self._next: dict[str, int] = {}
+        self._listening_since_us = 0
+        self._last_look_us = 0
+
+    def open(self, *, transaction_timeout_s: int) -> None:
+        """Fence the former owner, then take over its offsets and state."""
+        began = time.monotonic()
+        self._timeout_s = transaction_timeout_s
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self._kafka,
+                "transactional.id": f"{STREAMS_GROUP}-{self.number}",
+                "transaction.timeout.ms": transaction_timeout_s * 1000,
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": PARTITIONER,
+                "compression.type": "lz4",
+                "linger.ms": 0,
+                "message.max.bytes": 16 << 20,
+                "queue.buffering.max.messages": 200_000,
+                "queue.buffering.max.kbytes": 256 << 10,
+            }
+        )
+        self._producer.init_transactions(transaction_timeout_s)
+        # librdkafka wants a group's metadata; a consumer that never joins gives it, and transactional.id fences.
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._kafka,
+                "group.id": STREAMS_GROUP,
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+            }
+        )
+        try:
+            self._group = consumer.consumer_group_metadata()
+            self._restore(consumer)
+            self._take_over_offsets(consumer)
+        finally:
+            consumer.close()
+        log.info(
+            "partition.opened",
+            partition=self.number,
+            generation=self.generation,
+            devices=len(self._states),
+            next=self._next,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _restore(self, consumer: Consumer) -> None:
+        """Every device's last committed state."""
+        tp = TopicPartition(STREAMS_STATE, self.number, 0)
+        low, _ = consumer.get_watermark_offsets(tp, timeout=self._timeout_s)
+        consumer.assign([TopicPartition(STREAMS_STATE, self.number, low)])
+        newest: dict[bytes, bytes | None] = {}
+        until = time.monotonic() + 10 * self._timeout_s
+        while time.monotonic() < until:
+            for message in consumer.consume(10_000, timeout=1.0):
+                error = message.error()
+                if error is None:
+                    newest[message.key()] = message.value()
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    consumer.unassign()
+                    records = (self._codec.decode_frame(DeviceState, v) for v in newest.values() if v is not None)
+                    self._states = {record.device_id: from_record(record) for record in records}
+                    return
+                elif not error.retriable():
+                    raise RuntimeError(f"{STREAMS_STATE}/{self.number} cannot be read: {error}")
+        raise TimeoutError(f"{STREAMS_STATE}/{self.number} was not read to its end in {10 * self._timeout_s} s")
+
+    def _take_over_offsets(self, consumer: Consumer) -> None:
+        """Where to go on, and whether an operator has reset it: an offset without our mark is his."""
+        wanted = [TopicPartition(topic, self.number) for topic in SOURCES]
+        for found in consumer.committed(wanted, timeout=self._timeout_s):
+            low, _ = consumer.get_watermark_offsets(
+                TopicPartition(found.topic, self.number), timeout=self._timeout_s, cached=False
+            )
+            self._next[found.topic] = found.offset if found.offset >= 0 else low
+            if found.topic != READINGS_RAW:
+                continue
+            word, _, generation = (found.metadata or "").partition("/")
+            if found.offset < 0:
+                self.generation = max((state.generation for state in self._states.values()), default=0)
+            elif word == MARK:
+                self.generation = int(generation)
+            else:
+                self.generation = 1 + max((state.generation for state in self._states.values()), default=0)
+                log.info("partition.replay", partition=self.number, generation=self.generation, at=found.offset)
+                self._transact([], [])
+
+    # -- what happens to a batch --
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """One transaction for all of them: `records` of one topic are in log order."""
+        fresh = []
+        for record in records:
+            expected = self._next[record.topic]
+            if record.offset < expected:
+                continue  # delivered again after a rebalance
+            if record.offset > expected:
+                self._refuse_a_gap(record, expected)
+            self._next[record.topic] = record.offset + 1
+            fresh.append(record)
+        if not fresh:
+            return
+        outputs: list[tuple[str, Outcome]] = []
+        rejected: list[Rejected] = []
+        for device_id, arrivals in self._arrivals(fresh, rejected).items():
+            plan = self._devices.plan(device_id)
+            if plan is None:
+                rejected += [self._whole(arrival, record, device_id) for arrival, record in arrivals]
+                continue
+            by_offset = {arrival.offset: record for arrival, record in arrivals}
+            outputs += self._advance(device_id, [arrival for arrival, _ in arrivals], plan, rejected, by_offset)
+        outputs += self._hear(fresh)
+        self._transact(outputs, rejected)
+
+    def _arrivals(self, records: Iterable[Record], rejected: list[Rejected]) -> dict[str, list[tuple[Arrival, Record]]]:
+        """Frames by device, in log order; what cannot be read is rejected."""
+        by_device: dict[str, list[tuple[Arrival, Record]]] = {}
+        for record in records:
+            if record.topic != READINGS_RAW:
+                continue
+            try:
+                frame = self._codec.decode_frame(RawFrame, record.value)
+            except Unreadable as error:
+                rejected.append(self._rejected(record, _key(record), unread(error.reason), error.detail, 0))
+                continue
+            if _key(record) != frame.device_id:
+                detail = f"the record's key is {_key(record)!r}, the frame says {frame.device_id!r}"
+                rejected.append(self._rejected(record, _key(record), Rejection.WRONG_KEY, detail, frame.values.size))
+                continue
+            arrival = Arrival(frame, record.offset, record.timestamp * 1000)
+            by_device.setdefault(frame.device_id, []).append((arrival, record))
+        if any(self._devices.plan(device_id) is None for device_id in by_device):
+            self._devices.catch_up()
+        return by_device
+
+    def _advance(
+        self,
+        device_id: str,
+        arrivals: list[Arrival],
+        plan: Plan,
+        rejected: list[Rejected],
+        by_offset: dict[int, Record],
+    ) -> list[tuple[str, Outcome]]:
+        """The device's frames through the core; a frame on which our code throws is set aside, the others go on."""
+        state = self._states.get(device_id) or State(device_id, generation=self.generation)
+        outcomes = []
+        try:
+            state, outcome = advance(state, arrivals, plan, generation=self.generation)
+            outcomes.append(outcome)
+        except Exception:  # noqa: BLE001 - whatever it is, it must not stop the others
+            for arrival in arrivals:
+                try:
+                    state, outcome = advance(state, [arrival], plan, generation=self.generation)
+                    outcomes.append(outcome)
+                except Exception as error:
+                    digest = hashlib.sha256(traceback.format_exc().encode()).hexdigest()[:12]
+                    log.exception("frame.threw", device=device_id, offset=arrival.offset, digest=digest)
+                    detail = f"{type(error).__name__}: {error} (traceback {digest})"
+                    size = arrival.frame.values.size
+                    record = by_offset[arrival.offset]
+                    rejected.append(self._rejected(record, device_id, Rejection.OUR_ERROR, detail, size))
+        self._states[device_id] = state
+        for outcome in outcomes:
+            for refused in outcome.refused:
+                frame = refused.arrival.frame
+                record = by_offset[refused.arrival.offset]
+                part = self._rejected(record, device_id, refused.reason, refused.detail, frame.values.size)
+                rejected.append(part.model_copy(update={"payload": self._codec.encode(frame)}))
+        self.counts.frames += len(arrivals)
+        return [(device_id, outcome) for outcome in outcomes]
+
+    def _hear(self, records: Iterable[Record]) -> list[tuple[str, Outcome]]:
+        """Heartbeats: the device is alive."""
+        latest = {_key(r): r for r in records if r.topic == HEARTBEATS and _key(r)}
+        outcomes = []
+        for device_id, record in latest.items():
+            plan = self._devices.plan(device_id)
+            if plan is None:
+                continue  # the sink stores it; there is nothing to judge it by
+            state = self._states.get(device_id) or State(device_id, generation=self.generation)
+            outcome = Outcome()
+            state = hear(state, record.timestamp * 1000, plan, outcome)
+            self._states[device_id] = replace(state, heartbeats_position=record.offset)
+            outcomes.append((device_id, outcome))
+        return outcomes
+
+    # -- silence --
+
+    def look_for_silence(self, ends: dict[str, int], *, now_us: int, look_every_us: int) -> None:
+        """Judge silence, if everything that had arrived by `now_us` is applied.
+
+        Args:
+            ends: the end of each source topic's partition, asked from the broker at `now_us`.
+        """
+        if now_us - self._last_look_us > 5 * look_every_us:  # just opened, or the broker was away, or we were frozen
+            self._listening_since_us = now_us
+        self._last_look_us = now_us
+        if any(self._next[topic] < end for topic, end in ends.items()):
+            return
+        outcomes = []
+        for plan in self._devices.plans():
+            limit_us, device_id = plan.silence_limit_us, plan.device.device_id
+            if limit_us is None or partition_of(device_id, self._partitions) != self.number:
+                continue
+            if now_us - self._listening_since_us < min(limit_us, SETTLE_US_MAX):
+                continue
+            state = self._states.get(device_id)
+            configured_us = micros(plan.device.configured_at)
+            since = state.heard_us if state and state.heard_us else configured_us
+            if now_us - since <= limit_us:
+                continue
+            state = state or State(device_id, generation=self.generation)
+            state, outcome = look_for_silence(state, plan, expected_us=configured_us, now_us=now_us)
+            if outcome.alarms:
+                self._states[device_id] = state
+                outcomes.append((device_id, outcome))
+        if outcomes:
+            self._transact(outcomes, [])
+
+    # -- the transaction --
+
+    def _transact(self, outcomes: list[tuple[str, Outcome]], rejected: list[Rejected]) -> None:
+        """Outputs, touched states and marked offsets, all or nothing. Any failure is the process's end."""
+        self._producer.begin_transaction()
+        for device_id, outcome in outcomes:
+            key = device_id.encode()
+            for clean in outcome.clean:
+                for part in _parts(clean):
+                    self._produce(READINGS_CLEAN, key, self._codec.encode(part))
+                self.counts.readings += clean.values.size
+            for windows in outcome.windows:
+                self._produce(WINDOWS, key, self._codec.encode(windows))
+                self.counts.windows += len(windows.channels)
+            for alarm in outcome.alarms:
+                self._produce_alarm(alarm)
+        for refusal in rejected:
+            self._produce(READINGS_REJECTED, (refusal.device_id or "").encode() or None, self._codec.encode(refusal))
+        for device_id in {device_id for device_id, _ in outcomes}:
+            state = self._codec.encode(to_record(self._states[device_id]))
+            self._produce(STREAMS_STATE, device_id.encode(), state)
+        mark = f"{MARK}/{self.generation}"
+        offsets = [TopicPartition(topic, self.number, at, metadata=mark) for topic, at in self._next.items()]
+        self._producer.send_offsets_to_transaction(offsets, self._group, self._timeout_s)
+        self._producer.commit_transaction(self._timeout_s)
+        self.counts.rejected += len(rejected)
+        self.counts.transactions += 1
+
+    def _produce(self, topic: str, key: bytes | None, value: bytes) -> None:
+        self._produce_to(self.number, topic, key, value)
+
+    def _produce_alarm(self, alarm: Alarm) -> None:
+        event = alarm_event(alarm, time=datetime.now(UTC), speaker="streams")
+        self._produce_to(-1, ALARMS, alarm.alarm_id.encode(), event.model_dump_json().encode())
+        self.counts.alarms += 1
+        log.info("alarm", state=alarm.state, rule=alarm.rule, source=alarm.source, id=alarm.alarm_id)
+
+    def _produce_to(self, partition: int, topic: str, key: bytes | None, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value=value, key=key, partition=partition)
+            except BufferError:  # librdkafka's queue is full: what is in it goes out meanwhile
+                self._producer.poll(0.05)
+            else:
+                return
+
+    # -- refusals --
+
+    def _whole(self, arrival: Arrival, record: Record, device_id: str) -> Rejected:
+        detail = f"device {device_id} is not configured; `telltale stations import` makes it known"
+        return self._rejected(record, device_id, Rejection.UNKNOWN_DEVICE, detail, arrival.frame.values.size)
+
+    def _rejected(self, record: Record, device_id: str, reason: str, detail: str, rows: int) -> Rejected:
+        return Rejected(
+            topic=record.topic,
+            partition=self.number,
+            offset=record.offset,
+            device_id=device_id or None,
+            reason=reason,
+            detail=detail,
+            rows=rows,
+            time=datetime.now(UTC),
+            payload=record.value or b"",
+        )
+
+    def _refuse_a_gap(self, record: Record, expected: int) -> None:
+        """Offsets may be missing from the log (a transaction's marker, retention); a record may not be skipped."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._kafka,
+                "group.id": STREAMS_GROUP,
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        try:
+            consumer.assign([TopicPartition(record.topic, self.number, expected)])
+            message: Any = None
+            while message is None or (message.error() and message.error().retriable()):
+                message = consumer.poll(self._timeout_s)
+                if message is None:
+                    raise TimeoutError(f"{record.topic}/{self.number} at {expected} is not answered")
+            if not message.error() and message.offset() < record.offset:
+                raise GapError(
+                    f"{record.topic}/{self.number}: expected {expected}, got {record.offset}, {message.offset()} exists"
+                )
+        finally:
+            consumer.close()
+
+
+def _key(record: Record) -> str:
+    return (record.key or b"").decode(errors="replace")
+
+
+def _parts(frame: CleanFrame) -> Iterable[CleanFrame]:
+    """The frame, cut into records of a bounded size."""
+    rows = max(1, CELLS_MAX // max(1, len(frame.channels)))
+    if len(frame.times) <= rows:
+        return (frame,)
+    return (
+        replace(
+            frame,
+            times=frame.times[at : at + rows],
+            logged=frame.logged[at : at + rows],
+            values=frame.values[at : at + rows],
+            quality=frame.quality[at : at + rows],
+            tests=frame.tests[at : at + rows],
+        )
+        for at in range(0, len(frame.times), rows)
+    )

@@ -1,0 +1,93 @@
+"""The pile of one partition, and the task that commits all of it in one transaction after another.
+
+Small load makes small transactions (3 to 4 ms each), heavy load large ones. Beyond its bound the pile lets nobody
+add to it, and with that fetching waits.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+import structlog
+
+from streams.agents.ownership import Ownership, Record
+from streams.settings import StreamsSettings
+
+log = structlog.get_logger()
+
+
+class Partition:
+    """One owned partition from the time it was assigned to the time it is revoked."""
+
+    def __init__(
+        self,
+        ownership: Ownership,
+        settings: StreamsSettings,
+        executor: Executor,
+        *,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.ownership = ownership
+        self.opened = asyncio.Event()
+        self._settings = settings
+        self._executor = executor
+        self._failed = failed
+        self._pile: list[Record] = []
+        self._bytes = 0
+        self._ends: tuple[dict[str, int], int] | None = None
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing = False
+        self._task = asyncio.create_task(self._run())
+
+    async def put(self, records: Sequence[Record]) -> None:
+        """Add to the pile; waits while it is full."""
+        self._pile.extend(records)
+        self._bytes += sum(len(record.value or b"") for record in records)
+        self._wake.set()
+        full = self._settings.waiting_records_max, self._settings.waiting_bytes_max
+        if len(self._pile) > full[0] or self._bytes > full[1]:
+            self._room.clear()
+            await self._room.wait()
+
+    def look_for_silence(self, ends: dict[str, int], now_us: int) -> None:
+        """Judge silence after what is on the pile."""
+        self._ends = ends, now_us
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Let the transaction under way end; what is on the pile is the next owner's."""
+        self._closing = True
+        self._room.set()
+        self._wake.set()
+        await asyncio.wait([self._task], timeout=2 * self._settings.transaction_timeout_s)
+
+    async def _run(self) -> None:
+        try:
+            await self._in_thread(
+                lambda: self.ownership.open(transaction_timeout_s=self._settings.transaction_timeout_s)
+            )
+            self.opened.set()
+            while not self._closing:
+                await self._wake.wait()
+                self._wake.clear()
+                pile, self._pile, self._bytes = self._pile, [], 0
+                ends, self._ends = self._ends, None
+                self._room.set()
+                if pile and not self._closing:
+                    await self._in_thread(lambda pile=pile: self.ownership.apply(pile))  # type: ignore[misc]
+                if ends and not self._pile and not self._closing:
+                    await self._in_thread(lambda ends=ends: self._look(*ends))  # type: ignore[misc]
+        except BaseException as error:  # noqa: BLE001 - fenced, broker gone for too long, or our bug
+            if not self._closing:
+                self._failed(error)
+            else:
+                log.info("partition.ended", partition=self.ownership.number, error=repr(error))
+
+    def _look(self, ends: dict[str, int], now_us: int) -> None:
+        every_us = int(self._settings.silence_check_s * 1e6)
+        self.ownership.look_for_silence(ends, now_us=now_us, look_every_us=every_us)
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._executor, work)
