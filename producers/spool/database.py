@@ -1,0 +1,94 @@
+"""The spool's SQLite file: how it is made, opened and, when damaged, set aside. Knows files and pragmas.
+
+WAL with `synchronous=FULL`: a commit has returned means it is on disk. The opening scan reads every group's record,
+so a damaged page is met here and not in the middle of sending; the bodies have a checksum of their own.
+"""
+
+import os
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+from uuid import uuid4
+
+from schemas.errors import Refused, Unavailable
+
+NAME = "spool.db"
+SCHEMA_VERSION = 1
+WAL_BYTES_KEPT = 16 * 1024 * 1024  # a WAL that a long transaction blew up is cut back to this
+
+_PRAGMAS = (
+    "pragma auto_vacuum = incremental",  # only takes effect in a new file
+    "pragma journal_mode = wal",
+    "pragma synchronous = full",
+    f"pragma journal_size_limit = {WAL_BYTES_KEPT}",
+    "pragma wal_autocheckpoint = 1000",
+    "pragma cache_size = -2000",
+    "pragma temp_store = memory",
+)
+
+
+def connect(folder: Path, *, created_us: int) -> sqlite3.Connection:
+    """The writer's connection. Raises `sqlite3.DatabaseError` on a damaged file, `Refused` on another version."""
+    path = folder / NAME
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        version = connection.execute("pragma user_version").fetchone()[0]
+        if version == 0:
+            _create(connection, created_us)
+            _sync_folder(folder)
+        elif version != SCHEMA_VERSION:
+            raise Refused(
+                f"{path} is of version {version}, this Telltale reads version {SCHEMA_VERSION}: update Telltale"
+            )
+        connection.execute("select count(*), sum(readings), sum(length(body)) from groups").fetchone()
+        connection.execute("select count(*), sum(sequence) from framed").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(connection: sqlite3.Connection, created_us: int) -> None:
+    """All or nothing: a kill in the middle leaves version 0."""
+    schema = (files("producers.spool") / "schema.sql").read_text()
+    connection.executescript(f"begin immediate;\n{schema}")
+    connection.execute("insert into spools (spool_id, created_us) values (?, ?)", (uuid4().hex, created_us))
+    connection.execute("commit")
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new file's name on disk too, where the system can do that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def reader(folder: Path) -> sqlite3.Connection:
+    """A connection that looks on and never writes. Raises `Refused` where there is no spool."""
+    path = folder / NAME
+    if not path.is_file():
+        raise Refused(f"no spool in {folder}")
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10)
+    connection.execute("pragma query_only = on")
+    return connection
+
+
+def set_aside(folder: Path, *, stamp: str) -> Path:
+    """Move a damaged database out of the way and return its new folder."""
+    aside = folder / f"damaged-{stamp}"
+    try:
+        aside.mkdir()
+        for suffix in ("", "-wal", "-shm"):
+            part = folder / f"{NAME}{suffix}"
+            if part.exists():
+                part.rename(aside / part.name)
+    except OSError as error:
+        raise Unavailable(f"spool {folder} is damaged and cannot be set aside: {error}") from None
+    return aside
