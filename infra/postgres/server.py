@@ -58,21 +58,27 @@ class Server:
     def dsn(self, database: str = DATABASE) -> str:
         return f"postgresql://{USER}:{self.password}@{LOOPBACK}:{self.port}/{database}"
 
-    def prepare(self) -> None:
-        """Makes the data folder once. Raises `Unavailable`; may be called again after any interruption."""
+    def settle_in(self) -> None:
+        """Decides once where the data will be and with which password; quick. Raises `Unavailable`."""
         # Others may pass through but not look: an account that root lends must reach its own folder below.
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        account = unprivileged()
+        if not (self.folder / "password").exists():
+            _write_private(self.folder / "password", secrets.token_hex(16))
         if not (self.folder / "place").exists():
+            account = unprivileged()
             place = self.folder if account is None else place_for(account, self.folder / "server")
             inside = place.is_relative_to(self.folder)  # then the stack's folder may be moved
             (self.folder / "place").write_text(str(place.relative_to(self.folder) if inside else place))
+
+    def prepare(self) -> None:
+        """Makes the data folder once. Raises `Unavailable`; may be called again after any interruption."""
+        self.settle_in()
         data = self.place / "data"
         if (data / "PG_VERSION").exists():
             return
+        account = unprivileged()
         making = self.place / "making"
         shutil.rmtree(making, ignore_errors=True)
-        _write_private(self.folder / "password", secrets.token_hex(16))
         self._initdb(making, find(account=account), account)
         making.rename(data)  # only a complete one gets the name
 

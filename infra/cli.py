@@ -1,0 +1,203 @@
+"""The commands that run the stack: up, status, down, doctor, topics, kafka. Each imports its work when it is used."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from infra.stack import Stack
+
+Command = Callable[..., Any]
+
+directory = click.option(
+    "--dir", "folder", metavar="DIR", help="The stack's folder; by default TELLTALE_DIR or .telltale."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
+kafka_option = click.option("--kafka", "address", metavar="HOST:PORT", help="By default TELLTALE_KAFKA or the stack's.")
+PORT = click.IntRange(1, 65535)
+
+
+def echo_json(value: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+@click.command()
+@directory
+@click.option("--detach", is_flag=True, help="Return when everything works, and leave it running.")
+@click.option("--only", metavar="PARTS", help="Just these parts, such as kafka,postgres.")
+@click.option("--kafka-port", type=PORT, help="By default a free one, kept for the next start.")
+@click.option("--postgres-port", type=PORT, help="By default a free one, kept for the next start.")
+def up(folder: str | None, detach: bool, only: str | None, kafka_port: int | None, postgres_port: int | None) -> None:
+    """Start broker, database and services on this machine; Ctrl-C stops them."""
+    from infra import stack
+    from infra.up import Wish, run
+    from infra.up import detach as run_detached
+
+    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port)
+    if detach:
+        show_addresses(run_detached(wish))
+    else:
+        run(wish, follow=True, when_up=show_addresses)
+
+
+def show_addresses(stack: "Stack") -> None:
+    rows = (("Kafka", stack.kafka), ("database", stack.database), ("dashboard", stack.dashboard))
+    click.echo(f"Telltale is up in {stack.folder}")
+    for name, address in rows:
+        if address:
+            click.echo(f"  {name:<10} {address}")
+    click.echo(f"  {'stop with':<10} telltale down --dir {stack.folder}")
+
+
+@click.command()
+@directory
+@as_json
+def status(folder: str | None, as_json: bool) -> None:
+    """What runs, since when, and where it listens. Exit code 1 if not all of it runs."""
+    from infra import stack
+
+    found = stack.recorded(folder)
+    if found is None:
+        if as_json:
+            echo_json({"dir": str(stack.folder(folder)), "up": False, "services": []})
+            raise SystemExit(1)
+        stack.locate(folder)  # says it
+        return
+    services = [service.now().told() for service in found.services]
+    if as_json:
+        echo_json(
+            {
+                "dir": str(found.folder),
+                "up": found.is_up,
+                "supervisor": found.supervisor.pid if found.is_supervised else None,
+                "kafka": found.kafka,
+                "database": found.database,
+                "dashboard": found.dashboard,
+                "services": services,
+            }
+        )
+    else:
+        _show_status(found, services)
+    if not found.is_up:
+        raise SystemExit(1)
+
+
+def _show_status(found: "Stack", services: list[dict[str, Any]]) -> None:
+    click.echo(f"{'service':<12}{'state':<12}{'pid':>9}{'restarts':>10}{'uptime':>12}")
+    for each in services:
+        uptime = "" if each["uptime_s"] is None else f"{each['uptime_s']:.0f} s"
+        click.echo(f"{each['name']:<12}{each['state']:<12}{each['pid'] or '':>9}{each['restarts']:>10}{uptime:>12}")
+    for name, address in (("Kafka", found.kafka), ("database", found.database), ("dashboard", found.dashboard)):
+        if address:
+            click.echo(f"{name:<12}{address}")
+    if not found.is_supervised:
+        click.echo("the supervisor is gone: `telltale up` starts all again, `telltale down` ends what is left")
+
+
+@click.command()
+@directory
+@click.option("--remove", is_flag=True, help="Also delete the stack's folder with all its data.")
+def down(folder: str | None, remove: bool) -> None:
+    """Stop what `up` has started. Data stays, unless --remove."""
+    from infra import stack
+    from infra import up as stacks
+
+    place = stack.folder(folder)
+    click.echo(f"stopped {place}" if stacks.down(place) else f"no stack runs in {place}")
+    if remove and place.exists():
+        stacks.remove(place)
+        click.echo(f"removed {place}")
+
+
+@click.command()
+@directory
+@as_json
+@click.option("--kafka-port", type=PORT, help="Also: is this port free?")
+@click.option("--postgres-port", type=PORT, help="Also: is this port free?")
+def doctor(folder: str | None, as_json: bool, kafka_port: int | None, postgres_port: int | None) -> None:
+    """What this machine lacks for a stack, and how to get it. Exit code 1 if it lacks something."""
+    from dataclasses import asdict
+
+    from infra import stack
+    from infra.doctor import examine
+
+    findings = list(examine(stack.folder(folder), kafka_port=kafka_port, postgres_port=postgres_port))
+    if as_json:
+        echo_json({"ok": all(each.ok for each in findings), "findings": [asdict(each) for each in findings]})
+    else:
+        for each in findings:
+            click.echo(f"{'ok' if each.ok else 'MISSING':<9}{each.name:<12}{each.found}")
+    if not all(each.ok for each in findings):
+        raise SystemExit(1)
+
+
+@click.group()
+def topics() -> None:
+    """Kafka topics against the catalogue."""
+
+
+@topics.command()
+@kafka_option
+@as_json
+def check(address: str | None, as_json: bool) -> None:
+    """Report every difference between the broker and the catalogue; change nothing. Exit code 1 if there is one."""
+    from dataclasses import asdict
+
+    from infra import provision
+    from infra.stack import kafka_address
+
+    differences = provision.check(kafka_address(address))
+    if as_json:
+        echo_json({"differences": [asdict(each) for each in differences]})
+    else:
+        for each in differences:
+            click.echo(str(each))
+        click.echo(f"{len(differences)} differences" if differences else "all topics are as the catalogue says")
+    if differences:
+        raise SystemExit(1)
+
+
+@topics.command("provision")
+@kafka_option
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 10_000),
+    envvar="TELLTALE_PARTITIONS",
+    help="Of topics keyed by device; fixed once they are made.",
+)
+@click.option("--align", is_flag=True, help="Also set the settings of existing topics as the catalogue has them.")
+@as_json
+def provision_topics(address: str | None, partitions: int | None, align: bool, as_json: bool) -> None:
+    """Create missing topics; report differences of those that exist."""
+    from dataclasses import asdict
+
+    from infra import provision
+    from infra.stack import kafka_address
+
+    done = provision.provision(kafka_address(address), partitions=partitions, align=align)
+    if as_json:
+        echo_json(asdict(done))
+        return
+    for name in done.created:
+        click.echo(f"created {name}")
+    for each in done.aligned:
+        click.echo(f"set {each.topic}: {each.what} = {each.expected} (was {each.got})")
+    for each in done.differences:
+        click.echo(f"different: {each}")
+    if not (done.created or done.aligned or done.differences):
+        click.echo("all topics are as the catalogue says")
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("tool")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def kafka(tool: str, arguments: tuple[str, ...]) -> None:
+    """Run one of Kafka's own tools, such as `telltale kafka consumer-groups --list`, against the stack."""
+    from infra.kafka import tools
+    from infra.stack import kafka_address
+
+    words = list(arguments)
+    address = kafka_address() if tools.needs_broker(tool, words) else None
+    tools.become(tool, words, address=address)

@@ -1,0 +1,102 @@
+"""The parts of a stack: how each is started and how it is known to work. Runs none of them; `supervisor` does."""
+
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from infra.accounts import Account, unprivileged
+from infra.kafka import broker
+from infra.postgres import server
+from infra.readiness import READY_FILE
+from schemas.errors import Refused
+
+KAFKA, POSTGRES = "kafka", "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One process to be started."""
+
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+    account: Account | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the stack. `launch` is asked before each start and may prepare files; `ready` is a probe that
+    may be called at any time and blocks for two seconds at most."""
+
+    name: str
+    launch: Callable[[], Launch]
+    ready: Callable[[], bool]
+    once: bool = False
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_s_max: float = 20.0
+    """A stream worker commits its last batch, PostgreSQL writes a checkpoint: seconds. Beyond this it is killed."""
+    ready_s_max: float = 90.0
+    """Ten times what the slowest part needs on two busy cores; longer only delays the bad news."""
+
+
+def kafka_part(one: broker.Broker) -> Part:
+    def launch() -> Launch:
+        class_path = broker.prepared_class_path()
+        one.prepare(class_path=class_path)
+        return Launch(one.command(class_path=class_path), cwd=one.folder)
+
+    return Part(KAFKA, launch, lambda: broker.answers(one.address), stop_s_max=30)
+
+
+def postgres_part(one: server.Server) -> Part:
+    def launch() -> Launch:
+        one.prepare()
+        return Launch(one.command(), cwd=one.place, account=unprivileged())
+
+    def ready() -> bool:
+        if not server.answers(one.dsn("postgres")):
+            return False
+        server.ensure_database(one.dsn("postgres"), server.DATABASE)
+        return True
+
+    return Part(POSTGRES, launch, ready, stop_signal=server.STOP_SIGNAL, stop_s_max=30)
+
+
+def service_part(name: str, words: Sequence[str], *, folder: Path, env: Mapping[str, str], once: bool = False) -> Part:
+    """A part that is a command of telltale's own, announced by a file in the stack's folder."""
+    ready_file = folder / "ready" / name
+
+    def launch() -> Launch:
+        ready_file.parent.mkdir(exist_ok=True)
+        ready_file.unlink(missing_ok=True)
+        # -P: a folder called `infra` where the user stands must not be taken for ours.
+        command = [sys.executable, "-P", "-m", "infra.command", *words]
+        return Launch(command, env={**env, READY_FILE: str(ready_file), "PYTHONUNBUFFERED": "1"})
+
+    return Part(name, launch, ready_file.exists, once=once)
+
+
+def declared() -> dict[str, dict[str, object]]:
+    """The services of `parts.toml`, in order. `TELLTALE_PARTS` names another file: for trials and tests."""
+    named = os.environ.get("TELLTALE_PARTS")
+    text = Path(named).read_text() if named else (files("infra") / "parts.toml").read_text()
+    return tomllib.loads(text)
+
+
+def chosen(only: str | None) -> list[str]:
+    """The names of the parts to run: all, or those of a list such as "kafka,postgres". Raises `Refused`."""
+    known = [KAFKA, POSTGRES, *declared()]
+    if only is None:
+        return known
+    asked = [name.strip() for name in only.split(",") if name.strip()]
+    for name in asked:
+        if name not in known:
+            raise Refused(f'--only: expected some of {",".join(known)}, got "{name}"')
+    if not asked:
+        raise Refused(f"--only: expected some of {','.join(known)}, got nothing")
+    return [name for name in known if name in asked]

@@ -1,0 +1,230 @@
+"""Brings a stack up in its folder, in the foreground or detached; takes it down. The composition of all parts."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra import ports, processes, stack
+from infra.kafka.broker import Broker, answers
+from infra.logs import followers, log_file
+from infra.parts import KAFKA, POSTGRES, Part, chosen, declared, kafka_part, postgres_part, service_part
+from infra.postgres import server
+from infra.stack import Stack
+from infra.supervisor import Supervisor
+from schemas.errors import Refused, Unavailable
+
+DISK_BYTES_MIN = 500_000_000
+"""What an empty stack takes (Kafka's and PostgreSQL's preallocated logs) and some room to run."""
+PORTS = "ports.json"
+DOWN_S_MAX = 120
+"""Five parts that each use all of their time to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user asks of `telltale up`."""
+
+    folder: Path
+    only: str | None = None
+    kafka_port: int | None = None
+    postgres_port: int | None = None
+
+
+def say(line: str) -> None:
+    """One line for a person, apart from what the parts log."""
+    sys.stderr.write(f"telltale: {line}\n")
+    sys.stderr.flush()
+
+
+def run(wish: Wish, *, follow: bool, when_up: Callable[[Stack], None]) -> None:
+    """Runs the stack until a signal ends it. Raises `Refused` or `Unavailable`; then nothing is left running."""
+    names = chosen(wish.only)
+    with _held(wish.folder):
+        end_leftovers(wish.folder)
+        _check_disk(wish.folder)
+        record, parts = _compose(wish, names)
+        shown = followers(wish.folder, names) if follow else []
+        supervisor = Supervisor(record, parts, say=say, followers=shown)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, supervisor.ask_to_stop)
+        try:
+            supervisor.run(when_up=lambda: when_up(record))
+        except OSError as error:
+            raise Unavailable(f"{error.filename or wish.folder}: {error.strerror or error}") from error
+        finally:
+            (wish.folder / stack.STATE).unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this process, which the system undoes however the process ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # World-readable names, private contents: an account that root lends must be able to pass.
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Refused(f"folder {folder}: {error.strerror}; name another one with --dir") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(f"a stack runs in {folder} already; see: telltale status --dir {folder}") from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _check_disk(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < DISK_BYTES_MIN:
+        raise Unavailable(
+            f"no disk space: {folder} has {free // 1_000_000} MB left, a stack needs {DISK_BYTES_MIN // 1_000_000} MB"
+        )
+
+
+def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
+    """The parts in order and the first record of the stack. A broker or database named in the environment is used
+    instead of one of our own."""
+    folder = wish.folder
+    kafka, database = os.environ.get("TELLTALE_KAFKA"), os.environ.get("TELLTALE_DATABASE")
+    numbers = _ports(wish)
+    parts: list[Part] = []
+    if kafka:
+        _demand(answers(kafka, timeout_s=5), f"Kafka at {kafka} (TELLTALE_KAFKA) does not answer")
+    elif KAFKA in names:
+        broker = Broker(folder / "kafka", numbers["kafka"], numbers["controller"])
+        kafka = broker.address
+        parts.append(kafka_part(broker))
+    if database:
+        _demand(server.answers(database, timeout_s=5), "the database named by TELLTALE_DATABASE does not answer")
+    elif POSTGRES in names:
+        postgres = server.Server(folder / "postgres", numbers["postgres"])
+        postgres.settle_in()
+        database = postgres.dsn()
+        parts.append(postgres_part(postgres))
+    env = {
+        "TELLTALE_DIR": str(folder),
+        **({"TELLTALE_KAFKA": kafka} if kafka else {}),
+        **({"TELLTALE_DATABASE": database} if database else {}),
+    }
+    for name, entry in declared().items():
+        if name in names:
+            parts.append(_service(name, entry, folder=folder, env=env))
+    return Stack(folder, processes.myself(), kafka=kafka, database=database), parts
+
+
+def _service(name: str, entry: dict[str, Any], *, folder: Path, env: dict[str, str]) -> Part:
+    return service_part(name, entry["command"], folder=folder, env=env, once=entry.get("once", False))
+
+
+def _demand(answers_: bool, trouble: str) -> None:
+    if not answers_:
+        raise Unavailable(trouble)
+
+
+def _ports(wish: Wish) -> dict[str, int]:
+    """Those asked for, else those of the last start (edges know them), else free ones; remembered."""
+    file = wish.folder / PORTS
+    last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    asked = {"kafka": wish.kafka_port, "postgres": wish.postgres_port, "controller": None}
+    numbers: dict[str, int] = {}
+    for name, port in asked.items():
+        if port:
+            numbers[name] = ports.asked_for(port, option=f"--{name}-port")
+    for name in asked.keys() - numbers.keys():
+        numbers[name] = ports.free(preferred=last.get(name), taken=frozenset(numbers.values()))
+    file.write_text(json.dumps(numbers))
+    return numbers
+
+
+def end_leftovers(folder: Path) -> bool:
+    """Ends what a killed supervisor left running, last part first. True if there was something."""
+    left = stack.recorded(folder)
+    found = False
+    for service in reversed(left.services if left else ()):
+        if service.process is not None and service.process.lives():
+            found = True
+            say(f"{service.name}: left by a stack that was killed, stopping it (pid {service.process.pid})")
+            service.process.end(service.stop_signal, timeout_s=30)
+    if left:
+        (folder / stack.STATE).unlink(missing_ok=True)
+    return found
+
+
+def down(folder: Path) -> bool:
+    """Stops the stack in `folder`, or what is left of it. False if nothing ran there."""
+    running = stack.recorded(folder)
+    if running is None:
+        return False
+    if not running.is_supervised:
+        return end_leftovers(folder)
+    if not running.supervisor.end(timeout_s=DOWN_S_MAX):
+        say("the supervisor did not stop and was killed")
+        end_leftovers(folder)
+    return True
+
+
+def remove(folder: Path) -> None:
+    """Deletes the stack's folder with all data, also what root's stack keeps outside of it. It must not run."""
+    with _held(folder):
+        server.Server(folder / "postgres", 0).remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def detach(wish: Wish) -> Stack:
+    """Runs the stack in a process of its own; returns when it works. Raises as `run` does, with the same words."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.close(reading)
+            code = _detached(wish, writing)
+        except BaseException:  # noqa: BLE001 - our bug, told here since this process must not return to its parent's work
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as answer:
+            said = answer.read()  # ends when the stack works or has ended, since nobody else holds the pipe
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        raise
+    if said == "up":
+        return stack.locate(wish.folder)
+    os.waitpid(child, 0)
+    kind, _, message = said.partition(" ")
+    raise (Refused if kind == "refused" else Unavailable)(message or f"it ended; see {log_file(wish.folder, 'stack')}")
+
+
+def _detached(wish: Wish, answer: int) -> int:
+    """The child's whole life. Its progress still goes to the terminal, until the stack works."""
+    os.setsid()
+
+    def when_up(_: Stack) -> None:
+        log = log_file(wish.folder, "stack")
+        with log.open("ab") as file, Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.write(answer, b"up")
+        os.close(answer)
+
+    try:
+        run(wish, follow=False, when_up=when_up)
+    except (Refused, Unavailable) as trouble:
+        kind = "refused" if isinstance(trouble, Refused) else "unavailable"
+        os.write(answer, f"{kind} {trouble}".encode())
+        return trouble.exit_code
+    return 0
