@@ -82,7 +82,7 @@ class Codec:
         if isinstance(record, BaseModel):
             out = io.BytesIO()
             out.write(header)
-            fastavro.schemaless_writer(out, BUNDLE.newest(name).parsed, record.model_dump())
+            fastavro.schemaless_writer(out, BUNDLE.newest(name).parsed, _plain(record.model_dump()))
             return out.getvalue()
         return header + b"".join([write(getattr(record, field)) for field, _, write in _PLANS[name]])
 
@@ -161,6 +161,13 @@ class Codec:
                 value = _micros(value)
             out[field.name] = value
         return out
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, all the way down: fastavro finds no array in a union for a tuple."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _micros(value: Any) -> int:

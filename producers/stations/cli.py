@@ -1,0 +1,140 @@
+"""`telltale stations`: import descriptions of stations, show what is configured."""
+
+import getpass
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+import orjson
+
+from producers.stations.files import read_file
+from schemas.errors import Refused
+from schemas.iea.convert import Answers
+
+kafka_option = click.option(
+    "--kafka", envvar="TELLTALE_KAFKA", metavar="HOST:PORT", help="Kafka's address; else the stack's on this machine."
+)
+
+
+class UtcOffset(click.ParamType):
+    """`+01:00`, `-5`, `05:30`, `0` or `Z` as minutes."""
+
+    name = "[+-]HH:MM"
+    pattern = re.compile(r"([+-]?)(\d{1,2})(?::?([0-5]\d))?")
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = self.pattern.fullmatch("0" if value == "Z" else str(value))
+        minutes = int(match[2]) * 60 + int(match[3] or 0) if match else None
+        if match is None or minutes is None or minutes > 14 * 60:
+            self.fail(f"{value!r} is no offset from UTC; write +01:00, -5 or 0", param, ctx)
+        return -minutes if match[1] == "-" else minutes
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def stations() -> None:
+    """Stations, devices and their sensors."""
+
+
+@stations.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--device", "device_id", metavar="ID", help="Call the device so, where the file has one.")
+@click.option("--utc-offset", type=UtcOffset(), help="The logger's clock against UTC, where the file does not say.")
+@click.option("--stamp", type=click.Choice(["begin", "end"]), help="What its stamps mean, where the file does not say.")
+@click.option(
+    "--silence-limit",
+    "silence_limit_s",
+    type=click.FloatRange(min=0, min_open=True, max=366 * 86_400),
+    metavar="SECONDS",
+    help="Silent for longer than this raises an alarm.  [default: three intervals]",
+)
+@click.option("--dry-run", is_flag=True, help="Read, check and show; publish nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the devices as JSON.")
+@kafka_option
+def import_(
+    *,
+    file: Path,
+    device_id: str | None,
+    utc_offset: int | None,
+    stamp: Literal["begin", "end"] | None,
+    silence_limit_s: float | None,
+    dry_run: bool,
+    as_json: bool,
+    kafka: str | None,
+) -> None:
+    """Configure devices from FILE: an IEA Task 43 WRA data model, or devices as `stations show --json` prints them."""
+    _check_device_id(device_id)
+    answers = Answers(
+        configured_at=datetime.now(UTC),
+        configured_by=_who(),
+        device_id=device_id,
+        utc_offset_minutes=utc_offset,
+        stamp=stamp,
+        silence_limit_s=silence_limit_s,
+    )
+    imported = read_file(file, answers=answers)
+    if not dry_run:
+        from infra.stack import kafka_address
+        from producers.stations.devices import publish
+
+        publish(kafka_address(kafka), imported.devices)
+    for warning in imported.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        devices = [device.model_dump(mode="json") for device in imported.devices]
+        _print_json({"devices": devices, "warnings": imported.warnings, "published": not dry_run})
+        return
+    for device in imported.devices:
+        dated = sum(len(sensor.calibrations) > 1 for sensor in device.sensors)
+        click.echo(
+            f"{'would configure' if dry_run else 'configured'} {device.device_id}: {len(device.sensors)} sensors, "
+            f"{dated} of them with calibrations that change"
+        )
+
+
+@stations.command()
+@click.argument("device", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the devices as JSON.")
+@kafka_option
+def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
+    """Every configured device with its sensors, or one DEVICE."""
+    from rich.console import Console
+
+    from infra.stack import kafka_address
+    from producers.stations.devices import read_devices
+    from producers.stations.show import table
+
+    devices = read_devices(kafka_address(kafka))
+    if device is not None and device not in devices:
+        raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(devices)) or "none"}')
+    wanted = [devices[name] for name in sorted(devices) if device in (None, name)]
+    if as_json:
+        dumps = [one.model_dump(mode="json") for one in wanted]
+        _print_json(dumps if device is None else dumps[0])
+        return
+    if not wanted:
+        click.echo("no device is configured; `telltale stations import FILE` does it")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    for one in wanted:
+        console.print(table(one, now=datetime.now(UTC)))
+
+
+def _check_device_id(device_id: str | None) -> None:
+    if device_id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", device_id):
+        raise Refused(f'"{device_id}" is no device id: letters, digits, dot, dash and underscore, up to 128')
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "unknown"
+
+
+def _print_json(value: object) -> None:
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))

@@ -1,0 +1,150 @@
+"""The `devices` topic: publish configurations, and read all that are in force. Knows Kafka; knows no file.
+
+Waits are bounded: a broker that does not answer is `Unavailable`, never a hang.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from schemas.codec import Codec
+from schemas.columnar import Unreadable
+from schemas.devices import Device
+from schemas.errors import Refused, Unavailable
+from schemas.keys import PARTITIONER
+from schemas.topics import DEVICES, TOPICS
+
+ANSWER_S = 10.0
+"""A broker at work answers within milliseconds, one that is just starting within some seconds. Shorter would call a
+busy Raspberry Pi's broker dead, longer lets a person wait for nothing."""
+
+READ_S = 60.0
+"""The whole topic: a few thousand devices of 10 kB each come within a second; a minute is a slow line."""
+
+log = structlog.get_logger()
+
+
+def publish(kafka: str, devices: Iterable[Device], *, codec: Codec | None = None) -> int:
+    """Write the devices' configurations; returns how many when the broker has all of them.
+
+    Raises `Refused` for a record that is too large, `Unavailable` when the broker does not take them in time.
+    """
+    codec = codec or Codec()
+    topic = TOPICS[DEVICES]
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka,
+            "enable.idempotence": True,
+            "acks": "all",
+            "partitioner": PARTITIONER,
+            "compression.type": "zstd",
+            "message.max.bytes": topic.max_message_bytes,
+            "message.timeout.ms": int(2 * ANSWER_S * 1000),
+            "linger.ms": 0,
+            "log_level": 0,
+        }
+    )
+    _partitions(producer, kafka)
+    failures: list[KafkaError] = []
+    count = 0
+    for device in devices:
+        data = codec.encode(device)
+        try:
+            producer.produce(DEVICES, data, device.device_id.encode(), on_delivery=_keep(failures))
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                raise Refused(
+                    f"device {device.device_id}: its configuration has {len(data)} bytes, "
+                    f"the topic {DEVICES} takes {topic.max_message_bytes}"
+                ) from None
+            raise Unavailable(f"kafka at {kafka}: {error.args[0].str()}") from None
+        except BufferError:
+            producer.flush(ANSWER_S)
+            producer.produce(DEVICES, data, device.device_id.encode(), on_delivery=_keep(failures))
+        count += 1
+    left = producer.flush(3 * ANSWER_S)
+    if left or failures:
+        why = failures[0].str() if failures else "does not answer"
+        raise Unavailable(f"kafka at {kafka}: {left + len(failures)} of {count} devices not taken: {why}")
+    return count
+
+
+def read_devices(kafka: str, *, codec: Codec | None = None) -> dict[str, Device]:
+    """Every device in force, by id: the topic read once from its beginning to its end, committed records only.
+
+    A record without a value removes its device. One that cannot be read is logged and leaves what was before.
+    Raises `Unavailable`.
+    """
+    codec = codec or Codec()
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": "telltale-stations-show",  # never joined, nothing is committed: the client asks for a name
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    try:
+        left = set(_partitions(consumer, kafka))
+        consumer.assign([TopicPartition(DEVICES, partition, OFFSET_BEGINNING) for partition in left])
+        devices: dict[str, Device] = {}
+        give_up = time.monotonic() + READ_S
+        while left:
+            remaining = give_up - time.monotonic()
+            if remaining <= 0:
+                raise Unavailable(f"kafka at {kafka}: topic {DEVICES} not read to its end within {READ_S:.0f} s")
+            for message in consumer.consume(500, min(remaining, 1.0)):
+                error = message.error()
+                if error is None:
+                    _apply(devices, message, codec)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(message.partition())
+                elif error.fatal() or not error.retriable():
+                    raise Unavailable(f"kafka at {kafka}: {error.str()}")
+        return devices
+    finally:
+        consumer.close()
+
+
+def _partitions(client: Any, kafka: str) -> list[int]:
+    """The partitions of `devices`. Raises `Unavailable` when the broker does not answer or has no such topic."""
+    try:
+        topics = client.list_topics(timeout=ANSWER_S).topics
+    except KafkaException:
+        raise Unavailable(f"kafka at {kafka} does not answer") from None
+    if DEVICES not in topics:
+        raise Unavailable(f"kafka at {kafka} has no topic {DEVICES}; `telltale topics provision` makes it")
+    return list(topics[DEVICES].partitions)
+
+
+def _apply(devices: dict[str, Device], message: Any, codec: Codec) -> None:
+    """One record onto the devices in force."""
+    key = (message.key() or b"").decode(errors="replace")
+    value = message.value()
+    if value is None:
+        devices.pop(key, None)
+        return
+    try:
+        devices[key] = codec.decode(Device, value)
+    except Unreadable as error:
+        log.warning(
+            "device.unreadable",
+            device_id=key,
+            partition=message.partition(),
+            offset=message.offset(),
+            reason=error.reason,
+            detail=error.detail,
+        )
+
+
+def _keep(failures: list[KafkaError]) -> Any:
+    def delivered(error: KafkaError | None, _: Any) -> None:
+        if error is not None:
+            failures.append(error)
+
+    return delivered
