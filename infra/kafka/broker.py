@@ -64,6 +64,10 @@ class Broker:
             # One machine: nobody to wait for when a group forms, and a killed worker must be missed in seconds.
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
+            # After a kill -9 the controller takes the broker back only when the session of its former self has run
+            # out. 9 s by default; below 3 s a long pause of a busy machine would take a healthy broker out.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             # Largest record of the catalogue plus framing (16 MB); a topic may say less.
             "message.max.bytes": str(17 * 1024 * 1024),
             "replica.fetch.max.bytes": str(17 * 1024 * 1024),
