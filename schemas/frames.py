@@ -78,7 +78,7 @@ class WindowFrame:
     maxima: Doubles
 
     def __post_init__(self) -> None:
-        _parallel(self, "channels")
+        _parallel(self, _WINDOW)
 
 
 @dataclass(slots=True, eq=False)
@@ -116,10 +116,21 @@ class DeviceState:
     alarm_onsets: Longs
 
     def __post_init__(self) -> None:
-        _parallel(self, "spool_ids")
-        _parallel(self, "window_channels")
-        _parallel(self, "alarm_rules")
+        for group in _STATE:
+            _parallel(self, group)
 
+
+def _group(frame: type[WindowFrame | DeviceState], prefix: str, first: str) -> tuple[str, ...]:
+    names = [field.name for field in fields(frame)]
+    return tuple(name for name in names[names.index(first) :] if name.startswith(prefix))
+
+
+# Fields whose arrays belong together: entry i of each is one thing.
+_WINDOW = _group(WindowFrame, "", "channels")
+_STATE = tuple(
+    _group(DeviceState, prefix, first)
+    for prefix, first in (("spool_", "spool_ids"), ("window_", "window_channels"), ("alarm_", "alarm_rules"))
+)
 
 Frame = RawFrame | CleanFrame | WindowFrame | DeviceState
 FRAMES: dict[str, type[Frame]] = {
@@ -137,12 +148,9 @@ def _grid(frame: RawFrame | CleanFrame, name: str, flat: npt.NDArray[G]) -> npt.
     return flat.reshape(shape)
 
 
-def _parallel(frame: WindowFrame | DeviceState, first: str) -> None:
-    """Refuse arrays of the group that starts with the field `first` if they differ in length."""
-    names = [field.name for field in fields(frame)]
-    prefix = first.partition("_")[0] + "_" if isinstance(frame, DeviceState) else ""
-    group = [name for name in names[names.index(first) :] if name.startswith(prefix)]
-    want = len(getattr(frame, first))
-    for name in group:
-        if len(getattr(frame, name)) != want:
-            raise Unreadable(Unread.RAGGED, f"{len(getattr(frame, name))} {name} beside {want} {first}")
+def _parallel(frame: WindowFrame | DeviceState, group: tuple[str, ...]) -> None:
+    """Refuse arrays of a group that differ in length."""
+    lengths = [len(getattr(frame, name)) for name in group]
+    if min(lengths) != max(lengths):
+        found = ", ".join(f"{length} {name}" for name, length in zip(group, lengths, strict=True))
+        raise Unreadable(Unread.RAGGED, f"arrays of one group differ in length: {found}")

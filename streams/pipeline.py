@@ -6,22 +6,21 @@ Called once per device and batch with all its frames in log order. Frames of the
 that a thousand single readings cost a few numpy calls; results do not depend on how the log was cut into batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import numpy as np
 
 from schemas.alarms import Alarm
 from schemas.columnar import Longs
-from schemas.frames import CleanFrame, RawFrame, WindowFrame
+from schemas.frames import CleanFrame, WindowFrame
 from schemas.quality import Test
 from streams import alarms, windows
 from streams.calibration import calibrate
 from streams.plan import Plan, Selection, WindowPlan
 from streams.quality.judge import judge
 from streams.state import NEVER, State, restarted
-from streams.validation import Arrival, Refused, validate
+from streams.validation import Arrival, Refused, Run, runs
 
 
 @dataclass(slots=True)
@@ -44,36 +43,22 @@ def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation
         generation: of the partition; a higher one than the state's restarts the device's data state.
     """
     outcome = Outcome()
-    replayed = generation > state.generation
-    if replayed:
+    if generation > state.generation:
         state = restarted(state, generation)
-    frames = []
-    received = state.received
-    for arrival in arrivals:
-        if arrival.offset <= state.readings_position:
-            continue
-        added = received.add(arrival.frame.spool_id, arrival.frame.sequence)
-        if added is None:
-            outcome.repeated += 1
-            continue
-        received = added
-        frame, refused = validate(arrival, plan)
+    arrivals = [arrival for arrival in arrivals if arrival.offset > state.readings_position]
+    if not arrivals:
+        return state, outcome
+    identities = [(arrival.frame.spool_id, arrival.frame.sequence) for arrival in arrivals]
+    received, new = state.received.add(identities)
+    fresh = [arrival for arrival, is_new in zip(arrivals, new, strict=True) if is_new]
+    outcome.repeated = len(arrivals) - len(fresh)
+    for run, refused in runs(fresh, plan):
         outcome.refused += refused
-        if frame is not None:
-            frames.append(frame)
-    state = replace(state, received=received, partial_until_us=_partial_until(state, frames))
-    for run in _runs(frames):
-        state = _advance_run(state, run, plan, outcome)
+        if run:
+            state = _advance_run(state, run, plan, outcome)
     last = arrivals[-1]
-    state = replace(state, readings_position=max(state.readings_position, last.offset))
+    state = replace(state, received=received, readings_position=last.offset)
     return hear(state, last.appended_us, plan, outcome), outcome
-
-
-def _partial_until(state: State, frames: list[RawFrame]) -> int:
-    """After a replay from the middle of the data, the windows before its first reading's are partial."""
-    if state.generation == 0 or state.watermark_us != NEVER or not frames or frames[0].sequence == 0:
-        return state.partial_until_us
-    return int(frames[0].times.min())
 
 
 def hear(state: State, appended_us: int, plan: Plan, outcome: Outcome) -> State:
@@ -100,42 +85,40 @@ def look_for_silence(state: State, plan: Plan, *, expected_us: int, now_us: int)
     return state, outcome
 
 
-def _runs(frames: list[RawFrame]) -> Iterator[list[RawFrame]]:
-    """Neighbours of the same channels."""
-    for _, run in groupby(frames, key=lambda frame: frame.channels):
-        yield list(run)
-
-
-def _advance_run(state: State, run: list[RawFrame], plan: Plan, outcome: Outcome) -> State:
+def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome) -> State:
     """Frames of the same channels, as one array."""
-    selection = plan.select(run[0].channels)
-    if len(run) == 1:
-        times, logged = run[0].times, run[0].values
-    else:
-        times = np.concatenate([frame.times for frame in run])
-        logged = np.concatenate([frame.values for frame in run])
-    values, missing = calibrate(logged, times, selection.segments)
+    selection = plan.select(run.channels)
+    values, missing = calibrate(run.values, run.times, selection.segments)
     flags, tests = judge(values, selection.spans)
     if missing.any():
         tests = tests | np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0))
-    clean = CleanFrame(state.device_id, state.generation, times, selection.channels, logged, values, flags, tests)
+    clean = CleanFrame(state.device_id, state.generation, run.times, run.channels, run.values, values, flags, tests)
     outcome.clean.append(clean)
-    before = _watermarks_before(state.watermark_us, run)
-    return _advance_windows(state, clean, before, selection, plan, outcome)
+    return _advance_windows(state, run, clean, selection, plan, outcome)
 
 
-def _watermarks_before(watermark_us: int, run: list[RawFrame]) -> Longs:
-    """For each row the device's watermark before its frame came, so that batching changes nothing."""
-    latest = np.array([watermark_us, *(int(frame.times.max()) for frame in run)])
-    return np.repeat(np.maximum.accumulate(latest)[:-1], [len(frame.times) for frame in run])
+def _watermarks(before_us: int, run: Run) -> tuple[Longs | int, int]:
+    """For each row the device's watermark before its frame came, so that batching changes nothing; and after all."""
+    if len(run.rows) == 1:
+        return before_us, max(before_us, int(run.times.max()))
+    starts = np.cumsum([0, *run.rows[:-1]])
+    latest = np.maximum.accumulate(np.append(before_us, np.maximum.reduceat(run.times, starts)))
+    return np.repeat(latest[:-1], run.rows), int(latest[-1])
+
+
+def _partial_until(state: State, run: Run) -> int:
+    """After a replay from the middle of the data, the windows before its first reading's are partial."""
+    if state.generation == 0 or state.watermark_us != NEVER or run.first_sequence == 0:
+        return state.partial_until_us
+    return int(run.times[: run.rows[0]].min())
 
 
 def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
-    state: State, clean: CleanFrame, before: Longs, selection: Selection, plan: Plan, outcome: Outcome
+    state: State, run: Run, clean: CleanFrame, selection: Selection, plan: Plan, outcome: Outcome
 ) -> State:
     """Put the rows into their windows and close those that the watermark has passed."""
-    watermark = max(state.watermark_us, int(clean.times.max()))
-    partial_until = state.partial_until_us
+    before, watermark = _watermarks(state.watermark_us, run)
+    partial_until = _partial_until(state, run)
     under_way = {group.length_s: group for group in state.open}
     still_open = []
     for window, (of, to) in zip(plan.windows, selection.windows, strict=True):
@@ -161,7 +144,7 @@ def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as ev
                 outcome.windows.append(frame)
             both = both.pick(~closed)
         still_open.append(both)
-    return replace(state, watermark_us=watermark, open=tuple(still_open))
+    return replace(state, watermark_us=watermark, partial_until_us=partial_until, open=tuple(still_open))
 
 
 def _window_frame(state: State, closed: windows.Open, plan: WindowPlan) -> WindowFrame | None:

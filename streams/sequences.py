@@ -4,6 +4,7 @@ An edge sends live data before its backlog, so sequences arrive in runs that int
 after a crash carries its old sequence. Both are told apart by remembering ranges, not the last number.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -24,27 +25,37 @@ class Received:
 
     spools: dict[str, tuple[Range, ...]] = field(default_factory=dict)
 
-    def add(self, spool_id: str, sequence: int) -> "Received | None":
-        """With the frame added; None if it is there already."""
-        ranges = self.spools.get(spool_id, ())
-        at = len(ranges)
-        while at and ranges[at - 1][0] > sequence:
-            at -= 1
-        if at and ranges[at - 1][1] >= sequence:
-            return None
-        first = last = sequence
-        low, high = at, at
-        if at and ranges[at - 1][1] == sequence - 1:
-            low, first = at - 1, ranges[at - 1][0]
-        if at < len(ranges) and ranges[at][0] == sequence + 1:
-            high, last = at + 1, ranges[at][1]
-        joined = (*ranges[:low], (first, last), *ranges[high:])
-        spools = {k: v for k, v in self.spools.items() if k != spool_id}
-        spools[spool_id] = joined[-RANGES_MAX:]
-        while len(spools) > SPOOLS_MAX:
-            del spools[next(iter(spools))]
-        return Received(spools)
+    def add(self, frames: Iterable[tuple[str, int]]) -> "tuple[Received, list[bool]]":
+        """With frames (spool, sequence) added, and for each of them whether it is new."""
+        spools = {spool: list(ranges) for spool, ranges in self.spools.items()}
+        fresh = []
+        for spool, sequence in frames:
+            ranges = spools.get(spool)
+            if ranges is None:
+                while len(spools) >= SPOOLS_MAX:
+                    del spools[next(iter(spools))]
+                ranges = spools[spool] = []
+            fresh.append(_add(ranges, sequence))
+        return Received({spool: tuple(ranges) for spool, ranges in spools.items()}), fresh
 
     def holes(self) -> int:
         """Frames missing between the first and the last received, over all spools."""
         return sum(later[0] - former[1] - 1 for ranges in self.spools.values() for former, later in pairwise(ranges))
+
+
+def _add(ranges: list[Range], sequence: int) -> bool:
+    """Add a sequence in place; False if it is there already."""
+    at = len(ranges)
+    while at and ranges[at - 1][0] > sequence:
+        at -= 1
+    if at and ranges[at - 1][1] >= sequence:
+        return False
+    first = last = sequence
+    low, high = at, at
+    if at and ranges[at - 1][1] == sequence - 1:
+        low, first = at - 1, ranges[at - 1][0]
+    if at < len(ranges) and ranges[at][0] == sequence + 1:
+        high, last = at + 1, ranges[at][1]
+    ranges[low:high] = [(first, last)]
+    del ranges[:-RANGES_MAX]
+    return True

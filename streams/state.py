@@ -52,10 +52,12 @@ def to_record(state: State) -> DeviceState:
     """As it is stored in `streams.state`: windows without a reading are left out."""
     runs = [(spool, first, last) for spool, ranges in state.received.spools.items() for first, last in ranges]
     spools, firsts, lasts = zip(*runs, strict=True) if runs else ((), (), ())
-    cells = [(windows, windows.seen() > 0) for windows in state.open]
+    cells = [(windows, windows.seen() > 0) for windows in state.open if len(windows.starts)]
 
     def flat(name: str, kind: type) -> Any:
         parts = [getattr(windows, name)[seen] for windows, seen in cells]
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.empty(0, kind)
 
     channels: list[str] = []

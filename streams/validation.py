@@ -4,11 +4,14 @@ A frame is cut, not dropped: what can be taken goes on, and the rest becomes a f
 reason why. Times are judged against when the broker took the frame, so that a replay judges as the first run did.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.columnar import Doubles, Longs
 from schemas.frames import RawFrame
 from schemas.rejection import Rejection
 from streams.plan import Plan
@@ -30,6 +33,59 @@ class Refused:
     arrival: Arrival  # with only those rows and columns
     reason: Rejection
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Frames of the same channels that follow one another, as one array: what can be taken of them."""
+
+    first_sequence: int
+    channels: tuple[str, ...]
+    times: Longs  # (n,)
+    values: Doubles  # (n, c)
+    rows: list[int]  # of each frame; none is 0
+
+
+def runs(arrivals: Sequence[Arrival], plan: Plan) -> Iterator[tuple[Run | None, list[Refused]]]:
+    """What can be taken of the frames, in order, and what cannot."""
+    for _, group in groupby(arrivals, key=lambda arrival: arrival.frame.channels):
+        together = list(group)
+        run = _join([arrival.frame for arrival in together])
+        if run is None or _sound(run, together, plan):
+            yield run, []
+            continue
+        refused: list[Refused] = []
+        kept = []
+        for arrival in together:
+            frame, parts = validate(arrival, plan)
+            refused += parts
+            if frame is not None:
+                kept.append(frame)
+        yield _join(kept), refused
+
+
+def _join(frames: list[RawFrame]) -> Run | None:
+    frames = [frame for frame in frames if len(frame.times)]
+    if not frames:
+        return None
+    first, rows = frames[0], [len(frame.times) for frame in frames]
+    if len(frames) == 1:
+        return Run(first.sequence, first.channels, first.times, first.values, rows)
+    times = np.concatenate([frame.times for frame in frames])
+    return Run(first.sequence, first.channels, times, np.concatenate([frame.values for frame in frames]), rows)
+
+
+def _sound(run: Run, arrivals: list[Arrival], plan: Plan) -> bool:
+    """Whether nothing at all can be wrong: the quick way past `validate` for almost every frame."""
+    if run.channels not in plan.selections:
+        known = all(name in plan.columns for name in run.channels)
+        if not known or len(set(run.channels)) < len(run.channels):
+            return False
+    times = run.times
+    if len(times) > 1 and not (times[1:] > times[:-1]).all():
+        return False
+    earliest = min(arrival.appended_us for arrival in arrivals)
+    return bool(times[-1] <= earliest + plan.future_limit_us and times[0] >= plan.exists_from_us)
 
 
 def validate(arrival: Arrival, plan: Plan) -> tuple[RawFrame | None, list[Refused]]:

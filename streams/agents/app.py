@@ -60,7 +60,7 @@ class Stage:
         self._admin = AdminClient({"bootstrap.servers": kafka})
         self._count = count_partitions(self._admin, kafka)
         self._codec = Codec()
-        self._devices = DeviceTable(kafka, self._codec, failed=end_process)
+        self._devices = DeviceTable(kafka, self._admin, self._codec, failed=end_process)
         # Each partition blocks at most one thread; two more for the questions about offsets.
         self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
         self._owned: dict[int, Partition] = {}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
@@ -26,7 +27,10 @@ CATCH_UP_S_MAX = 20.0
 class DeviceTable:
     """Plans of all configured devices."""
 
-    def __init__(self, kafka: str, codec: Codec, *, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, kafka: str, admin: AdminClient, codec: Codec, *, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._admin = admin
         self._codec = codec
         self._failed = failed
         self._plans: dict[str, Plan] = {}
@@ -67,11 +71,10 @@ class DeviceTable:
     def catch_up(self) -> None:
         """Read up to the topic's present end. Raises `TimeoutError` when the broker does not answer in time."""
         until = time.monotonic() + CATCH_UP_S_MAX
-        ends = {}
-        for number in self._read_to:
-            _, ends[number] = self._consumer.get_watermark_offsets(
-                TopicPartition(DEVICES, number), timeout=CATCH_UP_S_MAX, cached=False
-            )
+        # By a connection of its own: on the consumer's the question would wait behind its long poll.
+        wanted = {TopicPartition(DEVICES, number): OffsetSpec.latest() for number in self._read_to}
+        answers = self._admin.list_offsets(wanted, request_timeout=CATCH_UP_S_MAX)
+        ends = {tp.partition: future.result().offset for tp, future in answers.items()}
         with self._moved:
             while any(self._read_to[number] < end for number, end in ends.items()):
                 if not self._moved.wait(timeout=max(0.0, until - time.monotonic())):
@@ -80,7 +83,7 @@ class DeviceTable:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                for message in self._consumer.consume(1000, timeout=0.2):
+                for message in self._consumer.consume(1000, timeout=0.05):
                     error = message.error()
                     if error is None:
                         self._take(message.key(), message.value())

@@ -148,7 +148,7 @@ class Ownership:
         newest: dict[bytes, bytes | None] = {}
         until = time.monotonic() + 10 * self._timeout_s
         while time.monotonic() < until:
-            for message in consumer.consume(10_000, timeout=1.0):
+            for message in consumer.consume(10_000, timeout=0.1):
                 error = message.error()
                 if error is None:
                     newest[message.key()] = message.value()
