@@ -42,8 +42,7 @@ class Clock:
             return None
         logger = self.at(local)
         following = self._loggers[self._loggers.index(logger) + 1 :]
-        instant = logger.to_utc(local)
-        return min(instant, following[0].since_utc) if following else instant
+        return min([logger.to_utc(local), *(later.since_utc for later in following)])
 
 
 def spelled_offset(minutes: int) -> str:
