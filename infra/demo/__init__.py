@@ -1,0 +1,1 @@
+"""`telltale demo`: a month of a real mast through the whole way, checked by counting."""
