@@ -8,6 +8,7 @@
 The same identity always means the same content: groups never change, and a frame is always the same groups.
 """
 
+import shutil
 import sqlite3
 import threading
 from collections import defaultdict
@@ -424,6 +425,9 @@ class Spool:
     @property
     def bytes(self) -> int:
         return self._known.bytes
+
+    def free_disk_bytes(self) -> int:
+        return shutil.disk_usage(self.folder).free
 
     # files
 

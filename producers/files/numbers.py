@@ -1,0 +1,76 @@
+"""Text cells to numbers and stamps, a column at a time. Pure: lists of strings in, arrays and doubtful places out."""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from schemas.columnar import Doubles, Longs
+
+NOT_A_TIME = np.iinfo(np.int64).min
+MISSING = frozenset({"", "NAN", "NA", "-NAN", "INF", "-INF", "+INF", "#N/A", "NULL"})
+"""How loggers and those who re-save their files write "no value", in capitals, without blanks."""
+
+
+def numbers(cells: Sequence[str], *, missing: frozenset[str] = MISSING) -> tuple[Doubles, list[int]]:
+    """(values, indices of cells that are neither a number nor a known word for missing); both NaN in `values`."""
+    try:
+        # Python's float takes "1_000", which no logger writes; everything else that it takes is a number.
+        values = np.fromiter(map(float, cells), np.float64, len(cells))
+        plain = missing <= MISSING and not any("_" in cell for cell in cells)
+    except ValueError:
+        plain = False
+    if plain:
+        values[np.isinf(values)] = np.nan
+        return values, []
+    values = np.empty(len(cells))
+    doubtful = []
+    for index, cell in enumerate(cells):
+        text = cell.strip()
+        number = math.nan
+        if text.upper() not in missing:
+            try:
+                number = float(text) if "_" not in text else math.nan
+            except ValueError:
+                number = math.nan
+            if not math.isfinite(number):
+                number = math.nan
+                doubtful.append(index)
+        values[index] = number
+    return values, doubtful
+
+
+def iso_stamps(cells: Sequence[str]) -> tuple[Longs, list[int]]:
+    """`YYYY-MM-DD HH:MM:SS[.f]` as microseconds, and the indices of cells that are not of this form (NOT_A_TIME)."""
+    if all(
+        cell[4:5] == cell[7:8] == "-"
+        and cell[16:17] == ":"
+        and cell[19:20] in ("", ".")
+        and "+" not in cell
+        and cell[-1] != "Z"
+        for cell in cells
+    ):
+        try:
+            return np.array(cells, "datetime64[us]").astype(np.int64), []
+        except ValueError:
+            pass
+    stamps = np.full(len(cells), NOT_A_TIME, np.int64)
+    doubtful = []
+    for index, cell in enumerate(cells):
+        text = cell.strip()
+        for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f"):
+            try:
+                stamps[index] = micros(datetime.strptime(text, form))  # noqa: DTZ007 - zone comes later
+                break
+            except ValueError:
+                continue
+        else:
+            doubtful.append(index)
+    return stamps, doubtful
+
+
+def micros(stamp: datetime) -> int:
+    """A stamp without zone as microseconds since 1970 of its own calendar."""
+    whole = stamp.replace(tzinfo=UTC)
+    return int(whole.timestamp()) * 1_000_000 + whole.microsecond

@@ -1,0 +1,113 @@
+"""A file's local stamps as UTC beginnings of their intervals. Pure; what is not told is asked for, never guessed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+import numpy as np
+
+from producers.files.logger_file import Stamping
+from producers.files.numbers import NOT_A_TIME
+from schemas.columnar import Longs
+from schemas.devices import Device, Logger
+from schemas.errors import Refused
+
+MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """How stamps are meant within [from_us, to_us), UTC; None is unbounded."""
+
+    shift_us: int  # taken from a local stamp it gives the UTC beginning
+    from_us: int | None = None
+    to_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How a file's stamps become UTC, perhaps differently over the years."""
+
+    eras: tuple[Era, ...]
+    where: str
+
+    @classmethod
+    def of(cls, told: Stamping, *, device: Device | None, name: str) -> Self:
+        """From what options and description told, else from the device. Raises `Refused` with the question."""
+        loggers = device.loggers if device and device.loggers else (Logger(),)
+        eras = tuple(_era(told, logger, device, name) for logger in loggers)
+        if len({era.shift_us for era in eras}) == 1:
+            eras = (Era(eras[0].shift_us),)  # one answer for all times: no need of dates
+        return cls(eras, name)
+
+    def begin_utc(self, stamps: Longs, lines: Longs) -> Longs:
+        """UTC microseconds. Raises `Refused` for a row that no logger of the device covers."""
+        if len(self.eras) == 1 and self.eras[0].from_us is None and self.eras[0].to_us is None:
+            return stamps - self.eras[0].shift_us
+        out = np.full(len(stamps), NOT_A_TIME, np.int64)
+        for era in self.eras:
+            times = stamps - era.shift_us
+            inside = out == NOT_A_TIME
+            if era.from_us is not None:
+                inside &= times >= era.from_us
+            if era.to_us is not None:
+                inside &= times < era.to_us
+            out[inside] = times[inside]
+        if (out == NOT_A_TIME).any():
+            line = int(lines[np.argmax(out == NOT_A_TIME)])
+            raise Refused(
+                f"{self.where}, line {line}: no logger of the device covers this time, so its zone is not known; "
+                "say it for the whole file: --utc-offset +HH:MM --stamp begin|end --interval SECONDS"
+            )
+        return out
+
+
+def _era(told: Stamping, logger: Logger, device: Device | None, name: str) -> Era:
+    offset = logger.utc_offset_minutes if told.utc_offset_minutes is None else told.utc_offset_minutes
+    stamp = told.stamp or logger.stamp
+    interval_s = told.interval_s or logger.interval_s or (device.interval_s if device else None)
+    questions = []
+    if offset is None:
+        questions.append("how far is its clock from UTC? --utc-offset +HH:MM")
+    if stamp is None:
+        questions.append("does a stamp mark the beginning or the end of its interval? --stamp begin|end")
+    if stamp != "begin" and interval_s is None:
+        questions.append("how many seconds is an interval? --interval SECONDS")
+    if questions or offset is None:
+        who = f"nor does device {device.device_id}" if device else "and no device configuration was read"
+        raise Refused(f"{name} does not say it, {who}: {' '.join(questions)}")
+    back_us = round((interval_s or 0) * 1_000_000) if stamp == "end" else 0
+    return Era(offset * MINUTE_US + back_us, _us(logger.valid_from), _us(logger.valid_to))
+
+
+def _us(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp()) * 1_000_000 + at.microsecond
+
+
+def merged(first: Stamping, *others: Stamping) -> Stamping:
+    """What the first of them tells counts."""
+    every: Sequence[Stamping] = (first, *others)
+    return Stamping(
+        next((e.utc_offset_minutes for e in every if e.utc_offset_minutes is not None), None),
+        next((e.stamp for e in every if e.stamp is not None), None),
+        next((e.interval_s for e in every if e.interval_s is not None), None),
+    )
+
+
+def offset_minutes(text: str) -> int:
+    """`+HH:MM` (also `Z`, `UTC`, `+0530`, `-5`) as minutes. Raises `Refused`."""
+    word = text.strip().upper().removeprefix("UTC").removeprefix("GMT").strip()
+    if word in ("", "Z"):
+        return 0
+    sign = {"+": 1, "-": -1}.get(word[0])
+    digits = word[1:]
+    hours, colon, minutes = digits.partition(":")
+    if not colon and len(digits) == 4:
+        hours, minutes = digits[:2], digits[2:]
+    if sign is None or not hours.isdecimal() or not (minutes or "0").isdecimal():
+        raise Refused(f"UTC offset {text!r}: expected +HH:MM or -HH:MM")
+    total = int(hours) * 60 + int(minutes or 0)
+    if total > 14 * 60 or int(minutes or 0) > 59:
+        raise Refused(f"UTC offset {text!r} is outside -14:00 to +14:00")
+    return sign * total

@@ -1,0 +1,56 @@
+"""Settings of an edge: environment variables `TELLTALE_EDGE_...`, or arguments where `Edge` is embedded."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from infra.stack import folder
+from producers.spool.policy import Limits, WhenFull
+
+
+def default_spool(name: str) -> Path:
+    """Where a spool lies when nobody says: in the folder of the stack, one per device."""
+    return folder() / "edge" / name
+
+
+class EdgeSettings(BaseSettings):
+    """What can be set, with what it costs."""
+
+    model_config = SettingsConfigDict(env_prefix="TELLTALE_EDGE_", extra="ignore", frozen=True)
+
+    device_id: str | None = Field(default=None, description="Whose readings `Edge.accept` takes.")
+    kafka: str | None = Field(default=None, description="Broker, HOST:PORT; else TELLTALE_KAFKA or the stack's.")
+    spool: Path | None = Field(default=None, description="The spool's folder; else TELLTALE_DIR/edge/DEVICE.")
+
+    spool_bytes_max: int = Field(
+        default=1 << 30, gt=0, description="Bytes that may wait; beyond it `when_full` decides."
+    )
+    spool_age_s_max: float | None = Field(default=None, gt=0, description="Age at which `when_full` decides too.")
+    when_full: WhenFull = Field(default=WhenFull.REFUSE, description="`refuse` new readings or `drop-oldest`.")
+
+    heartbeat_s: float = Field(default=30.0, gt=0, description="Between two heartbeats of a device.")
+    linger_s: float = Field(
+        default=0.1, ge=0, description="Between two frames of single readings: longer saves messages, costs latency."
+    )
+    frame_bytes_max: int = Field(
+        default=256 * 1024, ge=1024, le=3 * 1024 * 1024, description="Of one frame, when catching up."
+    )
+    window_bytes: int = Field(
+        default=8 << 20, ge=1 << 16, description="On their way to the broker at once: bounds memory and what is resent."
+    )
+    retry_first_s: float = Field(default=0.5, gt=0, description="First wait after the broker refused; doubles.")
+    retry_s_max: float = Field(default=60.0, gt=0, description="Longest wait between two tries.")
+
+    security_protocol: str = Field(default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
+    sasl_mechanism: str = Field(default="SCRAM-SHA-512")
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca_location: Path | None = Field(default=None, description="PEM file that vouches for the broker.")
+
+    def limits(self) -> Limits:
+        """The spool's bounds."""
+        return Limits(bytes_max=self.spool_bytes_max, age_s_max=self.spool_age_s_max, when_full=self.when_full)
+
+    def spool_folder(self, name: str) -> Path:
+        return self.spool or default_spool(name)
