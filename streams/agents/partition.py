@@ -79,6 +79,8 @@ class Partition:
                     await self._in_thread(lambda pile=pile: self.ownership.apply(pile))  # type: ignore[misc]
                 if ends and not self._pile and not self._closing:
                     await self._in_thread(lambda ends=ends: self._look(*ends))  # type: ignore[misc]
+        except asyncio.CancelledError:  # the worker stops: what is on the pile is the next owner's
+            self._closing = True
         except BaseException as error:  # noqa: BLE001 - fenced, broker gone for too long, or our bug
             if not self._closing:
                 self._failed(error)
