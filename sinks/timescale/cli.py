@@ -1,0 +1,236 @@
+"""`telltale sink` and `telltale db`. The composition root: clients are made here and nowhere else."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra import readiness, stack
+from schemas.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    import psycopg
+    from confluent_kafka.admin import AdminClient
+
+    from sinks.timescale.settings import SinkSettings
+
+KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+
+
+@click.group()
+def sink() -> None:
+    """The sink from Kafka to the database: each committed record once."""
+
+
+@click.group()
+def db() -> None:
+    """The database's schema."""
+
+
+@sink.command()
+@KAFKA
+@DATABASE
+@click.option("--verbose", is_flag=True, help="One line for each batch.")
+def run(kafka: str | None, database: str | None, verbose: bool) -> None:
+    """Store what arrives, until SIGTERM or Ctrl-C. Any number of these share the work."""
+    from pydantic import ValidationError
+
+    from schemas.codec import Codec
+    from sinks.timescale import schema
+    from sinks.timescale.decode import Decoder
+    from sinks.timescale.loop import Loop
+    from sinks.timescale.rejects import Rejects, producer
+    from sinks.timescale.settings import SinkSettings
+    from sinks.timescale.store import Store
+    from sinks.timescale.writer import Writer
+
+    address, dsn = stack.kafka_address(kafka), stack.database_dsn(database)
+    try:
+        settings = SinkSettings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refused(f"TELLTALE_SINK_{str(first['loc'][0]).upper()}: {first['msg']}") from None
+    _log(verbose=verbose)
+    stop = Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop.set())
+    with _neighbours():
+        if settings.migrate:
+            schema.migrate(dsn)
+        admin = _admin(address)
+        admin.list_topics(timeout=10)
+        owner = f"{socket.gethostname()[:24]}-{os.getpid()}-{secrets.token_hex(3)}"
+        codec = Codec()
+        store = Store(dsn, owner=owner, copy=settings.copy_rows)
+        writer = Writer(store, Rejects(lambda: producer(address), codec=codec))
+        Loop(
+            _consumer(address, settings, owner=owner),
+            admin=admin,
+            decoder=Decoder(codec),
+            store=store,
+            writer=writer,
+            settings=settings,
+            on_working=readiness.announce,
+        ).run(stop)
+
+
+@sink.command("status")
+@KAFKA
+@DATABASE
+@AS_JSON
+def sink_status(kafka: str | None, database: str | None, as_json: bool) -> None:
+    """Each partition: where it stands, how far behind, whose it is."""
+    from sinks.timescale.status import positions
+
+    address, dsn = stack.kafka_address(kafka), stack.database_dsn(database)
+    with _neighbours(), _connected(dsn) as connection:
+        admin = _admin(address)
+        admin.list_topics(timeout=10)
+        found = positions(connection, admin)
+    lag = sum(each["lag"] or 0 for each in found)
+    if as_json:
+        click.echo(json.dumps({"lag": lag, "partitions": found}))
+        return
+    _table(found, ("topic", "partition", "next_offset", "end_offset", "lag", "generation", "epoch", "owner"))
+    click.echo(f"{len(found)} partitions, {lag} records behind")
+
+
+@db.command()
+@DATABASE
+@AS_JSON
+def migrate(database: str | None, as_json: bool) -> None:
+    """Bring the schema up to date. Refuses one that is newer or was edited."""
+    from sinks.timescale import schema
+
+    with _neighbours():
+        done = schema.migrate(stack.database_dsn(database))
+    if as_json:
+        click.echo(json.dumps({"applied": done}))
+        return
+    for name in done:
+        click.echo(f"applied {name}")
+    if not done:
+        click.echo("up to date")
+
+
+@db.command("status")
+@DATABASE
+@AS_JSON
+def db_status(database: str | None, as_json: bool) -> None:
+    """Versions, features, and migrations applied and pending."""
+    from sinks.timescale.status import database as about
+
+    with _neighbours(), _connected(stack.database_dsn(database)) as connection:
+        found = about(connection)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    timescale = f", TimescaleDB {found['timescaledb']} ({found['licence']})" if found["timescaledb"] else ""
+    click.echo(f"PostgreSQL {found['server']}{timescale}, {found['bytes'] / 1e6:.1f} MB")
+    click.echo(f"features  {', '.join(found['features']) or 'none yet'}")
+    for state in ("applied", "pending"):
+        click.echo(f"{state:<9} {', '.join(found[state]) or 'none'}")
+
+
+def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
+    from confluent_kafka import Consumer
+
+    from schemas.topics import SINK_GROUP
+
+    return Consumer(
+        {
+            "bootstrap.servers": address,
+            "client.id": f"telltale-sink-{owner}",
+            "group.id": SINK_GROUP,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",  # a position that the log has lost is a person's decision
+            "enable.partition.eof": True,  # tells how far markers reach behind the last record
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": settings.session_timeout_ms,
+            "heartbeat.interval.ms": settings.session_timeout_ms // 4,
+            "max.poll.interval.ms": 60_000,  # the loop polls every 0.1 s; more than this is a hang
+            "socket.timeout.ms": 10_000,
+            "allow.auto.create.topics": False,
+            "topic.metadata.refresh.interval.ms": 10_000,  # how late a topic that was made again is noticed
+            "fetch.min.bytes": 1,
+            "fetch.wait.max.ms": 500,
+            "fetch.queue.backoff.ms": 10,  # the default of a second lets a full queue run dry
+            "fetch.message.max.bytes": 4 * 2**20,
+            "queued.max.messages.kbytes": settings.fetch_kbytes_max,
+            "queued.min.messages": 100_000,
+            "check.crcs": True,
+        }
+    )
+
+
+def _admin(address: str) -> "AdminClient":
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient({"bootstrap.servers": address, "client.id": "telltale-sink", "socket.timeout.ms": 10_000})
+
+
+@contextmanager
+def _connected(dsn: str) -> "Iterator[psycopg.Connection[Any]]":
+    import psycopg
+
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+        yield connection
+
+
+@contextmanager
+def _neighbours() -> Iterator[None]:
+    """A sick neighbour at the start is told in one line."""
+    import psycopg
+    from confluent_kafka import KafkaException
+
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is None:
+            raise Refused(f"database: {str(error).strip()}") from None
+        raise
+    except KafkaException as error:
+        raise Unavailable(f"Kafka: {error.args[0].str()}") from None
+
+
+def _log(*, verbose: bool) -> None:
+    import logging
+
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(),
+    )
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("topic", "owner") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
+    Console().print(table)

@@ -1,0 +1,319 @@
+"""The sink's loop: polls Kafka, piles records up, hands a batch to the database as soon as it is free.
+
+Polling never stops, whatever the database does: a consumer that does not poll loses its partitions and holds up every
+rebalance. One thread polls, decodes and decides; one other does whatever waits for the database. Clocks are monotonic
+seconds. Assignment is eager: each rebalance closes all partitions and opens what is then given.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas.errors import Unavailable
+from sinks.timescale.batch import Entry, Part, Pile
+from sinks.timescale.claims import ANSWER_S, claims, mark
+from sinks.timescale.decode import Decoder
+from sinks.timescale.positions import Fenced, Position, Replay
+from sinks.timescale.settings import SinkSettings
+from sinks.timescale.store import Store
+from sinks.timescale.writer import Waiting, Writer, waiting_for_database
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.1  # how late SIGTERM is noticed when nothing comes
+RECORDS_MAX = 2_000  # one read; keeps callbacks and the database's answer from waiting behind decoding
+IDLE_S = 0.2  # how long records must have ceased before positions alone are stored
+COMMIT_S = 0.2  # how often positions are told to Kafka, where they only show the lag
+STUCK_S = 1.0  # how long the database may take before partitions are paused; pausing costs a new fetch
+LEAVE_S = 5.0  # how long a rebalance waits for the batch in hand; the fence makes more needless
+RETRY_S = 0.1
+
+
+class LogLost(Unavailable):
+    """The log no longer holds what comes next: records are lost, and a person must decide."""
+
+
+@dataclass(slots=True)
+class Outage:
+    """A neighbour is away: since when, and when to try again."""
+
+    why: str
+    since: float
+    pause_s: float
+    retry_at: float
+
+
+class Loop:
+    """One sink process. `on_working` is called once when partitions and database are there."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        *,
+        admin: AdminClient,
+        decoder: Decoder,
+        store: Store,
+        writer: Writer,
+        settings: SinkSettings,
+        on_working: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._consumer, self._admin, self._decoder = consumer, admin, decoder
+        self._store, self._writer, self._settings = store, writer, settings
+        self._on_working = on_working
+        self._pile = Pile(settings.rows_max, settings.bytes_max)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._job: Future[Any] | None = None
+        self._job_since = 0.0
+        self._given: list[Part] | None = None  # by the group, perhaps none; None: not a member
+        self._open = False
+        self._opening = False
+        self._closed_until = 0.0
+        self._positions: dict[Part, Position] = {}
+        self._handed: dict[Part, int] = {}
+        self._untold: dict[Part, int] = {}
+        self._told_at = self._grew_at = 0.0
+        self._paused = False
+        self._outage: Outage | None = None
+        self._rows_a_record = 1.0
+
+    def run(self, stop: Event) -> None:
+        """Until `stop`. Raises `LogLost`, `Unavailable` when Kafka refuses us, and our own bugs."""
+        self._consumer.subscribe(
+            self._decoder.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )
+        try:
+            while not stop.is_set():
+                self._turn()
+            self._leave()
+        finally:
+            self._store.interrupt()
+            self._worker.shutdown(wait=True)
+            self._consumer.close()
+            self._store.close()
+            log.info("stopped", **self._writer.tally.told())
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if self._job is not None:
+            self._attend(now)
+        elif self._outage is not None and now < self._outage.retry_at:
+            self._read(min(POLL_S, self._outage.retry_at - now))
+        elif self._outage is not None and self._open:
+            self._start(self._writer.work)
+        elif not self._open:
+            if self._given is not None and now >= self._closed_until:
+                self._opening = True
+                self._start(self._take_over, list(self._given))
+            else:
+                self._read(POLL_S)
+        elif self._due(now):
+            batch = self._pile.take()
+            self._handed = {part: stretch.end for part, stretch in batch.stretches.items()}
+            self._writer.take(batch)
+            self._start(self._writer.work)
+        else:
+            self._tell(now)
+            self._read(min(POLL_S, self._settings.linger_ms / 1000) if len(self._pile) else POLL_S)
+
+    def _due(self, now: float) -> bool:
+        """Whether the pile is to be stored now."""
+        if len(self._pile):
+            return self._pile.full or now - self._grew_at >= self._settings.linger_ms / 1000
+        return self._pile.moved and now - self._grew_at >= IDLE_S
+
+    def _start(self, work: Callable[..., Any], *arguments: Any) -> None:
+        self._job, self._job_since = self._worker.submit(work, *arguments), time.monotonic()
+
+    def _attend(self, now: float) -> None:
+        """While the database works: read on, up to the pile's bound."""
+        job = self._job
+        assert job is not None  # noqa: S101 - asked by the caller
+        if not self._pile.full or self._paused:
+            grew = self._read(0)
+        else:
+            grew = False
+            if now - self._job_since > STUCK_S:
+                self._pause()
+        if self._job is job and not grew:
+            wait([job], POLL_S / 2)
+        if self._job is job and job.done():
+            self._job = None
+            self._conclude(job, time.monotonic())
+
+    def _conclude(self, job: Future[Any], now: float) -> None:
+        """What has come of the job."""
+        opening, self._opening = self._opening, False
+        try:
+            result = job.result()
+        except Waiting as trouble:
+            self._wait(trouble, now)
+            return
+        except Fenced as fenced:
+            log.warning("fenced", by_another_owner_of=str(fenced))
+            self._close()
+            # If the group still counts us in after this, it was no successor: then we take over again.
+            self._closed_until = now + self._settings.session_timeout_ms / 1000
+            return
+        if self._outage is not None:
+            log.info("neighbour_back", why=self._outage.why, after_s=round(now - self._outage.since, 1))
+            self._outage = None
+        self._resume()
+        if opening:
+            self._opened(result, now)
+        else:
+            self._untold |= self._handed
+            log.debug("stored", ms=round(1000 * (now - self._job_since), 1), **self._writer.tally.told())
+            self._tell(now)
+
+    def _wait(self, trouble: Waiting, now: float) -> None:
+        """Tries again later, with pauses that double up to a bound."""
+        if self._outage is None:
+            self._outage = Outage(trouble.why, now, RETRY_S, now + RETRY_S)
+            log.warning("waiting", why=trouble.why, detail=trouble.detail)
+        else:
+            pause_s = min(2 * self._outage.pause_s, self._settings.retry_s_max)
+            self._outage.why, self._outage.pause_s, self._outage.retry_at = trouble.why, pause_s, now + pause_s
+        self._pause()
+
+    def _read(self, timeout: float) -> bool:
+        """Takes what has come, waiting up to `timeout` seconds for the first; whether there was anything."""
+        found: list[Message] = []
+        if timeout > 0:
+            first = self._consumer.poll(timeout)
+            if first is None:
+                return False
+            found.append(first)
+        room = (self._settings.rows_max - self._pile.rows) / self._rows_a_record
+        found += self._consumer.consume(int(max(1, min(RECORDS_MAX, room))), 0)
+        before = len(self._pile), self._pile.rows
+        for message in found:
+            error = message.error()
+            if error is not None:
+                self._complaint(message, error)
+                continue
+            topic, key, value = message.topic(), message.key(), message.value()
+            part = Part(topic, message.partition())
+            self._pile.add(
+                Entry(part, message.offset(), key, value, message.timestamp()[1], self._decoder.body(topic, key, value))
+            )
+        records = len(self._pile) - before[0]
+        if records > 0:
+            self._rows_a_record += 0.2 * (max(1.0, (self._pile.rows - before[1]) / records) - self._rows_a_record)
+        if records > 0 and (before[0] == 0 or self._settings.linger_ms == 0):
+            self._grew_at = time.monotonic()
+        return bool(found)
+
+    def _complaint(self, message: Message, error: KafkaError) -> None:
+        """An event that is no record."""
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            self._pile.reach(Part(message.topic(), message.partition()), message.offset())
+            self._grew_at = time.monotonic()
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            raise LogLost(
+                f"{message.topic()}[{message.partition()}]: the log does not hold offset {message.offset()}, which "
+                f"comes next ({error.str()}): records were lost before they were stored. To go on from what there is, "
+                "stop the sink and reset the group's offset (telltale kafka kafka-consumer-groups.sh --reset-offsets)"
+            )
+        elif error.fatal() or code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+            raise Unavailable(f"Kafka: {error.str()}")
+        else:
+            log.warning("kafka", detail=error.str(), topic=message.topic())
+
+    # --- partitions come and go; these are called inside poll and consume ---
+
+    def _assigned(self, consumer: Consumer, given: Sequence[TopicPartition]) -> None:
+        self._given, self._closed_until = [Part(tp.topic, tp.partition) for tp in given], 0.0
+        consumer.assign([])  # nothing is fetched before the database has said from where
+
+    def _revoked(self, consumer: Consumer, _: Sequence[TopicPartition]) -> None:
+        if self._job is not None and not self._opening:
+            wait([self._job], LEAVE_S)
+            if self._job.done() and self._job.exception() is None:
+                self._untold |= self._handed
+        self._tell(time.monotonic(), now_or_never=True)
+        self._lost(consumer, _)
+
+    def _lost(self, _: Consumer, __: Sequence[TopicPartition]) -> None:
+        self._given = None
+        self._close()
+
+    def _close(self) -> None:
+        """Forget all that is not stored; the job in hand, if any, comes to nothing or is fenced."""
+        if self._job is not None and not self._job.done():
+            self._store.interrupt()
+            wait([self._job])
+        if self._job is not None and (error := self._job.exception()) and not isinstance(error, Waiting | Fenced):
+            raise error
+        self._job, self._opening, self._open = None, False, False
+        self._outage = None
+        self._positions, self._handed, self._untold = {}, {}, {}
+        self._pile.begin({})
+        self._writer.drop()
+        self._consumer.assign([])
+
+    def _take_over(self, parts: list[Part]) -> list[tuple[Part, Position, Replay | None]]:
+        """In the database's thread: the positions of all parts, in the order of their locks."""
+        with waiting_for_database(self._store):
+            try:
+                known = claims(self._consumer, self._admin, sorted(parts))
+            except Unavailable as error:
+                raise Waiting("broker_away", str(error)) from None
+            return [(claim.part, *self._store.open(claim)) for claim in known]
+
+    def _opened(self, opened: Iterable[tuple[Part, Position, Replay | None]], now: float) -> None:
+        for part, position, replay in opened:
+            self._positions[part] = position
+            if replay is not None:
+                log.warning("replay", part=str(part), reason=replay.reason, stood_at=replay.stood_at,
+                            moved_to=replay.moved_to, generation=replay.generation)  # fmt: skip
+        stands = {part: position.next_offset for part, position in self._positions.items()}
+        self._pile.begin(stands)
+        self._consumer.assign([TopicPartition(*part, offset) for part, offset in stands.items()])
+        self._open, self._paused = True, False
+        self._untold = stands
+        self._tell(now, now_or_never=True)
+        log.info("assigned", partitions=len(stands))
+        self._on_working()
+
+    def _tell(self, now: float, *, now_or_never: bool = False) -> None:
+        """Tells Kafka where we stand, with our mark. The database knows better, so a failure costs nothing."""
+        if not self._untold or (now - self._told_at < COMMIT_S and not now_or_never):
+            return
+        offsets = [
+            TopicPartition(*part, offset, metadata=mark(self._positions[part].generation))
+            for part, offset in self._untold.items()
+        ]
+        self._untold, self._told_at = {}, now
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=not now_or_never)
+        except KafkaException as error:
+            log.info("position_not_told", detail=str(error))
+
+    def _pause(self) -> None:
+        if not self._paused and self._open:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+
+    def _resume(self) -> None:
+        if self._paused and self._open:
+            self._consumer.resume(self._consumer.assignment())
+        self._paused = False
+
+    def _leave(self) -> None:
+        """Stores what is in hand, if the database lets us, and says where we stand."""
+        if (
+            self._job is not None
+            and not self._opening
+            and wait([self._job], ANSWER_S).done
+            and not self._job.exception()
+        ):
+            self._untold |= self._handed
+        self._tell(time.monotonic(), now_or_never=True)

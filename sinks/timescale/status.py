@@ -1,0 +1,73 @@
+"""Where the sink stands, beside where Kafka ends; what schema the database has. For people and scripts."""
+
+from typing import Any
+
+import psycopg
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.errors import Unavailable
+from sinks.timescale import schema
+from sinks.timescale.positions import SINK
+
+POSITIONS = """
+SELECT topic, part, next_offset, generation, epoch, owner, updated_at
+FROM sink_offsets WHERE sink = %s ORDER BY topic, part"""
+VERSIONS = """
+SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
+  current_setting('timescaledb.license', true), pg_database_size(current_database())"""
+FEATURES = {"plain": "partitions by month", "timescaledb": "hypertables", "views": "statistics as views"}
+FEATURES["aggregates"] = "continuous aggregates"
+ANSWER_S = 10.0
+
+
+def positions(connection: psycopg.Connection[Any], admin: AdminClient) -> list[dict[str, Any]]:
+    """One entry for each partition. `lag` counts offsets up to the last committed one; null when Kafka has none."""
+    rows = connection.execute(POSITIONS, (SINK,)).fetchall() if schema.applied(connection) else []
+    asked = {TopicPartition(row[0], row[1]): OffsetSpec.latest() for row in rows}
+    ends: dict[tuple[str, int], int | None] = {}
+    if asked:
+        answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
+        for tp, answer in answers.items():
+            try:
+                ends[tp.topic, tp.partition] = answer.result(ANSWER_S).offset
+            except TimeoutError:
+                raise Unavailable(f"Kafka did not answer within {ANSWER_S:.0f} s") from None
+            except KafkaException as error:
+                if error.args[0].retriable():
+                    raise Unavailable(f"Kafka: {error.args[0].str()}") from None
+                ends[tp.topic, tp.partition] = None  # the topic is gone
+    return [
+        {
+            "topic": topic,
+            "partition": part,
+            "next_offset": stands,
+            "end_offset": ends[topic, part],
+            "lag": None if (end := ends[topic, part]) is None else max(0, end - stands),
+            "generation": generation,
+            "epoch": epoch,
+            "owner": owner,
+            "updated_at": updated.isoformat(),
+        }
+        for topic, part, stands, generation, epoch, owner, updated in rows
+    ]
+
+
+def database(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    """Versions, features and migrations."""
+    row = connection.execute(VERSIONS).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM
+    server, timescaledb, licence, size = row
+    had = schema.applied(connection)
+    known = schema.migrations()
+    flavours = {migration.flavour for migration in known if migration.name in had} - {None}
+    fitting = {m.name for m in known if m.flavour is None or m.flavour in flavours}
+    return {
+        "server": server,
+        "timescaledb": timescaledb,
+        "licence": licence if timescaledb else None,
+        "features": sorted(FEATURES[str(flavour)] for flavour in flavours),
+        "bytes": size,
+        "applied": list(had),
+        "pending": sorted(fitting - had.keys()) if had else [m.name for m in known if m.flavour is None],
+    }

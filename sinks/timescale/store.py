@@ -1,0 +1,273 @@
+"""A batch becomes one database transaction: first its positions, then its rows. Knows SQL; knows no broker.
+
+Readings and windows go the fastest way that was measured: the last of each key, sorted by key; rows newer than their
+sensor's watermark by binary COPY inside a savepoint, the rest by an upsert from arrays. A COPY that meets an existing
+key is taken back, and all rows go by the upsert.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+
+from schemas.columnar import Longs
+from schemas.frames import CleanFrame, WindowFrame
+from schemas.rejection import Rejection
+from sinks.timescale import rows as rows_of
+from sinks.timescale.batch import Batch, Entry, Part, Refusal
+from sinks.timescale.months import Months
+from sinks.timescale.packing import (
+    FLOAT8,
+    INT2,
+    INT4,
+    INT8,
+    READINGS,
+    TIMESTAMPTZ,
+    WINDOWS,
+    Rows,
+    Series,
+    Type,
+    array_bytes,
+    copy_bytes,
+)
+from sinks.timescale.positions import (
+    Claim,
+    Fenced,
+    Position,
+    Replay,
+    acquire,
+    advance,
+    evict,
+    stored_already,
+)
+from sinks.timescale.projections import project
+from sinks.timescale.sensors import Sensors
+from sinks.timescale.watermarks import NEVER, Watermarks
+
+APPLICATION = "telltale-sink {}"
+"""How our sessions are called in pg_stat_activity; the place is for the owner."""
+
+INTERRUPT_S = 3.0
+COPY_ROWS_MIN = 400  # below it the upsert's one round trip is quicker than savepoint, COPY and release
+
+# The newest row of each sensor, by index; newest partition first.
+NEWEST_READINGS = """
+SELECT s.line, (extract(epoch FROM r.time) * 1000000)::int8
+FROM unnest(%s::int8[]) AS s (line),
+LATERAL (SELECT time FROM readings WHERE sensor_id = s.line ORDER BY time DESC LIMIT 1) AS r"""
+NEWEST_WINDOWS = """
+SELECT s.line, (extract(epoch FROM w.start) * 1000000)::int8
+FROM unnest(%s::int8[]) AS s (line),
+LATERAL (SELECT start FROM windows WHERE sensor_id = (s.line >> 32)::int
+  AND length_s = (s.line & 4294967295)::int ORDER BY start DESC LIMIT 1) AS w"""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Bounds on what waits in the database, in seconds.
+
+    A transaction of ours that stands still holds its partitions against a successor; above these bounds the server
+    ends it. Below them a slow disk would be taken for a hang.
+    """
+
+    connect_s: int = 5
+    lock_s: int = 5
+    statement_s: int = 120
+    idle_in_transaction_s: int = 10
+
+
+class _Array:
+    """An array in PostgreSQL's binary format."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def _dumper(kind: Type) -> tuple[type[_Array], type[Dumper]]:
+    class ArrayDumper(Dumper):
+        format = Format.BINARY
+        oid = kind.array_oid
+
+        def dump(self, obj: _Array) -> Buffer | None:
+            return obj.data
+
+    return type(f"{kind.name}_array", (_Array,), {}), ArrayDumper
+
+
+_ARRAYS = {kind.name: _dumper(kind) for kind in (INT2, INT4, INT8, FLOAT8, TIMESTAMPTZ)}
+
+
+def connect(dsn: str, *, owner: str, patience: Patience) -> psycopg.Connection[Any]:
+    """A connection as the sink needs it. Raises `psycopg.Error`."""
+    connection = psycopg.connect(
+        dsn,
+        autocommit=True,  # transactions are opened by name
+        prepare_threshold=None,  # PGlite shares names of prepared statements between connections
+        connect_timeout=patience.connect_s,
+        application_name=APPLICATION.format(owner)[:63],
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+        tcp_user_timeout=15_000,
+    )
+    try:
+        for name, value in (
+            ("synchronous_commit", "on"),
+            ("lock_timeout", f"{patience.lock_s}s"),
+            ("statement_timeout", f"{patience.statement_s}s"),
+            ("idle_in_transaction_session_timeout", f"{patience.idle_in_transaction_s}s"),
+            ("timezone", "UTC"),
+        ):
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'").fetchone():
+            # Late rows into compressed chunks; with the default limit the sink would fail for ever.
+            connection.execute("SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+        for wrapper, dumper in _ARRAYS.values():
+            connection.adapters.register_dumper(wrapper, dumper)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class Store:
+    """The sink's side of the database: one connection, made again when it is lost, and what is remembered of it.
+
+    Used by one thread at a time. Every method may raise `psycopg.Error`; see `sinks.timescale.trouble`.
+    """
+
+    def __init__(self, dsn: str, *, owner: str, copy: bool = True, patience: Patience | None = None) -> None:
+        self._dsn, self._owner, self._copy = dsn, owner, copy
+        self._patience = patience or Patience()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._partitioned = False
+        self._sensors, self._months = Sensors(), Months()
+        self._watermarks = {READINGS.table: Watermarks(), WINDOWS.table: Watermarks()}
+        self._epochs: dict[Part, int] = {}
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection, made now if there is none."""
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn, owner=self._owner, patience=self._patience)
+            kind = self._connection.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = 'readings'::regclass")
+            self._partitioned = bool((kind.fetchone() or [False])[0])
+        return self._connection
+
+    def close(self) -> None:
+        """Give the connection up; the next use makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def interrupt(self) -> None:
+        """From any thread: what the connection does now ends with an error."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=INTERRUPT_S)
+
+    def forget(self) -> None:
+        """Believe nothing that was remembered: others may have written since."""
+        self._sensors.forget()
+        self._months.forget()
+        self._watermarks = {name: Watermarks() for name in self._watermarks}
+
+    def open(self, claim: Claim) -> tuple[Position, Replay | None]:
+        """Takes a partition over. An owner that stands still inside a transaction loses its session."""
+        try:
+            position, replay = acquire(self.connection, claim, owner=self._owner)
+        except psycopg.errors.LockNotAvailable:
+            evict(self.connection, claim.part, mine=self._owner, name=APPLICATION)
+            position, replay = acquire(self.connection, claim, owner=self._owner)
+        self._epochs[claim.part] = position.epoch
+        return position, replay
+
+    def write(self, batch: Batch) -> None:
+        """Stores a batch, once. Raises `Fenced` when another owner has written.
+
+        Entries that no column can hold become refusals before anything is written, and `Unfit` is raised.
+        """
+        connection = self.connection
+        series = self._series(connection, batch.entries)
+        with connection.cursor() as cursor:
+            with connection.transaction() as transaction:
+                mine = advance(cursor, batch.stretches, epochs=self._epochs)
+                if not mine:
+                    raise psycopg.Rollback(transaction)
+                project(cursor, batch.entries)
+                for table, rows, lines in series:
+                    self._write_series(cursor, table, rows, lines)
+            if not mine and not stored_already(cursor, batch.stretches, epochs=self._epochs):
+                raise Fenced(", ".join(map(str, batch.stretches)))
+        for table, rows, lines in series:
+            self._watermarks[table.table].stored(lines, rows[table.time])
+
+    def _series(
+        self, connection: psycopg.Connection[Any], entries: Sequence[Entry]
+    ) -> list[tuple[Series, Rows, Longs]]:
+        """Rows of each series, without repeated keys, and the watermark line of each row."""
+        prepared = []
+        for series, kind, build in ((READINGS, CleanFrame, rows_of.readings), (WINDOWS, WindowFrame, rows_of.windows)):
+            mine = [entry for entry in entries if isinstance(entry.body, kind)]
+            if not mine:
+                continue
+            frames: Any = [entry.body for entry in mine]
+            rows = build(frames, self._sensors.of(connection, frames))
+            if misfits := rows_of.misfits(series, rows, [entry.rows for entry in mine]):
+                raise Unfit([(mine[place], detail) for place, detail in misfits])
+            if not len(rows[series.time]):
+                continue
+            if series is READINGS and self._partitioned:
+                self._months.ensure(connection, rows_of.months(rows["time"]))
+            rows = rows_of.last_of_each_key(series, rows)
+            lines = rows["sensor_id"].astype(np.int64)
+            if series is WINDOWS:
+                lines = (lines << 32) | rows["length_s"]
+            self._look_up(connection, series, lines)
+            prepared.append((series, rows, lines))
+        return prepared
+
+    def _look_up(self, connection: psycopg.Connection[Any], series: Series, lines: Longs) -> None:
+        """Reads the watermarks that are not known."""
+        watermarks = self._watermarks[series.table]
+        unknown = watermarks.unknown(lines)
+        if len(unknown):
+            newest = NEWEST_READINGS if series is READINGS else NEWEST_WINDOWS
+            found = dict(connection.execute(newest, (unknown.tolist(),)).fetchall())
+            watermarks.learn(unknown, np.array([found.get(line, NEVER) for line in unknown.tolist()], np.int64))
+
+    def _write_series(self, cursor: psycopg.Cursor[Any], series: Series, rows: Rows, lines: Longs) -> None:
+        late = rows
+        if self._copy and len(lines) >= COPY_ROWS_MIN:
+            new, late = rows_of.split(rows, self._watermarks[series.table].newer(lines, rows[series.time]))
+            if len(new[series.time]):
+                cursor.execute("SAVEPOINT copying")
+                try:
+                    with cursor.copy(series.copy) as stream:
+                        stream.write(copy_bytes(series, new))
+                    cursor.execute("RELEASE copying")
+                except psycopg.errors.UniqueViolation:
+                    cursor.execute("ROLLBACK TO copying")
+                    late = rows
+        if len(late[series.time]):
+            arrays = [_ARRAYS[kind.name][0](array_bytes(kind, late[name])) for name, kind in series.columns.items()]
+            cursor.execute(series.upsert, arrays)
+
+
+class Unfit(Exception):  # noqa: N818
+    """Entries that no column can hold."""
+
+    def __init__(self, found: Sequence[tuple[Entry, str]]) -> None:
+        super().__init__(found[0][1])
+        self.found = found
+
+    def refuse(self) -> None:
+        """Makes refusals of them."""
+        for entry, detail in self.found:
+            entry.body = Refusal(Rejection.DATABASE_REFUSED, detail)

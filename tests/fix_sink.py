@@ -1,0 +1,177 @@
+"""Real sink processes, and a stand-in for the stream stage: clean frames in Kafka transactions, some of them aborted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from schemas.codec import Codec
+from schemas.frames import CleanFrame
+from schemas.keys import PARTITIONER
+from schemas.topics import READINGS_CLEAN
+from sinks.timescale import schema
+
+WAIT_S_MAX = 60
+START_US = 1_480_000_000_000_000  # 2016-11-24
+
+
+def until(true: Callable[[], Any], *, what: str, timeout_s: float = WAIT_S_MAX) -> Any:
+    """The first true answer of a probe."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := true()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout_s} s: {what}")
+        time.sleep(0.05)
+    return answer
+
+
+def clean_frame(
+    device: str, first: int, rows: int, *, channels: tuple[str, ...] = ("Spd80", "Dir78"), correction: float = 0.0
+) -> CleanFrame:
+    """Rows `first` to `first + rows` of a device's endless, reproducible series: each value follows from its place."""
+    places = np.arange(first, first + rows)
+    values = places[:, None] + np.arange(len(channels)) / 16 + correction
+    flags = np.where((places % 7 == 0)[:, None], 4, 1) * np.ones(len(channels), np.int64)
+    return CleanFrame(
+        device_id=device,
+        generation=0,
+        times=START_US + places * 1_000_000,
+        channels=channels,
+        logged=values * 2,
+        values=values,
+        quality=flags,
+        tests=(flags == 4).astype(np.int64),
+    )
+
+
+class CleanReadings:
+    """Writes `readings.clean` as the stream stage does, and remembers what a reader must find."""
+
+    def __init__(self, address: str) -> None:
+        from confluent_kafka import Producer
+
+        self._codec = Codec()
+        self._producer = Producer(
+            {"bootstrap.servers": address, "transactional.id": "tests-clean", "partitioner": PARTITIONER, "linger.ms": 1}
+        )
+        self._producer.init_transactions(30)
+        self.expected: dict[tuple[str, str, int], tuple[float, float, int, int]] = {}
+
+    def send(self, *frames: CleanFrame, aborted: bool = False) -> None:
+        """All frames in one transaction."""
+        self._producer.begin_transaction()
+        for frame in frames:
+            self._producer.produce(READINGS_CLEAN, key=frame.device_id.encode(), value=self._codec.encode(frame))
+        if aborted:
+            self._producer.flush(10)
+            self._producer.abort_transaction(10)
+            return
+        self._producer.commit_transaction(30)
+        for frame in frames:
+            for row, time_us in enumerate(frame.times.tolist()):
+                for column, channel in enumerate(frame.channels):
+                    self.expected[frame.device_id, channel, time_us] = (
+                        frame.logged[row, column].item(),
+                        frame.values[row, column].item(),
+                        frame.quality[row, column].item(),
+                        frame.tests[row, column].item(),
+                    )
+
+
+STORED = """
+SELECT device_id, channel, (extract(epoch FROM time) * 1000000)::int8, logged, value, quality, tests
+FROM readings JOIN sensors USING (sensor_id)"""
+
+
+class Database:
+    """What the sink has written."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        schema.migrate(dsn)
+
+    def rows(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            return connection.execute(statement.encode(), arguments or None).fetchall()
+
+    def one(self, statement: str, *arguments: Any) -> Any:
+        """The only column of the only row."""
+        return self.rows(statement, *arguments)[0][0]
+
+    def readings(self) -> dict[tuple[str, str, int], tuple[float, float, int, int]]:
+        return {(device, channel, time): tuple(rest) for device, channel, time, *rest in self.rows(STORED)}
+
+
+class SinkProcess:
+    """One `telltale sink run`."""
+
+    def __init__(self, *, kafka: str, dsn: str, folder: Path, **settings: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.ready, self.log = folder / "ready", folder / "log"
+        self.ready.unlink(missing_ok=True)
+        environment = os.environ | {"TELLTALE_READY_FILE": str(self.ready), "TELLTALE_SINK_SESSION_TIMEOUT_MS": "6000"}
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "infra.command", "sink", "run", "--kafka", kafka, "--database", dsn, "--verbose"],
+                env=environment | settings,
+                stdout=out,
+                stderr=out,
+            )
+
+    def working(self) -> "SinkProcess":
+        until(lambda: self.ready.exists() or self.ended, what="the sink works")
+        assert not self.ended, self.said()
+        return self
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def send(self, signal_number: int) -> None:
+        self._process.send_signal(signal_number)
+
+    def wait(self, timeout: float = 30) -> int:
+        return self._process.wait(timeout)
+
+    def kill(self) -> None:
+        if not self.ended:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+
+@pytest.fixture
+def stored(database: str) -> Database:
+    """A database with the schema in it."""
+    return Database(database)
+
+
+@pytest.fixture
+def clean(cluster: str) -> CleanReadings:
+    """The stream stage's output topic."""
+    return CleanReadings(cluster)
+
+
+@pytest.fixture
+def start_sink(cluster: str, stored: Database, tmp_path: Path) -> Iterator[Callable[..., SinkProcess]]:
+    """Starts a sink; all end with the test. `dsn` names another way to the same database."""
+    started: list[SinkProcess] = []
+
+    def start(*, dsn: str = stored.dsn, **settings: str) -> SinkProcess:
+        folder = tmp_path / f"sink{len(started)}"
+        started.append(SinkProcess(kafka=cluster, dsn=dsn, folder=folder, **settings))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
