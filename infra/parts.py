@@ -1,6 +1,5 @@
 """The parts of a stack: how each is started and how it is known to work. Runs none of them; `supervisor` does."""
 
-import os
 import signal
 import sys
 import tomllib
@@ -82,10 +81,8 @@ def service_part(name: str, words: Sequence[str], *, folder: Path, env: Mapping[
 
 
 def declared() -> dict[str, dict[str, object]]:
-    """The services of `parts.toml`, in order. `TELLTALE_PARTS` names another file: for trials and tests."""
-    named = os.environ.get("TELLTALE_PARTS")
-    text = Path(named).read_text() if named else (files("infra") / "parts.toml").read_text()
-    return tomllib.loads(text)
+    """The services of `parts.toml`, in order."""
+    return tomllib.loads((files("infra") / "parts.toml").read_text())
 
 
 def chosen(only: str | None) -> list[str]:
