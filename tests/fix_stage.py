@@ -1,0 +1,165 @@
+"""The stream stage as tests meet it: devices and frames in, records out. Everything over the real wire."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+from schemas.alarms import AlarmEvent, read_alarm
+from schemas.codec import Codec
+from schemas.devices import Calibration, Device, GrossRange, Limits, Sensor, Station
+from schemas.frames import CleanFrame, RawFrame, WindowFrame
+from schemas.keys import PARTITIONER
+from schemas.records import Heartbeat, Rejected
+from schemas.topics import ALARMS, DEVICES, HEARTBEATS, READINGS_CLEAN, READINGS_RAW, READINGS_REJECTED, WINDOWS
+
+SLOPES = Calibration(logger_slope=0.05, logger_offset=0.2, slope=0.046, offset=0.243)
+START_US = 1_700_000_400_000_000  # on a 10-minute boundary
+US = 1_000_000
+
+
+def make_device(device_id: str, channels: int = 3, **changes: Any) -> Device:
+    """A device of one reading per second and channel, whose logged values are far from the calibrated ones."""
+    sensors = tuple(
+        Sensor(
+            channel=f"c{number}",
+            point=f"c{number}",
+            quantity="wind_speed",
+            unit="m/s",
+            statistic="avg",
+            calibrations=(SLOPES,),
+            limits=Limits(gross_range=GrossRange(fail=(0, 75), suspect=(0, 50))),
+        )
+        for number in range(channels)
+    )
+    facts = {
+        "device_id": device_id,
+        "name": device_id,
+        "station": Station(station_id="mast", name="Mast"),
+        "interval_s": 1.0,
+        "sensors": sensors,
+        "configured_at": datetime.now(UTC),
+        "configured_by": "test",
+    }
+    return Device.model_validate({**facts, **changes})
+
+
+def make_frame(
+    device_id: str, sequence: int, *, first: int, rows: int, channels: int = 3, spool: str = "sp"
+) -> RawFrame:
+    """Rows `first` to `first + rows` of a series that anybody can compute again from device, row and channel."""
+    number = np.arange(first, first + rows, dtype=np.int64)
+    return RawFrame(
+        device_id=device_id,
+        spool_id=spool,
+        sequence=sequence,
+        times=START_US + number * US,
+        channels=tuple(f"c{c}" for c in range(channels)),
+        values=logged(number, channels),
+    )
+
+
+def logged(number: np.ndarray[Any, np.dtype[np.int64]], channels: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return 10.0 + np.sin(number)[:, None] + 0.01 * number[:, None] + np.arange(channels)[None, :]
+
+
+def calibrated(value: float) -> float:
+    """By the formula, one number at a time."""
+    x = (value - 0.2) / 0.05
+    return 0.046 * x + 0.243
+
+
+@dataclass
+class Wire:
+    """A broker's topics, written and read as devices and consumers do."""
+
+    kafka: str
+    codec: Codec = field(default_factory=Codec)
+
+    def __post_init__(self) -> None:
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self.kafka,
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": PARTITIONER,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+
+    def configure(self, *devices: Device) -> None:
+        for device in devices:
+            self._producer.produce(DEVICES, key=device.device_id.encode(), value=self.codec.encode(device))
+        assert self._producer.flush(30) == 0
+
+    def send(self, *frames: RawFrame | bytes, key: str | None = None) -> None:
+        for frame in frames:
+            value = frame if isinstance(frame, bytes) else self.codec.encode(frame)
+            device_id = key or (frame.device_id if isinstance(frame, RawFrame) else "nobody")
+            self._producer.produce(READINGS_RAW, key=device_id.encode(), value=value)
+        assert self._producer.flush(30) == 0
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        self._producer.produce(HEARTBEATS, key=heartbeat.device_id.encode(), value=self.codec.encode(heartbeat))
+        assert self._producer.flush(30) == 0
+
+    def read(self, topic: str) -> list[Message]:
+        """All committed records of a topic, partition by partition in log order."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.kafka,
+                "group.id": "test-reader",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        try:
+            unread = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, number, 0) for number in unread])
+            found = []
+            while unread:
+                for message in consumer.consume(10_000, timeout=0.05):
+                    if message.error() is None:
+                        found.append(message)
+                    elif message.error().code() == KafkaError._PARTITION_EOF:
+                        unread.discard(message.partition())
+            return found
+        finally:
+            consumer.close()
+
+    def clean(self) -> list[CleanFrame]:
+        return [self.codec.decode_frame(CleanFrame, message.value()) for message in self.read(READINGS_CLEAN)]
+
+    def windows(self) -> list[WindowFrame]:
+        return [self.codec.decode_frame(WindowFrame, message.value()) for message in self.read(WINDOWS)]
+
+    def rejected(self) -> list[Rejected]:
+        return [self.codec.decode(Rejected, message.value()) for message in self.read(READINGS_REJECTED)]
+
+    def alarms(self) -> list[AlarmEvent]:
+        return sorted((read_alarm(m.value()) for m in self.read(ALARMS)), key=lambda event: event.time)
+
+    def clean_readings(self) -> int:
+        return sum(frame.values.size for frame in self.clean())
+
+
+def readings_of(frames: Sequence[CleanFrame]) -> list[tuple[str, str, int, float]]:
+    """(device, channel, time, value) of every reading."""
+    return [
+        (frame.device_id, channel, time, value)
+        for frame in frames
+        for time, row in zip(frame.times.tolist(), frame.values.tolist(), strict=True)
+        for channel, value in zip(frame.channels, row, strict=True)
+    ]
+
+
+@pytest.fixture
+def wire(cluster: str) -> Wire:
+    """An empty broker with the catalogue's topics."""
+    return Wire(cluster)
