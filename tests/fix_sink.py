@@ -60,7 +60,12 @@ class CleanReadings:
 
         self._codec = Codec()
         self._producer = Producer(
-            {"bootstrap.servers": address, "transactional.id": "tests-clean", "partitioner": PARTITIONER, "linger.ms": 1}
+            {
+                "bootstrap.servers": address,
+                "transactional.id": "tests-clean",
+                "partitioner": PARTITIONER,
+                "linger.ms": 1,
+            }
         )
         self._producer.init_transactions(30)
         self.expected: dict[tuple[str, str, int], tuple[float, float, int, int]] = {}
@@ -120,7 +125,18 @@ class SinkProcess:
         environment = os.environ | {"TELLTALE_READY_FILE": str(self.ready), "TELLTALE_SINK_SESSION_TIMEOUT_MS": "6000"}
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "infra.command", "sink", "run", "--kafka", kafka, "--database", dsn, "--verbose"],
+                [
+                    sys.executable,
+                    "-m",
+                    "infra.command",
+                    "sink",
+                    "run",
+                    "--kafka",
+                    kafka,
+                    "--database",
+                    dsn,
+                    "--verbose",
+                ],
                 env=environment | settings,
                 stdout=out,
                 stderr=out,

@@ -158,6 +158,7 @@ class Loop:
         except Fenced as fenced:
             log.warning("fenced", by_another_owner_of=str(fenced))
             self._close()
+            self._consumer.assign([])
             # If the group still counts us in after this, it was no successor: then we take over again.
             self._closed_until = now + self._settings.session_timeout_ms / 1000
             return
@@ -241,9 +242,11 @@ class Loop:
         self._tell(time.monotonic(), now_or_never=True)
         self._lost(consumer, _)
 
-    def _lost(self, _: Consumer, __: Sequence[TopicPartition]) -> None:
+    def _lost(self, consumer: Consumer, _: Sequence[TopicPartition]) -> None:
         self._given = None
         self._close()
+        consumer.unassign()
+        log.info("unassigned")
 
     def _close(self) -> None:
         """Forget all that is not stored; the job in hand, if any, comes to nothing or is fenced."""
@@ -257,7 +260,6 @@ class Loop:
         self._positions, self._handed, self._untold = {}, {}, {}
         self._pile.begin({})
         self._writer.drop()
-        self._consumer.assign([])
 
     def _take_over(self, parts: list[Part]) -> list[tuple[Part, Position, Replay | None]]:
         """In the database's thread: the positions of all parts, in the order of their locks."""
