@@ -67,5 +67,6 @@ class FileMark:
     rows_accepted: int = 0
     readings_accepted: int = 0
     rows_acknowledged: int = 0
+    readings_acknowledged: int = 0
     complete: bool = False
     last_sequence: int | None = None

@@ -47,7 +47,7 @@ STREAMS = "select number, device, channels from streams"
 INSERT_STREAM = "insert into streams (device, channels) values (?, ?) returning number"
 
 MARK = """select f.sha256, d.device_id, f.name, f.format, f.options, f.rows_accepted, f.readings_accepted,
-    f.rows_acknowledged, f.complete, f.last_sequence
+    f.rows_acknowledged, f.readings_acknowledged, f.complete, f.last_sequence
     from files f join devices d on d.number = f.device where f.sha256 = ? and d.device_id = ?"""
 SAVE_MARK = """insert into files (sha256, device, name, format, options, rows_accepted, readings_accepted, complete)
     values (?, ?, ?, ?, ?, ?, ?, ?)
@@ -57,8 +57,16 @@ SAVE_MARK = """insert into files (sha256, device, name, format, options, rows_ac
 # A file's last frame is the latest that holds a group of it.
 MARK_LAST = """update files set last_sequence = max(coalesce(last_sequence, -1), ?) where number in
     (select file from groups where id between ? and ? and stream = ? and file is not null)"""
-MARK_ACKNOWLEDGED = "update files set rows_acknowledged = rows_acknowledged + ? where number = ?"
+MARK_ACKNOWLEDGED = """update files set rows_acknowledged = rows_acknowledged + ?,
+    readings_acknowledged = readings_acknowledged + ? where number = ?"""
 # Groups of a forgotten file go their way without it.
 UNMARK_GROUPS = """update groups set file = null where file =
     (select f.number from files f join devices d on d.number = f.device where f.sha256 = ? and d.device_id = ?)"""
 FORGET = "delete from files where sha256 = ? and device = (select number from devices where device_id = ?)"
+
+# For those who look on.
+LOOK = """select d.device_id, d.next_sequence, d.accepted, d.sent, d.dropped, d.refused, d.acknowledged_us,
+    count(g.id), coalesce(sum(length(g.body)), 0), min(g.accepted_us), coalesce(sum(g.readings), 0)
+    from devices d left join streams s on s.device = d.number left join groups g on g.stream = s.number
+    group by d.number order by d.device_id"""
+SPOOL_ID = "select spool_id from spools order by number limit 1"

@@ -38,6 +38,7 @@ create table files (
     rows_accepted integer not null default 0,
     readings_accepted integer not null default 0,
     rows_acknowledged integer not null default 0,
+    readings_acknowledged integer not null default 0,
     complete integer not null default 0,
     last_sequence integer,
     unique (sha256, device)

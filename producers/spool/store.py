@@ -175,7 +175,8 @@ class Spool:
         now_us = self._clock_us()
         pieces = [piece for rows in ticket.rows for piece in rows.pieces()]
         wanted = sum(len(p.times) * p.row_bytes + GROUP_OVERHEAD_BYTES for p in pieces)
-        self._make_room(ticket, wanted, now_us)
+        if wanted:
+            self._make_room(ticket, wanted, now_us)
         file = None if ticket.mark is None else self._save_mark(ticket.mark)
         known = self._known
         for piece in pieces:
@@ -373,15 +374,9 @@ class Spool:
         ids = [(group[0],) for group in groups]
         self._db.executemany(queries.DELETE_GROUP, ids)
         self._db.executemany(queries.DELETE_FRAMED, ids)
-        rows_of: dict[int, int] = defaultdict(int)
-        for _, rows, _, _, file in groups:
-            if file is not None:
-                rows_of[file] += rows
         if sent:
-            self._db.executemany(
-                queries.MARK_ACKNOWLEDGED,
-                [(rows, file) for file, rows in rows_of.items()],
-            )
+            of_files = [(rows, readings, file) for _, rows, readings, _, file in groups if file is not None]
+            self._db.executemany(queries.MARK_ACKNOWLEDGED, of_files)
         readings = sum(group[2] for group in groups)
         size = sum(group[3] + GROUP_OVERHEAD_BYTES for group in groups)
         self._release(device, groups=len(groups), size=size, **{"sent" if sent else "dropped": readings})

@@ -1,0 +1,175 @@
+"""`telltale edge`: send logger files, look into spools. Prints; what it prints is made elsewhere."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schemas.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    from producers.sending import Sending
+    from schemas.devices import Device
+
+kafka_option = click.option(
+    "--kafka", metavar="HOST:PORT", help="Kafka's address; else TELLTALE_KAFKA, else the stack's on this machine."
+)
+spool_option = click.option(
+    "--spool", type=click.Path(path_type=Path, file_okay=False), help="The spool's folder. [TELLTALE_DIR/edge/DEVICE]"
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def edge() -> None:
+    """Send readings: spool, deliver, report."""
+
+
+@edge.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--device", "device_id", required=True, metavar="ID", help="Whose readings the files hold.")
+@click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the files' columns.")
+@click.option("--utc-offset", metavar="+HH:MM", help="The logger's clock against UTC.")
+@click.option("--stamp", type=click.Choice(["begin", "end"]), help="What a stamp marks of its interval.")
+@click.option(
+    "--interval", "interval_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Between two rows."
+)
+@click.option("--again", is_flag=True, help="Send files once more that were sent before.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up when the broker has acknowledged nothing for so long; what is left stays in the spool.",
+)
+@spool_option
+@kafka_option
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def send(
+    *,
+    files: tuple[Path, ...],
+    device_id: str,
+    description: Path | None,
+    utc_offset: str | None,
+    stamp: str | None,
+    interval_s: float | None,
+    again: bool,
+    timeout_s: float,
+    spool: Path | None,
+    kafka: str | None,
+    as_json: bool,
+) -> None:
+    """Send logger files: each row once, however often this is stopped and called again."""
+    from infra.stack import kafka_address
+    from producers.edge import Edge
+    from producers.files.described import read_description
+    from producers.files.stamps import offset_minutes
+    from producers.report import progress, summary, summary_json
+    from producers.sending import Asked, Sending, told_stamping
+    from producers.settings import EdgeSettings
+
+    told = told_stamping(None if utc_offset is None else offset_minutes(utc_offset), stamp, interval_s)
+    described = None if description is None else read_description(description)
+    for path in files:
+        if not path.is_file():
+            raise Refused(f"no such file: {path}" if not path.exists() else f"{path} is not a file")
+    started = time.monotonic()
+    settings = EdgeSettings()
+    address = kafka_address(kafka or settings.kafka)
+    device = _device(address, device_id)
+    settings = settings.model_copy(update={"device_id": device_id, "spool": spool or settings.spool})
+    one = Edge(settings, address=address)
+    finished = False
+    try:
+        asked = Asked(device_id, told, described, again=again, timeout_s=timeout_s)
+        with _sigterm_is_ctrl_c(), progress(one) as told_of:
+            sending = Sending(one, asked, device=device, told=told_of)
+            for path in files:
+                sending.send(path)
+            finished = sending.drain()
+        report = summary(sending, one, seconds=time.monotonic() - started)
+        stuck = None if finished else sending.why_stuck()
+    except KeyboardInterrupt:
+        waiting = one.counts(device_id)
+        raise Unavailable(
+            _goes_on(f"stopped: {waiting.groups} groups of readings wait in {one.spool.folder}")
+        ) from None
+    finally:
+        one.close(drain_s=min(timeout_s, 5.0) if finished else 0.0)
+    if as_json:
+        click.echo(summary_json(report))
+    else:
+        report.print()
+    _exit(sending, stuck, report.waiting, one.spool.folder)
+
+
+def _exit(sending: "Sending", stuck: str | None, waiting: int, folder: Path) -> None:
+    refused = [report for report in sending.reports if report.state == "refused"]
+    if stuck is not None:
+        raise Unavailable(_goes_on(f"{stuck}; {waiting} readings are safe in {folder} and wait"))
+    if refused:
+        first = refused[0]
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise Refused(f"{first.reason}{more}")
+
+
+def _goes_on(what: str) -> str:
+    return f"{what}; run the same command again to go on where it ended"
+
+
+def _device(address: str, device_id: str) -> "Device | None":
+    """The device's configuration; None when the broker cannot be asked. Raises `Refused` for one that is not there."""
+    from producers.stations.devices import read_devices
+
+    try:
+        devices = read_devices(address)
+    except Unavailable as error:
+        click.echo(f"{error}; columns are not checked, readings wait in the spool", err=True)
+        return None
+    if device_id not in devices:
+        known = ", ".join(sorted(devices)[:10]) or "none"
+        raise Refused(
+            f"device {device_id} is not configured (configured: {known}); "
+            "configure it with: telltale stations import FILE"
+        )
+    return devices[device_id]
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@edge.command()
+@click.option("--device", "device_id", metavar="ID", help="Only this device's spool.")
+@spool_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def spool(*, device_id: str | None, spool: Path | None, as_json: bool) -> None:
+    """What waits in the spools of this machine, and what became of the rest."""
+    from infra.stack import folder
+    from producers.report import spools_json, spools_table
+    from producers.settings import EdgeSettings, default_spool
+    from producers.spool.look import look, spools
+
+    named = spool or EdgeSettings().spool or (default_spool(device_id) if device_id else None)
+    found = [named] if named else spools(folder() / "edge")
+    if not found:
+        raise Refused(f"no spool below {folder() / 'edge'}; name one with --spool FOLDER")
+    looks = [each for place in found for each in look(place)]
+    if as_json:
+        click.echo(spools_json(looks))
+    else:
+        spools_table(looks, now_s=time.time(), width=None if sys.stdout.isatty() else 160)

@@ -1,0 +1,40 @@
+"""A look at a spool from outside, while its writer works. Knows SQLite; changes nothing."""
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from producers.spool import database, queries
+from producers.spool.policy import Counts
+from schemas.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One device of one spool."""
+
+    folder: Path
+    spool_id: str
+    counts: Counts
+    waiting: int  # readings
+    file_bytes: int  # of the whole spool on disk
+
+
+def look(folder: Path) -> list[Look]:
+    """Raises `Refused` where there is no spool, `Unavailable` where it cannot be read."""
+    try:
+        connection = database.reader(folder)
+        try:
+            spool_id = connection.execute(queries.SPOOL_ID).fetchone()[0]
+            rows = connection.execute(queries.LOOK).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise Unavailable(f"spool {folder} cannot be read: {error}") from None
+    size = sum(path.stat().st_size for path in folder.glob(f"{database.NAME}*"))
+    return [Look(folder, spool_id, Counts(*counts), waiting, size) for *counts, waiting in rows]
+
+
+def spools(below: Path) -> list[Path]:
+    """Folders with a spool in them, directly below."""
+    return sorted(path.parent for path in below.glob(f"*/{database.NAME}"))

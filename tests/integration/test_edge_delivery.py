@@ -1,0 +1,216 @@
+"""The edge against a real broker: what only the wire can show."""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka import Consumer, TopicPartition
+from fix_edge import mast_rows, some_rows
+
+from infra import ports
+from producers import Edge, EdgeSettings
+from producers.cli import edge as command
+from producers.stations.devices import publish
+from schemas.codec import Codec
+from schemas.devices import Device, Logger, Sensor, Station
+from schemas.frames import RawFrame
+from schemas.keys import partition_of
+from schemas.records import Heartbeat, ImportStatus
+from schemas.topics import HEARTBEATS, IMPORTS, READINGS_RAW
+
+pytestmark = pytest.mark.integration
+
+CODEC = Codec()
+STEP_US = 600_000_000
+
+
+@pytest.fixture
+def device_partitions() -> int:
+    return 3
+
+
+def records(address: str, topic: str) -> list[Any]:
+    """Every record of a topic, up to its end now."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "look", "enable.auto.commit": False})
+    found = []
+    try:
+        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            consumer.assign([TopicPartition(topic, partition, low)])
+            while low < high:
+                message = consumer.poll(10)
+                assert message is not None and message.error() is None  # noqa: PT018 - one look
+                found.append(message)
+                low = message.offset() + 1
+    finally:
+        consumer.close()
+    return found
+
+
+def frames(address: str) -> list[RawFrame]:
+    return [CODEC.decode_frame(RawFrame, message.value()) for message in records(address, READINGS_RAW)]
+
+
+def cells(found: list[RawFrame]) -> list[tuple[int, str, float]]:
+    """Every reading of some frames, as often as it is there."""
+    return sorted(
+        (int(at), channel, float(value))
+        for frame in found
+        for at, row in zip(frame.times, frame.values, strict=True)
+        for channel, value in zip(frame.channels, row, strict=True)
+    )
+
+
+def wait_for(true: Callable[[], bool], *, within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def mast(*channels: str, stamp: str | None = "end") -> Device:
+    logger = Logger(utc_offset_minutes=60, stamp=stamp, interval_s=600)  # type: ignore[arg-type]  # a test's word
+    return Device(
+        device_id="mast-7",
+        name="mast",
+        station=Station(station_id="hill", name="Hill"),
+        loggers=(logger,),
+        sensors=tuple(Sensor(channel=c, point=c, quantity="wind_speed", unit="m/s", statistic="avg") for c in channels),
+        configured_at=datetime(2024, 1, 1, tzinfo=UTC),
+        configured_by="test",
+    )
+
+
+@pytest.fixture
+def send(tmp_path: Path, cluster: str) -> Callable[..., Result]:
+    """`telltale edge send` with a spool of the test's own."""
+
+    def run(*arguments: object, kafka: str = cluster) -> Result:
+        words = ["send", *map(str, arguments), "--device", "mast-7", "--spool", str(tmp_path / "spool"), "--kafka", kafka]
+        return CliRunner().invoke(command, [*words, "--json"])
+
+    return run
+
+
+def test_accepted_readings_arrive_once_with_their_identity(tmp_path: Path, cluster: str) -> None:
+    settings = EdgeSettings(device_id="mast-7", spool=tmp_path, linger_s=0.01, frame_bytes_max=1024)
+    with Edge(settings, address=cluster) as edge:
+        for first in range(0, 2000, 100):
+            edge.accept_rows([some_rows(100, first=first)])
+        wait_for(lambda: edge.drained)
+        assert edge.counts().sent == 4000
+    found = frames(cluster)
+    assert [frame.sequence for frame in found] == list(range(len(found)))
+    assert cells(found) == cells([_frame(some_rows(2000))])
+
+
+def _frame(rows: Any) -> RawFrame:
+    return RawFrame(rows.device_id, "", 0, rows.times, rows.channels, rows.values)
+
+
+def test_frames_lie_where_murmur2_puts_their_device(tmp_path: Path, cluster: str) -> None:
+    with Edge(EdgeSettings(spool=tmp_path), address=cluster) as edge:
+        for number in range(10):
+            edge.accept(None, "a", 1.0, device_id=f"pi-{number}")
+        wait_for(lambda: edge.drained)
+    for message in records(cluster, READINGS_RAW):
+        assert message.partition() == partition_of(message.key().decode(), 3)
+
+
+def test_heartbeats_tell_the_spool_at_start_and_end(tmp_path: Path, cluster: str) -> None:
+    with Edge(EdgeSettings(device_id="mast-7", spool=tmp_path), address=cluster) as edge:
+        edge.accept(0, "a", 1.0)
+        wait_for(lambda: edge.drained)
+    beats = [CODEC.decode(Heartbeat, message.value()) for message in records(cluster, HEARTBEATS)]
+    assert len(beats) >= 2
+    assert (beats[-1].accepted, beats[-1].sent, beats[-1].depth) == (1, 1, 0)
+    assert abs(beats[-1].clock_offset_s or 0) < 1
+
+
+def test_an_edge_without_its_broker_keeps_what_it_accepts(tmp_path: Path, cluster: str) -> None:
+    nowhere = f"127.0.0.1:{ports.free()}"
+    settings = EdgeSettings(device_id="mast-7", spool=tmp_path)
+    with Edge(settings, address=nowhere) as away:
+        away.accept_rows([some_rows(50)])
+        wait_for(lambda: away.progress.link.link == "away")
+        assert not away.drained
+    with Edge(settings, address=cluster) as edge:
+        wait_for(lambda: edge.drained)
+    assert cells(frames(cluster)) == cells([_frame(some_rows(50))])
+
+
+def test_a_missing_topic_is_told_and_the_frame_sent_when_it_is_there(tmp_path: Path, kafka: str) -> None:
+    from fix_stack import empty_broker
+
+    from infra.provision import provision
+
+    empty_broker(kafka)
+    settings = EdgeSettings(device_id="mast-7", spool=tmp_path, retry_first_s=0.1, retry_s_max=0.5)
+    with Edge(settings, address=kafka) as edge:
+        edge.accept_rows([some_rows(5)])
+        wait_for(lambda: edge.progress.link.link == "topic_missing")
+        provision(kafka, partitions=3)
+        wait_for(lambda: edge.drained)
+    assert cells(frames(kafka)) == cells([_frame(some_rows(5))])
+
+
+def test_a_file_is_sent_once_as_beginnings_in_utc(cluster: str, send: Any, write_toa5: Any) -> None:
+    publish(cluster, [mast("Spd80mN", "T2m")])
+    path = write_toa5(mast_rows(300))
+    first, second = send(path), send(path)
+    assert first.exit_code == second.exit_code == 0, first.output + second.output
+    report = json.loads(first.stdout)
+    (file,) = report["files"]
+    assert (file["state"], file["rows"], file["readings"], file["acknowledged"]) == ("sent", 300, 600, 600)
+    assert file["left_out"] == {"RECORD": "the logger's row number", "Site": "text", "Spd80mS": "not configured"}
+    assert json.loads(second.stdout)["files"][0]["state"] == "already sent"
+    found = cells(frames(cluster))
+    assert len(found) == 600
+    # 2016-12-20 00:00 at +01:00, end of a ten-minute interval
+    assert found[0][0] == int(datetime(2016, 12, 19, 22, 50, tzinfo=UTC).timestamp()) * 1_000_000
+    assert {late[0] - early[0] for early, late in zip(found, found[2:], strict=False)} == {STEP_US}
+
+
+def test_a_file_tells_its_states(cluster: str, send: Any, write_toa5: Any) -> None:
+    publish(cluster, [mast("Spd80mN")])
+    send(write_toa5(mast_rows(30)))
+    states = [CODEC.decode(ImportStatus, message.value()) for message in records(cluster, IMPORTS)]
+    assert [status.state for status in states] == ["found", "sending", "sent"]
+    assert (states[-1].rows, states[-1].readings, states[-1].sent, states[-1].last_sequence) == (30, 30, 30, 0)
+
+
+def test_again_sends_a_file_once_more(cluster: str, send: Any, write_toa5: Any) -> None:
+    publish(cluster, [mast("Spd80mN")])
+    path = write_toa5(mast_rows(10))
+    send(path)
+    assert send(path, "--again").exit_code == 0
+    assert len(cells(frames(cluster))) == 20
+
+
+def test_a_device_that_is_not_configured_is_refused_before_anything_is_accepted(send: Any, write_toa5: Any) -> None:
+    result = send(write_toa5(mast_rows(3)))
+    assert "telltale stations import" in str(result.exception)
+    assert result.exit_code != 0
+
+
+def test_what_is_not_known_of_a_clock_is_asked(cluster: str, send: Any, write_toa5: Any) -> None:
+    publish(cluster, [mast("Spd80mN", stamp=None)])
+    path = write_toa5(mast_rows(3))
+    assert "--stamp begin|end" in str(send(path).exception)
+    assert send(path, "--stamp", "begin").exit_code == 0
+    assert len(cells(frames(cluster))) == 3
+
+
+def test_a_file_waits_in_the_spool_when_the_broker_is_away(cluster: str, send: Any, write_toa5: Any) -> None:
+    path = write_toa5(mast_rows(50))
+    options = ("--utc-offset", "+00:00", "--stamp", "begin", "--timeout", "1")
+    away = send(path, *options, kafka=f"127.0.0.1:{ports.free()}")
+    assert "run the same command again" in str(away.exception)
+    publish(cluster, [mast("Spd80mN", "Spd80mS", "T2m")])
+    assert send(path, *options).exit_code == 0
+    assert len(cells(frames(cluster))) == 150
