@@ -43,6 +43,7 @@ def behind(kafka: str, group: str, topics: Iterable[str]) -> list[Behind]:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
             "auto.offset.reset": "earliest",
         }
     )

@@ -27,4 +27,5 @@ def run(kafka: str | None) -> None:
     )
     stage = Stage(kafka_address(kafka), settings)
     worker = Worker(stage.app, loglevel="warning", redirect_stdouts=False, quiet=True)
+    worker.spinner = None  # it writes control characters into the log
     worker.execute_from_commandline()

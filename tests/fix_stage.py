@@ -116,6 +116,7 @@ class Wire:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
                 "auto.offset.reset": "earliest",
             }
         )

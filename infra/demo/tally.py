@@ -41,6 +41,7 @@ def read_all(kafka: str, topic: str) -> Iterator[Message]:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
             "auto.offset.reset": "earliest",
         }
     )

@@ -122,6 +122,7 @@ class Ownership:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
                 "auto.offset.reset": "error",
             }
         )
@@ -387,6 +388,7 @@ class Ownership:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
                 "auto.offset.reset": "earliest",
             }
         )
