@@ -201,3 +201,40 @@ def kafka(tool: str, arguments: tuple[str, ...]) -> None:
     words = list(arguments)
     address = kafka_address() if tools.needs_broker(tool, words) else None
     tools.become(tool, words, address=address)
+
+
+@click.command()
+@kafka_option
+@as_json
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=60, show_default=True, metavar="SECONDS")
+def settle(address: str | None, as_json: bool, timeout_s: float) -> None:
+    """Wait until all that was produced is processed and stored. Exit code 1 if it is not in time."""
+    import sys
+    import time
+
+    from infra.settle import Behind
+    from infra.settle import settle as wait
+    from infra.stack import kafka_address
+
+    began = time.monotonic()
+
+    def show(left: list[Behind]) -> None:
+        records = sum(each.end - each.position for each in left)
+        click.echo(f"\r{left[0].group}: some {records:,} records to go      ", err=True, nl=False)
+
+    terminal = sys.stderr.isatty()
+    left = wait(kafka_address(address), timeout_s=timeout_s, progress=show if terminal else lambda _: None)
+    seconds = round(time.monotonic() - began, 2)
+    if terminal:
+        click.echo("\r\x1b[K", err=True, nl=False)
+    if as_json:
+        from dataclasses import asdict
+
+        echo_json({"settled": not left, "seconds": seconds, "behind": [asdict(each) for each in left]})
+    elif not left:
+        click.echo(f"settled after {seconds} s")
+    else:
+        for each in left:
+            click.echo(f"{each.group} is at {each.position} of {each.end} in {each.topic}, partition {each.partition}")
+    if left:
+        raise SystemExit(1)

@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("infra.cli:status", "What runs, since when, and where it listens."),
     "down": ("infra.cli:down", "Stop what `up` has started."),
     "doctor": ("infra.cli:doctor", "What this machine lacks, and how to get it."),
-    "settle": ("infra.settle.cli:settle", "Wait until all that was produced is processed and stored."),
+    "settle": ("infra.cli:settle", "Wait until all that was produced is processed and stored."),
     "stations": ("producers.stations.cli:stations", "Stations, devices and their sensors: import, show."),
     "edge": ("producers.cli:edge", "Send readings: spool, deliver, report."),
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
