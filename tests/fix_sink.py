@@ -1,4 +1,4 @@
-"""Real sink processes, and a stand-in for the stream stage: clean frames in Kafka transactions, some of them aborted."""
+"""Real sink processes, and a stand-in for the stream stage: clean frames in Kafka transactions, some aborted."""
 
 import os
 import signal

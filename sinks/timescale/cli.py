@@ -26,6 +26,10 @@ DATABASE = click.option("--database", metavar="DSN", help="The database; by defa
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
+# librdkafka writes a line for every failed connection, twenty a second; errors come to us by other ways.
+_QUIET = {"log_level": 0, "reconnect.backoff.ms": 250, "reconnect.backoff.max.ms": 5_000}
+
+
 @click.group()
 def sink() -> None:
     """The sink from Kafka to the database: each committed record once."""
@@ -170,6 +174,8 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
             "queued.max.messages.kbytes": settings.fetch_kbytes_max,
             "queued.min.messages": 100_000,
             "check.crcs": True,
+            **_QUIET,
+            "error_cb": _complain,
         }
     )
 
@@ -177,7 +183,16 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
 def _admin(address: str) -> "AdminClient":
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({"bootstrap.servers": address, "client.id": "telltale-sink", "socket.timeout.ms": 10_000})
+    return AdminClient(
+        {"bootstrap.servers": address, "client.id": "telltale-sink", "socket.timeout.ms": 10_000, **_QUIET}
+    )
+
+
+def _complain(error: Any) -> None:
+    """A broker that is away or refuses us, in our own words; librdkafka goes on trying."""
+    import structlog
+
+    structlog.get_logger(__name__).warning("kafka", detail=error.str())
 
 
 @contextmanager

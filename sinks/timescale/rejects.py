@@ -31,6 +31,7 @@ def producer(address: str) -> Producer:
             "partitioner": PARTITIONER,
             "compression.type": "lz4",
             "linger.ms": 5,
+            "log_level": 0,  # failures come back from `tell`
             "delivery.timeout.ms": int(FLUSH_S * 1000),
             "message.max.bytes": TOPICS[READINGS_REJECTED].max_message_bytes,
         }

@@ -113,6 +113,11 @@ def migrate(dsn: str) -> list[str]:
             had = applied(connection)
             todo = pending(had, flavours=flavours(connection, had), known=migrations())
             for migration in todo:
-                connection.execute(migration.text.encode())
+                try:
+                    connection.execute(migration.text.encode())
+                except (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateFunction) as error:
+                    raise Refused(
+                        f"{migration.name}: {error.diag.message_primary}, and Telltale has not made it"
+                    ) from None
                 connection.execute(NOTE, (migration.name, migration.checksum))
     return [migration.name for migration in todo]

@@ -113,8 +113,10 @@ def test_reset_by_an_operator_is_replayed_and_recorded_once(clean, cluster, stor
     for _ in range(2):
         sink = start_sink().working()
         until(
-            lambda: stored.one("SELECT next_offset FROM sink_offsets WHERE topic = %s AND part = %s", READINGS_CLEAN, part)
-            == stood_at,
+            lambda: (
+                stored.one("SELECT next_offset FROM sink_offsets WHERE topic = %s AND part = %s", READINGS_CLEAN, part)
+                == stood_at
+            ),
             what="the replay has caught up",
         )
         sink.send(signal.SIGTERM)
