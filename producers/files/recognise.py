@@ -48,12 +48,12 @@ def recognise(path: Path, description: Description | None = None) -> LoggerFile:
     for words, known, step in _KNOWN:
         if text.startswith(words) and description is None:
             raise Refused(f"{name} is {known}: {step}")
+    if is_toa5(text) and description is None:
+        return Toa5(path)
     if b"\0" in first[:4096]:
         raise Refused(f"{name} is binary and of no known format: export it from the logger's software as text")
     if description is not None:
         return Described(path, description)
-    if is_toa5(text):
-        return Toa5(path)
     if "by Windographer" in text[:200]:
         raise Refused(f"{name} is a Windographer export: {DESCRIBE}")
     raise Refused(f"{name} is of no known format (its first line: {text.splitlines()[0][:60]!r}): {DESCRIBE}")

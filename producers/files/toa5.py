@@ -105,7 +105,7 @@ class Toa5:
                 pending, lines = lines[starts[-1] :], lines[: starts.pop()]
             else:
                 pending = []
-            for start, stop in pairwise([0, *starts, len(lines)]):
+            for start, stop in pairwise(sorted({0, *starts, len(lines)})):
                 rows_from = start
                 if start in starts:
                     header = self._next_header(lines[start : start + HEADER_LINES], line + start)

@@ -1,6 +1,9 @@
 """The edge against a real broker: what only the wire can show."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -91,7 +94,16 @@ def send(tmp_path: Path, cluster: str) -> Callable[..., Result]:
     """`telltale edge send` with a spool of the test's own."""
 
     def run(*arguments: object, kafka: str = cluster) -> Result:
-        words = ["send", *map(str, arguments), "--device", "mast-7", "--spool", str(tmp_path / "spool"), "--kafka", kafka]
+        words = [
+            "send",
+            *map(str, arguments),
+            "--device",
+            "mast-7",
+            "--spool",
+            str(tmp_path / "spool"),
+            "--kafka",
+            kafka,
+        ]
         return CliRunner().invoke(command, [*words, "--json"])
 
     return run
@@ -214,3 +226,29 @@ def test_a_file_waits_in_the_spool_when_the_broker_is_away(cluster: str, send: A
     publish(cluster, [mast("Spd80mN", "Spd80mS", "T2m")])
     assert send(path, *options).exit_code == 0
     assert len(cells(frames(cluster))) == 150
+
+
+def test_a_send_that_is_killed_again_and_again_ends_with_each_row_once(
+    tmp_path: Path, cluster: str, write_toa5: Any
+) -> None:
+    publish(cluster, [mast("Spd80mN", "T2m")])
+    path = write_toa5(mast_rows(60_000))
+    command = [sys.executable, "-m", "infra.command", "edge", "send", str(path), "--device", "mast-7"]
+    command += ["--spool", str(tmp_path / "spool"), "--kafka", cluster, "--json"]
+    small = {"TELLTALE_EDGE_WINDOW_BYTES": "65536", "TELLTALE_EDGE_FRAME_BYTES_MAX": "16384"}
+    spool = tmp_path / "spool" / "spool.db"
+    for kill in range(4):
+        with subprocess.Popen(command, env={**os.environ, **small}, stdout=subprocess.PIPE) as running:
+            wait_for(lambda: spool.exists() or running.poll() is not None)  # noqa: B023 - called at once
+            time.sleep(0.1 * kill)  # at some point of its work, whichever
+            running.kill()
+    last = subprocess.run(command, env={**os.environ, **small}, capture_output=True, check=False, timeout=120)
+    assert last.returncode == 0, last.stderr
+    by_identity: dict[tuple[str, int], RawFrame] = {}
+    for frame in frames(cluster):
+        before = by_identity.setdefault((frame.spool_id, frame.sequence), frame)
+        assert (before.times == frame.times).all()
+        assert (before.values == frame.values).all()
+    assert sorted(sequence for _, sequence in by_identity) == list(range(len(by_identity)))
+    found = cells(list(by_identity.values()))
+    assert len(found) == len({(at, channel) for at, channel, _ in found}) == 120_000

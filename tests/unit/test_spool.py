@@ -1,0 +1,246 @@
+"""The spool: what accepted means, and what it survives."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fix_edge import some_rows
+
+from producers.spool import DiskTrouble, FileMark, Limits, Spool, SpoolFull, WhenFull
+from producers.spool.look import look
+from schemas.errors import Refused
+
+FRAME = 1 << 18
+
+
+@pytest.fixture
+def clock() -> list[int]:
+    """One number: now, in microseconds."""
+    return [1_700_000_000_000_000]
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: list[int]) -> Iterator[Callable[..., Spool]]:
+    made: list[Spool] = []
+
+    def open_spool(**limits: object) -> Spool:
+        made.append(Spool(tmp_path / "spool", clock_us=lambda: clock[0], limits=Limits(**limits)))  # type: ignore[arg-type]  # as Limits says
+        return made[-1]
+
+    yield open_spool
+    for spool in made:
+        spool.close()
+
+
+def cut(spool: Spool, *, frame_bytes_max: int = FRAME) -> list:  # type: ignore[type-arg]  # of cuts
+    return spool.turn(room_bytes=1 << 24, frame_bytes_max=frame_bytes_max)
+
+
+def test_accepted_rows_are_there_after_a_reopening(make: Callable[..., Spool]) -> None:
+    spool = make()
+    spool.accept([some_rows(5), some_rows(3, channels=("c",))])
+    spool.close()
+    assert make().counts("mast-7").accepted == 13
+
+
+def test_rows_of_one_stream_become_one_frame_in_the_order_accepted(make: Callable[..., Spool]) -> None:
+    spool = make()
+    for first in range(0, 50, 10):
+        spool.accept([some_rows(10, first=first), some_rows(1, channels=("c",), first=first)])
+    frames = [spool.read(each.key) for each in cut(spool)]
+    assert [(len(f.times), f.channels, f.sequence) for f in frames] == [(50, ("a", "b"), 0), (5, ("c",), 1)]
+    assert np.array_equal(frames[0].values, some_rows(50).values)
+
+
+def test_a_frame_keeps_identity_and_content_until_acknowledged(make: Callable[..., Spool]) -> None:
+    spool = make()
+    spool.accept([some_rows(10)])
+    (one,) = cut(spool)
+    before = spool.read(one.key)
+    spool.accept([some_rows(10, first=10)])
+    spool.close()
+    again = make()
+    assert again.unacknowledged() == [one]
+    after = again.read(one.key)
+    assert np.array_equal(before.values, after.values)
+    assert np.array_equal(before.times, after.times)
+    assert [each.key.sequence for each in cut(again)] == [1]
+
+
+def test_only_acknowledged_frames_leave(make: Callable[..., Spool]) -> None:
+    spool = make()
+    spool.accept([some_rows(10), some_rows(2, channels=("c",))])
+    first, second = cut(spool)
+    spool.turn([first.key, first.key], frame_bytes_max=FRAME)
+    assert spool.unacknowledged() == [second]
+    counts = spool.counts("mast-7")
+    assert (counts.accepted, counts.sent, counts.groups) == (22, 20, 1)
+
+
+def test_large_rows_become_frames_of_bounded_size(make: Callable[..., Spool]) -> None:
+    spool = make()
+    spool.accept([some_rows(50_000)])
+    cuts = cut(spool)
+    assert max(each.bytes for each in cuts) <= FRAME
+    assert sum(each.rows for each in cuts) == 50_000
+
+
+def test_what_is_cut_is_bounded_by_the_room(make: Callable[..., Spool]) -> None:
+    spool = make()
+    for first in range(100):
+        spool.accept([some_rows(1, first=first)])
+    cuts = spool.turn(room_bytes=240, frame_bytes_max=48)
+    assert [each.rows for each in cuts] == [2] * 5
+    assert spool.unframed == 90
+
+
+def test_a_second_writer_is_refused_until_the_first_closes(make: Callable[..., Spool]) -> None:
+    first = make()
+    with pytest.raises(Refused, match="in use"):
+        make()
+    first.close()
+    make()
+
+
+def test_a_full_spool_refuses_and_counts(make: Callable[..., Spool]) -> None:
+    spool = make(bytes_max=1000)
+    spool.accept([some_rows(20)])
+    with pytest.raises(SpoolFull, match="full"):
+        spool.accept([some_rows(50, first=20)])
+    counts = spool.counts("mast-7")
+    assert (counts.accepted, counts.refused) == (40, 100)
+    spool.turn([each.key for each in cut(spool)], frame_bytes_max=FRAME)
+    spool.accept([some_rows(30)])
+    spool.close()
+    assert make().counts("mast-7").refused == 100
+
+
+def test_drop_oldest_makes_room_and_counts(make: Callable[..., Spool]) -> None:
+    spool = make(bytes_max=1000, when_full=WhenFull.DROP_OLDEST)
+    for first in range(0, 100, 10):
+        spool.accept([some_rows(10, first=first)])
+    counts = spool.counts("mast-7")
+    assert counts.accepted == counts.dropped + 20 * counts.groups == 200
+    frame = spool.read(cut(spool)[0].key)
+    assert frame.times[-1] == 99_000_000  # the newest stay
+
+
+def test_frames_on_their_way_are_not_dropped(make: Callable[..., Spool]) -> None:
+    spool = make(bytes_max=1000, when_full=WhenFull.DROP_OLDEST)
+    spool.accept([some_rows(30)])
+    (one,) = cut(spool)
+    with pytest.raises(SpoolFull):
+        spool.accept([some_rows(30)])
+    assert spool.unacknowledged() == [one]
+    assert spool.counts("mast-7").dropped == 0
+
+
+def test_old_readings_are_dropped_by_age(make: Callable[..., Spool], clock: list[int]) -> None:
+    spool = make(age_s_max=60, when_full=WhenFull.DROP_OLDEST)
+    spool.accept([some_rows(5)])
+    clock[0] += 61_000_000
+    spool.accept([some_rows(5, first=5)])
+    assert (spool.counts("mast-7").dropped, spool.counts("mast-7").groups) == (10, 1)
+
+
+def test_a_full_disk_refuses_and_keeps_what_was_accepted(make: Callable[..., Spool]) -> None:
+    spool = make()
+    spool.accept([some_rows(10)])
+    pages = spool._db.execute("pragma page_count").fetchone()[0]
+    spool._db.execute(f"pragma max_page_count = {pages + 4}")  # SQLite says "disk is full" just as for a real one
+    with pytest.raises(DiskTrouble, match="full"):
+        spool.accept([some_rows(5000, first=10)])
+    assert (spool.counts("mast-7").accepted, spool.counts("mast-7").refused) == (20, 10_000)
+    (one,) = cut(spool)
+    assert one.rows == 10
+    spool._db.execute("pragma max_page_count = 1000000")
+    spool.accept([some_rows(5000, first=10)])
+    assert spool.counts("mast-7").accepted == 10_020
+
+
+def test_a_damaged_spool_is_set_aside_and_what_can_be_read_goes_on(make: Callable[..., Spool], tmp_path: Path) -> None:
+    spool = make()
+    for first in range(0, 20_000, 1000):
+        spool.accept([some_rows(1000, first=first)])
+    old = spool.turn(room_bytes=40_000, frame_bytes_max=16_000)
+    spool.close()
+    _spoil(tmp_path / "spool" / "spool.db")
+    again = make()
+    assert again.recovered is not None
+    assert again.recovered.lost
+    assert again.recovered.readings > 10_000
+    assert again.spool_id != old[0].key.spool_id
+    counts = again.counts("mast-7")
+    assert counts.accepted == 40_000 == counts.dropped + again.recovered.readings
+    kept = [each.key for each in again.unacknowledged()]
+    assert kept == [each.key for each in old][: len(kept)]  # as they may have been sent
+    for each in cut(again):
+        again.read(each.key)
+
+
+def _spoil(path: Path) -> None:
+    """Overwrites some pages in the middle of the table of groups."""
+    with sqlite3.connect(path) as db:
+        db.execute("pragma wal_checkpoint(truncate)").fetchall()
+    db.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xa5" * 16_384)
+
+
+def test_a_file_that_is_no_database_is_set_aside(make: Callable[..., Spool], tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "spool.db").write_bytes(b"no database at all " * 500)
+    spool = make()
+    spool.accept([some_rows(1)])
+    assert spool.recovered is not None
+    assert spool.recovered.lost is None
+
+
+def test_a_frame_that_is_too_large_is_split_without_a_new_identity_for_its_first_half(
+    make: Callable[..., Spool],
+) -> None:
+    spool = make()
+    spool.accept([some_rows(10)])
+    (one,) = cut(spool)
+    assert spool.split(one.key)
+    (rest,) = cut(spool)
+    assert len(spool.read(one.key).times) + len(spool.read(rest.key).times) == 10
+    assert (one.key.sequence, rest.key.sequence) == (0, 1)
+
+
+def test_a_single_row_cannot_be_split(make: Callable[..., Spool]) -> None:
+    spool = make()
+    spool.accept([some_rows(1)])
+    assert not spool.split(cut(spool)[0].key)
+
+
+def test_a_file_mark_moves_with_its_rows(make: Callable[..., Spool]) -> None:
+    spool = make()
+    mark = FileMark("ab" * 32, "mast-7", "f.dat", "toa5", "{}", rows_accepted=10, readings_accepted=20)
+    spool.accept([some_rows(10)], mark=mark)
+    spool.close()
+    again = make()
+    assert again.mark("ab" * 32, "mast-7") == mark
+    (one,) = cut(again)
+    again.turn([one.key], frame_bytes_max=FRAME)
+    told = again.mark("ab" * 32, "mast-7")
+    assert told is not None
+    assert (told.rows_acknowledged, told.readings_acknowledged, told.last_sequence) == (10, 20, 0)
+
+
+def test_a_spool_can_be_looked_at_while_it_is_in_use(make: Callable[..., Spool], tmp_path: Path) -> None:
+    spool = make()
+    spool.accept([some_rows(10)])
+    (seen,) = look(tmp_path / "spool")
+    assert (seen.waiting, seen.counts.groups, seen.spool_id) == (20, 1, spool.spool_id)
+    spool.accept([some_rows(1)])
+
+
+@pytest.mark.parametrize("channels", [(), ("a", "a"), ("",)])
+def test_channels_without_a_name_of_their_own_are_refused(channels: tuple[str, ...]) -> None:
+    with pytest.raises(Refused):
+        some_rows(1, channels=channels)
