@@ -1,0 +1,183 @@
+"""The sink's rate beside the database's own limit, in one run: COPY of the same rows by one client, and `executemany`.
+
+Rows lie in Kafka before anything is measured. Figures compare within one run only; the machine's noise is +-30 %.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psycopg
+from confluent_kafka import Producer
+
+from infra import ports
+from infra.accounts import unprivileged
+from infra.kafka import broker
+from infra.postgres import server
+from infra.provision import provision
+from schemas.codec import Codec
+from schemas.frames import CleanFrame
+from schemas.keys import PARTITIONER
+from schemas.topics import READINGS_CLEAN
+from sinks.timescale import rows as rows_of
+from sinks.timescale import schema
+from sinks.timescale.months import Months
+from sinks.timescale.packing import READINGS, copy_bytes
+
+DEVICES, CHANNELS, ROWS = 50, 20, 10
+FRAMES_A_DEVICE = 100
+START_US = 1_480_000_000_000_000
+EXECUTEMANY_ROWS = 50_000
+UPSERT = """INSERT INTO readings VALUES (%s, to_timestamp(%s), %s, %s, %s, %s)
+ON CONFLICT (sensor_id, time) DO UPDATE SET logged = excluded.logged, value = excluded.value,
+quality = excluded.quality, tests = excluded.tests"""
+
+
+@contextmanager
+def running(command: list[str], *, log: Path, answers: Callable[[], bool], **options: object) -> Iterator[None]:
+    """A server process, from its first answer on."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent, **options)
+    try:
+        while not answers():
+            if process.poll() is not None:
+                raise RuntimeError(log.read_text())
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def stack(folder: Path) -> Iterator[tuple[str, str]]:
+    """A broker's address and a database server's DSN."""
+    port = ports.free()
+    kafka = broker.Broker(folder / "kafka", port, ports.free(taken=frozenset({port})))
+    class_path = broker.prepared_class_path()
+    kafka.prepare(class_path=class_path)
+    database = server.Server(folder / "postgres", ports.free(), settings=(("max_wal_size", "4GB"),))
+    database.prepare()
+    account = unprivileged()
+    with (
+        running(
+            kafka.command(class_path=class_path),
+            log=folder / "kafka.log",
+            answers=lambda: broker.answers(kafka.address),
+        ),
+        running(
+            database.command(),
+            log=folder / "postgres.log",
+            answers=lambda: server.answers(database.dsn("postgres")),
+            **(account.popen() if account else {}),
+        ),
+    ):
+        yield kafka.address, database.dsn("postgres")
+
+
+def frames(single: bool = False) -> Iterator[CleanFrame]:
+    """In the order in which a station of 1 Hz loggers sends them."""
+    chance = np.random.default_rng(1)
+    channels = tuple(f"ch{number:02}" for number in range(CHANNELS))
+    cells = ROWS * CHANNELS
+    for number in range(FRAMES_A_DEVICE):
+        times = START_US + (number * ROWS + np.arange(ROWS)) * 1_000_000
+        for device in range(DEVICES):
+            values = chance.normal(8, 2, cells)
+            flags = np.ones(cells, np.int64)
+            yield CleanFrame(f"logger-{device}", 0, times, channels, values, values * 0.76, flags, flags * 0)
+
+
+def fresh(dsn: str, name: str) -> str:
+    """A new database with the schema and the month in it."""
+    server.ensure_database(dsn, name)
+    own = dsn.rpartition("/")[0] + f"/{name}"
+    schema.migrate(own)
+    return own
+
+
+def copy_rate(dsn: str, rows: rows_of.Rows) -> float:
+    """One client, one transaction, bytes packed beforehand."""
+    packed = copy_bytes(READINGS, rows)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        Months().ensure(connection, rows_of.months(rows["time"]))
+        begin = time.perf_counter()
+        with connection.transaction(), connection.cursor() as cursor, cursor.copy(READINGS.copy) as stream:
+            for at in range(0, len(packed), 1 << 20):
+                stream.write(packed[at : at + (1 << 20)])
+        return len(rows["time"]) / (time.perf_counter() - begin)
+
+
+def executemany_rate(dsn: str, rows: rows_of.Rows) -> float:
+    """What people write."""
+    columns = [rows[name][:EXECUTEMANY_ROWS].tolist() for name in READINGS.columns]
+    columns[1] = [micros / 1e6 for micros in columns[1]]
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        Months().ensure(connection, rows_of.months(rows["time"]))
+        begin = time.perf_counter()
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(UPSERT, list(zip(*columns, strict=True)))
+        return EXECUTEMANY_ROWS / (time.perf_counter() - begin)
+
+
+def sink_rate(kafka: str, dsn: str, folder: Path, total: int) -> float:
+    """From having its partitions to the last row's commit."""
+    ready = folder / "ready"
+    command = [sys.executable, "-m", "infra.command", "sink", "run", "--kafka", kafka, "--database", dsn]
+    log = folder / "sink.log"
+    environment = {"TELLTALE_READY_FILE": str(ready), "PATH": "/usr/bin:/bin"}
+    done = "SELECT coalesce(sum(next_offset), 0) FROM sink_offsets WHERE topic = %s"
+    with (
+        running(command, log=log, answers=ready.exists, env=environment),
+        psycopg.connect(dsn, autocommit=True) as look,
+    ):
+        begin = time.perf_counter()
+        while look.execute(done, (READINGS_CLEAN,)).fetchone()[0] < total:
+            time.sleep(0.02)
+        return time.perf_counter() - begin
+
+
+def run() -> list[dict]:
+    """One figure a row: name, value, unit, and the share of the limit."""
+    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
+        folder = Path(named)
+        folder.chmod(0o711)
+        with stack(folder) as (kafka, dsn):
+            provision(kafka)
+            sent = list(frames())
+            rows = rows_of.readings(
+                sent, [np.arange(CHANNELS, dtype=np.int32) + CHANNELS * int(f.device_id[7:]) for f in sent]
+            )
+            producer = Producer(
+                {"bootstrap.servers": kafka, "partitioner": PARTITIONER, "linger.ms": 20, "compression.type": "lz4"}
+            )
+            codec = Codec()
+            for frame in sent:
+                producer.produce(READINGS_CLEAN, key=frame.device_id.encode(), value=codec.encode(frame))
+                producer.poll(0)
+            producer.flush()
+            readings = len(rows["time"])
+            limit = copy_rate(fresh(dsn, "limit"), rows)
+            by_key = copy_rate(fresh(dsn, "sorted"), rows_of.last_of_each_key(READINGS, rows))
+            sink = readings / sink_rate(kafka, fresh(dsn, "sink"), folder, len(sent))
+            naive = executemany_rate(fresh(dsn, "naive"), rows)
+    figures = (
+        ("COPY, one client, rows as they arrive", limit),
+        ("COPY, one client, rows sorted by key", by_key),
+        ("sink", sink),
+        ("executemany upsert", naive),
+    )
+    return [
+        {"bench": "sink", "what": what, "rows_per_s": round(rate), "of_copy": round(rate / limit, 2)}
+        for what, rate in figures
+    ]
+
+
+if __name__ == "__main__":
+    for figure in run():
+        print(f"{figure['what']:<40}{figure['rows_per_s']:>12,} rows/s{figure['of_copy']:>8.0%} of COPY")  # noqa: T201
