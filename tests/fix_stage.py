@@ -88,6 +88,7 @@ class Wire:
                 "acks": "all",
                 "partitioner": PARTITIONER,
                 "queue.buffering.max.messages": 1_000_000,
+                "log_level": 0,  # the broker may end before it
             }
         )
 
