@@ -4,9 +4,9 @@ JSON, so that `kafka-console-consumer`, kcat and every Kafka user interface show
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.columnar import Unread, Unreadable
 from schemas.records import Utc
@@ -113,11 +113,25 @@ class AlarmActionEvent(BaseModel):
     data: AlarmAction
 
 
+E = TypeVar("E", AlarmEvent, AlarmActionEvent)
+
+
 def read_alarm(data: bytes | None) -> AlarmEvent:
     """The alarm event in `data`. Raises `Unreadable`."""
+    return _read(AlarmEvent, data)
+
+
+def read_action(data: bytes | None) -> AlarmActionEvent:
+    """The operator's action in `data`. Raises `Unreadable`."""
+    return _read(AlarmActionEvent, data)
+
+
+def _read(event: type[E], data: bytes | None) -> E:
     if not data:
         raise Unreadable(Unread.EMPTY, "no bytes")
     try:
-        return AlarmEvent.model_validate_json(data)
-    except ValueError as error:
-        raise Unreadable(Unread.BAD_VALUE, str(error).splitlines()[-1]) from None
+        return event.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Unreadable(Unread.BAD_VALUE, f"{where or 'event'}: {first['msg']}") from None

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import fastavro
 
 from schemas.columnar import Unread, Unreadable
+from schemas.strict import Walk, walker
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,22 @@ class Schema:
     def parsed(self) -> Any:
         """As fastavro wants it."""
         return fastavro.parse_schema(json.loads(self.text))
+
+    @cached_property
+    def plain(self) -> Any:
+        """The same without logical types: times stay numbers, also those that no calendar has."""
+        return fastavro.parse_schema(_without_logical_types(json.loads(self.text)))
+
+    @cached_property
+    def walk(self) -> Walk:
+        """Checks that bytes are exactly one record of it."""
+        return walker(self.text)
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {name: _without_logical_types(part) for name, part in schema.items() if name != "logicalType"}
+    return [_without_logical_types(part) for part in schema] if isinstance(schema, list) else schema
 
 
 class SchemaSource(Protocol):

@@ -91,7 +91,7 @@ class Codec:
         data = data or b""
         schema, current = self._schema(expected.schema_name, data)
         if not current:
-            return expected(**self._columns(expected, self._resolve(schema, data)))
+            return expected(**self._columns(expected, self._resolve(schema, data, plain=True)))
         at = HEADER.size
         values = []
         for _, read, _ in _PLANS[expected.schema_name]:
@@ -106,7 +106,7 @@ class Codec:
         data = data or b""
         schema, _ = self._schema(expected.schema_name, data)
         try:
-            return expected.model_validate(self._resolve(schema, data))
+            return expected.model_validate(self._resolve(schema, data, plain=False))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -129,21 +129,18 @@ class Codec:
             raise Unreadable(Unread.WRONG_SCHEMA, f"it is a {known[0].name}, expected {name}")
         return known
 
-    def _resolve(self, schema: Schema, data: bytes) -> Any:
-        """By fastavro: the record as our newest version has it."""
-        body = io.BytesIO(data)
-        body.seek(HEADER.size)
+    @staticmethod
+    def _resolve(schema: Schema, data: bytes, *, plain: bool) -> Any:
+        """The record as our newest version has it: walked strictly, then read by fastavro."""
+        end = schema.walk(data, HEADER.size)
+        if end != len(data):
+            raise Unreadable(Unread.TRAILING_BYTES, f"{len(data) - end} bytes behind the record")
+        ours = BUNDLE.newest(schema.name)
+        writer, reader = (schema.plain, ours.plain) if plain else (schema.parsed, ours.parsed)
         try:
-            record = fastavro.schemaless_reader(body, schema.parsed, BUNDLE.newest(schema.name).parsed)
-        except EOFError:
-            raise Unreadable(Unread.TRUNCATED, f"ends inside the record after {len(data)} bytes") from None
-        except UnicodeDecodeError as error:
-            raise Unreadable(Unread.NOT_TEXT, error.reason) from None
-        except (ValueError, IndexError, OverflowError, MemoryError, TypeError, KeyError, StopIteration) as error:
-            raise Unreadable(Unread.BAD_VALUE, f"{type(error).__name__}: {error}") from None
-        if body.tell() != len(data):
-            raise Unreadable(Unread.TRAILING_BYTES, f"{len(data) - body.tell()} bytes behind the record")
-        return record
+            return fastavro.schemaless_reader(io.BytesIO(memoryview(data)[HEADER.size :]), writer, reader)
+        except OverflowError as error:  # a time that no calendar has
+            raise Unreadable(Unread.BAD_VALUE, str(error)) from None
 
     @staticmethod
     def _columns(expected: type[Frame], record: dict[str, Any]) -> dict[str, Any]:
@@ -155,10 +152,7 @@ class Codec:
             if hint == tuple[str, ...]:
                 value = tuple(value)
             elif isinstance(value, list):
-                kind = np.float64 if hint == columnar.Doubles else np.int64
-                value = np.array([_micros(v) for v in value] if kind is np.int64 else value, kind)
-            elif hint is int:
-                value = _micros(value)
+                value = np.array(value, np.float64 if hint == columnar.Doubles else np.int64)
             out[field.name] = value
         return out
 
@@ -168,10 +162,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-def _micros(value: Any) -> int:
-    """A long as a number, where fastavro made a datetime of it."""
-    if isinstance(value, int):
-        return value
-    return round(float(value.timestamp()) * 1_000_000)

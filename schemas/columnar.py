@@ -85,20 +85,35 @@ def read_string(buf: bytes, at: int) -> tuple[str, int]:
         raise Unreadable(Unread.NOT_TEXT, f"{error.reason} before byte {at}") from None
 
 
+BLOCKS_MAX = 4_096
+"""Blocks of one array. Writers cut at 64 kB or not at all; a block per item would cost a million Python steps."""
+
+
 def read_blocks(
-    buf: bytes, at: int, read: Callable[[bytes, int, int], tuple[T, int]], *, item_bytes_min: int
+    buf: bytes,
+    at: int,
+    read: Callable[[bytes, int, int], tuple[T, int]],
+    *,
+    item_bytes_min: int,
+    items_max: int | None = None,
 ) -> tuple[list[T], int]:
     """Every block of an array, each read by `read(buf, at, count)`."""
     blocks: list[T] = []
+    items = 0
     while True:
         count, at = read_long(buf, at)
         if count == 0:
             return blocks, at
+        if len(blocks) == BLOCKS_MAX:
+            raise Unreadable(Unread.ABSURD_LENGTH, f"more than {BLOCKS_MAX} blocks in an array at byte {at}")
         if count < 0:  # a byte size follows, which we do not need
             count = -count
             _, at = read_long(buf, at)
         if count * item_bytes_min > len(buf) - at:
             raise Unreadable(Unread.ABSURD_LENGTH, f"{count} items announced at byte {at}, {len(buf) - at} bytes left")
+        items += count
+        if items_max is not None and items > items_max:
+            raise Unreadable(Unread.ABSURD_LENGTH, f"more than {items_max} items in an array at byte {at}")
         block, at = read(buf, at, count)
         blocks.append(block)
 
@@ -192,22 +207,45 @@ def _strings(buf: bytes, at: int, count: int) -> tuple[list[str], int]:
     return strings, at
 
 
-SEEN_MAX = 65_536  # arrays of strings; beyond it the memory starts anew, which costs one parse each
-_seen: dict[bytes, tuple[bytes, tuple[str, ...]]] = {}
+STRINGS_MAX = 1 << 20
+"""Strings of one array: a second's work. A frame has tens of channels, a burst of closed windows some ten thousand."""
+
+SEEN_BYTES_MAX = 8 << 20
+"""Of arrays of strings that are remembered: the channels of 30,000 devices. Beyond it the memory starts anew."""
+
+REMEMBERED_BYTES_MAX = 16 << 10
+"""Longer arrays are parsed each time: nobody's channel names repeat at that length."""
+
+
+class _Seen:
+    """Arrays of strings by their first bytes. Threads may share it: what one loses is parsed again."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[bytes, tuple[bytes, tuple[str, ...]]] = {}
+        self.size = 0
+
+    def remember(self, head: bytes, raw: bytes, strings: tuple[str, ...]) -> None:
+        if len(raw) > REMEMBERED_BYTES_MAX:
+            return
+        if self.size + len(raw) > SEEN_BYTES_MAX:
+            self.arrays, self.size = {}, 0
+        self.arrays[head] = (raw, strings)
+        self.size += len(raw)
+
+
+_seen = _Seen()
 
 
 def read_strings(buf: bytes, at: int) -> tuple[tuple[str, ...], int]:
     """An array of strings. The channel names of a device repeat in each of its frames: known bytes are not parsed."""
     head = buf[at : at + 32]
-    known = _seen.get(head)
+    known = _seen.arrays.get(head)
     if known is not None and buf.startswith(known[0], at):
         return known[1], at + len(known[0])
     start = at
-    blocks, at = read_blocks(buf, at, _strings, item_bytes_min=1)
+    blocks, at = read_blocks(buf, at, _strings, item_bytes_min=1, items_max=STRINGS_MAX)
     strings = tuple(text for block in blocks for text in block)
-    if len(_seen) >= SEEN_MAX:
-        _seen.clear()
-    _seen[head] = (buf[start:at], strings)
+    _seen.remember(head, buf[start:at], strings)
     return strings, at
 
 
@@ -262,7 +300,18 @@ def write_longs(values: npt.NDArray[np.integer]) -> bytes:
     return _one_block(flat.size, octets[used].tobytes())
 
 
-@lru_cache(maxsize=65_536)  # the channel names of a device repeat in each of its frames
+NAMES_MAX = 256
+"""Longer arrays are written anew each time, so that what is remembered stays below some 100 MB."""
+
+
 def write_strings(values: tuple[str, ...]) -> bytes:
     """An array of strings."""
+    return _write_names(values) if len(values) <= NAMES_MAX else _write_strings(values)
+
+
+def _write_strings(values: tuple[str, ...]) -> bytes:
     return _one_block(len(values), b"".join(map(write_string, values)))
+
+
+# The channel names of a device repeat in each of its frames.
+_write_names = lru_cache(maxsize=16_384)(_write_strings)

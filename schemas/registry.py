@@ -12,34 +12,55 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas.bundle import BUNDLE, Schema
 from schemas.columnar import Unread, Unreadable
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
+
+NOT_FOUND = 404
+ANSWER_S = 10
+RETRIES = 2
+"""A registry is asked when a process starts, not for each record; half a minute is the most that it may hold us up."""
+
+UNKNOWN_MAX = 4_096
+"""Ids that are nobody's: more than versions ever made, few enough to forget about."""
 
 
 class RegistrySource:
     """A `SchemaSource` over a registry's URL (`mock://` works within one process)."""
 
     def __init__(self, url: str) -> None:
-        self._client = SchemaRegistryClient({"url": url})
+        try:
+            self._client = SchemaRegistryClient.new_client({"url": url, "timeout": ANSWER_S, "max.retries": RETRIES})
+        except ValueError as error:
+            raise Refused(f"schema registry {url}: {error}") from None
         self._url = url
+        self._unknown: dict[int, str] = {}
 
     def written_as(self, name: str) -> int:
+        registered = RegisteredSchema(BUNDLE.newest(name).text, "AVRO")
         try:
-            registered = RegisteredSchema(BUNDLE.newest(name).text, "AVRO")
             return int(self._client.register_schema(f"telltale.{name}-value", registered))
-        except (SchemaRegistryError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the client lets its HTTP library's errors through, whichever it is
             raise Unavailable(f"schema registry {self._url}: {error}") from None
 
     def by_id(self, schema_id: int) -> Schema:
+        if schema_id in self._unknown:
+            raise Unreadable(Unread.UNKNOWN_SCHEMA, self._unknown[schema_id])
         try:
             text = self._client.get_schema(schema_id).schema_str
-        except SchemaRegistryError as error:
-            if error.http_status_code == 404:
-                raise Unreadable(Unread.UNKNOWN_SCHEMA, f"the registry has no schema {schema_id}") from None
+        except Exception as error:  # noqa: BLE001 - as above
+            if isinstance(error, SchemaRegistryError) and error.http_status_code == NOT_FOUND:
+                raise self._not_ours(schema_id, f"the registry has no schema {schema_id}") from None
             raise Unavailable(f"schema registry {self._url}: {error}") from None
-        except OSError as error:
-            raise Unavailable(f"schema registry {self._url}: {error}") from None
-        parsed = json.loads(text)
+        try:
+            parsed = json.loads(text)
+        except (TypeError, ValueError):  # a schema of another kind
+            parsed = None
         for known in BUNDLE.schemas:
             if json.loads(known.text) == parsed:
                 return known
-        raise Unreadable(Unread.UNKNOWN_SCHEMA, f"schema {schema_id} of the registry is none of Telltale's")
+        raise self._not_ours(schema_id, f"schema {schema_id} of the registry is none of Telltale's")
+
+    def _not_ours(self, schema_id: int, detail: str) -> Unreadable:
+        """Remembers the answer: a writer registers before it writes, and nobody may make us ask for each record."""
+        if len(self._unknown) < UNKNOWN_MAX:
+            self._unknown[schema_id] = detail
+        return Unreadable(Unread.UNKNOWN_SCHEMA, detail)

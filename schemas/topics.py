@@ -81,3 +81,23 @@ ALARM_ACTIONS = TOPICS["alarm.actions"].name
 READINGS_REJECTED = TOPICS["readings.rejected"].name
 IMPORTS = TOPICS["imports"].name
 STREAMS_STATE = TOPICS["streams.state"].name
+
+
+def table() -> str:
+    """The catalogue as a Markdown table, for the README."""
+    lines = ["| topic | key | value | kept | partitions | written by | read by |", "|" + " --- |" * 7]
+    for topic in TOPICS.values():
+        kept = (["newest of each key"] if topic.compact else []) + (
+            [f"{topic.retention_days} days"] if topic.retention_days else []
+        )
+        cells = (
+            f"`{topic.name}`",
+            topic.key,
+            f"{topic.schema} ({topic.format})",
+            ", ".join(kept),
+            str(topic.partitions()),
+            ", ".join(topic.written_by),
+            ", ".join(topic.read_by),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
