@@ -1,4 +1,4 @@
-"""`telltale readings`: a look into the database from the shell."""
+"""`telltale readings` and `telltale alarms`: a look into the database and the live topics from the shell."""
 
 import json
 import math
@@ -97,3 +97,29 @@ def _connected(database: str | None) -> "Iterator[psycopg.Connection[Any]]":
             yield connection
     except psycopg.OperationalError as error:
         raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+
+
+@click.group()
+def alarms() -> None:
+    """Alarm events, as they come."""
+
+
+@alarms.command()
+@click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+@click.option("--from-beginning", is_flag=True, help="Begin with all that the topic still holds, in order of time.")
+@click.option("--follow/--no-follow", default=True, help="Wait for more, until Ctrl-C (default), or stop at the end.")
+@click.option("--json", "as_json", is_flag=True, help="One CloudEvent a line, as it stands in the topic.")
+def tail(kafka: str | None, from_beginning: bool, follow: bool, as_json: bool) -> None:
+    """Show alarms as they are raised and cleared."""
+    from dashboard.alarms import tail as events
+
+    for event in events(stack.kafka_address(kafka), from_beginning=from_beginning, follow=follow):
+        if as_json:
+            print(event.model_dump_json(), flush=True)
+            continue
+        alarm = event.data
+        state = click.style(f"{alarm.state:<8}", fg="red" if alarm.state == "raised" else "green", bold=True)
+        replayed = " (replayed)" if alarm.replayed else ""
+        click.echo(
+            f"{event.time:%Y-%m-%d %H:%M:%S} {state} {alarm.severity:<8} {alarm.source}: {alarm.message}{replayed}"
+        )
