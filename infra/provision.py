@@ -103,6 +103,7 @@ def provision(
     ]
     settings = [each for each in differences if each.what != "partitions"] if align else []
     _align(admin, settings, address)
+    _await_settings(admin, settings, topics, address)
     return Provisioned(
         tuple(topic.name for topic in missing),
         tuple(settings),
@@ -186,6 +187,16 @@ def _align(admin: Any, differences: list[Difference], address: str) -> None:
         resources.append(ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries))
     if resources:
         _results(admin.incremental_alter_configs(resources, request_timeout=TIMEOUT_S), address)
+
+
+def _await_settings(admin: Any, settings: list[Difference], topics: Iterable[Topic], address: str) -> None:
+    """As with new topics: the broker hears of a setting after the controller has answered."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while settings and time.monotonic() < deadline:
+        found = _found(admin, topics, address)
+        if all(_listed(found[each.topic].config[each.what]) == _listed(each.expected) for each in settings):
+            return
+        time.sleep(0.05)
 
 
 def _results(futures: Mapping[Any, Future[Any]], address: str, *, fine: str = "") -> dict[Any, Any]:

@@ -26,6 +26,8 @@ def test_a_changed_setting_is_told_and_brought_in_line_when_asked(cluster: str) 
     admin = AdminClient({"bootstrap.servers": cluster})
     admin.incremental_alter_configs([resource])[resource].result()
     told = Difference(HEARTBEATS, "retention.ms", TOPICS[HEARTBEATS].config()["retention.ms"], "1000")
+    while not check(cluster):  # the broker hears of it after the controller has answered; the test's timeout bounds it
+        pass
     assert provision(cluster).differences == (told,)
     assert provision(cluster, align=True).aligned == (told,)
     assert check(cluster) == []
