@@ -1,10 +1,14 @@
 """The `devices` topic on a real broker: what is published is read back, the newest counts, a tombstone removes."""
 
+import json
 from datetime import UTC, datetime
+from importlib.resources import files
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from infra.command import telltale
 from producers.stations.devices import publish, read_devices
 from schemas.devices import Device, Station
 from schemas.errors import Refused
@@ -69,3 +73,15 @@ def test_device_lies_in_the_partition_of_its_key(cluster: str) -> None:
 def test_configuration_that_no_topic_takes_is_refused(cluster: str) -> None:
     with pytest.raises(Refused, match="its configuration has"):
         publish(cluster, [device("a").model_copy(update={"name": "x" * 5_000_000})])
+
+
+def test_what_was_imported_is_shown(cluster: str) -> None:
+    file = str(files("infra.demo") / "demo_mast.json")
+    imported = CliRunner().invoke(telltale, ["stations", "import", file, "--kafka", cluster, "--json"])
+    assert imported.exit_code == 0, imported.output
+    shown = CliRunner().invoke(telltale, ["stations", "show", "demo-mast", "--kafka", cluster, "--json"])
+    assert json.loads(shown.stdout) == json.loads(imported.stdout)["devices"][0]
+    table = CliRunner().invoke(telltale, ["stations", "show", "--kafka", cluster])
+    assert "Dir58mS" in table.output
+    nobody = CliRunner().invoke(telltale, ["stations", "show", "nobody", "--kafka", cluster])
+    assert str(nobody.exception) == 'no device "nobody" is configured; there are: demo-mast'
