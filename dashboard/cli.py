@@ -69,6 +69,7 @@ def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: st
 
     selection = stored.selection(**chosen)
     bound = limit or (None if as_json else SHOWN)
+    names = {flag.value: flag.name.lower() for flag in Flag}
     shown = 0
     with _connected(database) as connection:
         for row in stored.show(connection, selection, limit=bound):
@@ -77,7 +78,7 @@ def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: st
                 numbers = {name: None if math.isnan(row[name]) else row[name] for name in ("logged", "value")}
                 click.echo(json.dumps(row | numbers | {"time": row["time"].isoformat()}))
                 continue
-            flag = Flag(row["flag"]).name.lower() if row["flag"] in Flag else str(row["flag"])
+            flag = names.get(row["flag"], str(row["flag"]))
             click.echo(
                 f"{row['time']:%Y-%m-%d %H:%M:%S.%f}Z  {row['sensor']:<24}  {row['logged']:>14.6g}  "
                 f"{row['value']:>14.6g}  {flag:<13}  {','.join(row['tests'])}".rstrip()

@@ -76,12 +76,37 @@ def main() -> None:
     except (Refused, Unavailable) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except ValueError as error:
+        said = _wrong_settings(error)
+        if said is None:
+            raise
+        click.echo(f"error: {said}", err=True)
+        sys.exit(Refused.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         sys.exit(0)
+
+
+def _wrong_settings(error: ValueError) -> str | None:
+    """What is wrong with which environment variable, if that is what it is."""
+    from pydantic import ValidationError  # noqa: PLC0415 - a command that settings do not concern need not wait for it
+    from pydantic_settings import BaseSettings  # noqa: PLC0415
+
+    if not isinstance(error, ValidationError):
+        return None
+    for settings in BaseSettings.__subclasses__():
+        if settings.__name__ == error.title:
+            prefix = settings.model_config.get("env_prefix", "")
+            return "; ".join(
+                f'{prefix}{each["loc"][0]!s}: {each["msg"]}, got "{each["input"]}"'.replace(
+                    str(each["loc"][0]), str(each["loc"][0]).upper(), 1
+                )
+                for each in error.errors()
+            )
+    return None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ Numbers are valid in half-open intervals [valid_from, valid_to), so that at a bo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -86,16 +86,22 @@ def _turn(valid: Calibration) -> _Numbers:
 
 def _scale(valid: Calibration, *, spread: bool) -> _Numbers:
     logger_offset, offset = (0.0, 0.0) if spread else (valid.logger_offset, valid.offset)
-    if valid.logger_slope is None or valid.slope is None or logger_offset is None or offset is None:
+    logger_slope, slope = valid.logger_slope, valid.slope
+    if logger_slope is None or slope is None or logger_offset is None or offset is None:
         return _MISSING
-    if valid.slope == valid.logger_slope and offset == logger_offset:
+    if spread:  # slopes of opposite sign turn the scale around; a spread stays positive
+        logger_slope, slope = abs(logger_slope), abs(slope)
+    if slope == logger_slope and offset == logger_offset:
         return _STAYS
-    return _Numbers(valid.logger_slope, logger_offset, valid.slope, offset, scaled=True)
+    return _Numbers(logger_slope, logger_offset, slope, offset, scaled=True)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def micros(time: datetime) -> int:
-    """µs since 1970, UTC."""
-    return round(time.timestamp() * 1_000_000)
+    """µs since 1970, UTC; exact for any date, which a float of seconds is not."""
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
 def segments_of(sensors: Sequence[Sensor]) -> Segments:
@@ -157,15 +163,16 @@ def calibrate(logged: Doubles, times: Longs, segments: Segments) -> tuple[Double
 def _within(logged: Doubles, s: Segments, i: int) -> tuple[Doubles, Bools]:
     """All rows in segment i."""
     values = logged
-    if s.scaled[i].any():
-        x = (logged - s.logger_offset[i]) / s.logger_slope[i]
-        values = np.where(s.scaled[i], s.slope[i] * x + s.offset[i], values)
-    if s.turned[i].any():
-        values = np.where(s.turned[i], wrap(logged + s.turn[i]), values)
+    with np.errstate(over="ignore", invalid="ignore"):  # a number beyond all numbers becomes infinite, and fails
+        if s.scaled[i].any():
+            x = (logged - s.logger_offset[i]) / s.logger_slope[i]
+            values = np.where(s.scaled[i], s.slope[i] * x + s.offset[i], values)
+        if s.turned[i].any():
+            values = np.where(s.turned[i], wrap(logged + s.turn[i]), values)
     return values, np.broadcast_to(s.missing[i], logged.shape)
 
 
 def wrap(degrees: Doubles) -> Doubles:
-    """Degrees in [0, 360). `mod` alone gives 360.0 for a tiny negative angle."""
+    """Degrees in [0, 360); infinite ones stay. `mod` alone gives 360.0 for a tiny negative angle, NaN for infinity."""
     wrapped = np.mod(degrees, 360.0)
-    return np.where(wrapped >= 360.0, 0.0, wrapped)
+    return np.where(np.isinf(degrees), degrees, np.where(wrapped >= 360.0, 0.0, wrapped))

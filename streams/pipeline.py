@@ -6,7 +6,7 @@ Called once per device and batch with all its frames in log order. Frames of the
 that a thousand single readings cost a few numpy calls; results do not depend on how the log was cut into batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -56,9 +56,12 @@ def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation
         outcome.refused += refused
         if run:
             state = _advance_run(state, run, plan, outcome)
-    last = arrivals[-1]
-    state = replace(state, received=received, readings_position=last.offset)
-    return hear(state, last.appended_us, plan, outcome), outcome
+    state = replace(state, received=received, readings_position=arrivals[-1].offset)
+    heard = [arrival.appended_us for arrival in arrivals]
+    # Only where there is an alarm to clear does it matter which of them was first; the broker's clock may step back.
+    for appended_us in heard if state.alarms else [max(heard)]:
+        state = hear(state, appended_us, plan, outcome)
+    return state, outcome
 
 
 def hear(state: State, appended_us: int, plan: Plan, outcome: Outcome) -> State:
@@ -139,36 +142,39 @@ def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as ev
         closed = both.starts + length_us + plan.lateness_us <= watermark
         if closed.any():
             full = both.pick(closed & (both.starts >= partial_until))
-            frame = _window_frame(state, full, window)
-            if frame:
-                outcome.windows.append(frame)
+            outcome.windows += _window_frames(state, full, window)
             both = both.pick(~closed)
         still_open.append(both)
     return replace(state, watermark_us=watermark, partial_until_us=partial_until, open=tuple(still_open))
 
 
-def _window_frame(state: State, closed: windows.Open, plan: WindowPlan) -> WindowFrame | None:
-    """Closed windows that hold a reading, as a record; by start, then channel."""
+WINDOWS_MAX = 16_384
+"""Windows in one record: 1 MB with common channel names, 5 MB with the longest; `windows` takes 16 MB. An upload of
+10-minute data closes a window with each row: a year of one mast is two million."""
+
+
+def _window_frames(state: State, closed: windows.Open, plan: WindowPlan) -> Iterator[WindowFrame]:
+    """Closed windows that hold a reading, as records of bounded size; by start, then channel."""
     seen = closed.seen() > 0
     rows, columns = np.nonzero(seen)
-    if not len(rows):
-        return None
     said = windows.statistics(closed, plan.circular)
-    names = plan.channels * len(seen) if seen.all() else tuple(plan.channels[at] for at in columns.tolist())
-    return WindowFrame(
-        device_id=state.device_id,
-        generation=state.generation,
-        channels=names,
-        starts=closed.starts[rows],
-        lengths_s=np.full(len(rows), plan.length_s, np.int64),
-        revisions=np.zeros(len(rows), np.int64),
-        counts=closed.counts[seen],
-        expected=np.full(len(rows), plan.expected, np.int64),
-        suspect=closed.suspect[seen],
-        failed=closed.failed[seen],
-        missing=closed.missing[seen],
-        means=said.means[seen],
-        sds=said.sds[seen],
-        minima=said.minima[seen],
-        maxima=said.maxima[seen],
-    )
+    for at in range(0, len(rows), WINDOWS_MAX):
+        row, column = rows[at : at + WINDOWS_MAX], columns[at : at + WINDOWS_MAX]
+        whole = len(row) == seen.size
+        yield WindowFrame(
+            device_id=state.device_id,
+            generation=state.generation,
+            channels=plan.channels * len(seen) if whole else tuple(plan.channels[c] for c in column.tolist()),
+            starts=closed.starts[row],
+            lengths_s=np.full(len(row), plan.length_s, np.int64),
+            revisions=np.zeros(len(row), np.int64),
+            counts=closed.counts[row, column],
+            expected=np.full(len(row), plan.expected, np.int64),
+            suspect=closed.suspect[row, column],
+            failed=closed.failed[row, column],
+            missing=closed.missing[row, column],
+            means=said.means[row, column],
+            sds=said.sds[row, column],
+            minima=said.minima[row, column],
+            maxima=said.maxima[row, column],
+        )

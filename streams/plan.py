@@ -16,6 +16,9 @@ from streams.quality.gross_range import Spans
 SELECTIONS_MAX = 64
 """Channel lists remembered per device. A device sends a few; a hostile one could send a new one each time."""
 
+LONGEST_US = 1_000 * 366 * 86_400 * 1_000_000
+"""A thousand years: longer limits mean "never", and a time plus any of them must fit into 64 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
@@ -47,7 +50,7 @@ class Plan:
     segments: Segments
     spans: Spans
     windows: tuple[WindowPlan, ...]
-    exists_from_us: int
+    exists_from_us: int  # 1970 if not configured: an earlier time is that of a clock which was never set
     future_limit_us: int
     lateness_us: int
     silence_limit_us: int | None
@@ -84,9 +87,9 @@ def plan_of(device: Device) -> Plan:
         segments=segments_of(sensors),
         spans=_spans(sensors),
         windows=tuple(_window(device, length) for length in lengths),
-        exists_from_us=micros(device.exists_from) if device.exists_from else np.iinfo(np.int64).min,
-        future_limit_us=round(device.future_limit_s * 1e6),
-        lateness_us=round(device.lateness_s * 1e6),
+        exists_from_us=micros(device.exists_from) if device.exists_from else 0,
+        future_limit_us=min(round(device.future_limit_s * 1e6), LONGEST_US),
+        lateness_us=min(round(device.lateness_s * 1e6), LONGEST_US),
         silence_limit_us=round(device.silence_limit_s * 1e6) if device.silence_limit_s else None,
     )
 

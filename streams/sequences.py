@@ -14,7 +14,8 @@ dropped. Beyond the bound the lowest range is forgotten: a frame of it sent once
 sink writes it over itself. Forgetting the hole instead would lose what may still come."""
 
 SPOOLS_MAX = 8
-"""Spools remembered per device: a new one comes with a new SD card."""
+"""Spools remembered per device: a new one comes with a new SD card, or with another machine that sends its files.
+Beyond the bound the one unused for longest is forgotten."""
 
 Range = tuple[int, int]
 
@@ -30,11 +31,12 @@ class Received:
         spools = {spool: list(ranges) for spool, ranges in self.spools.items()}
         fresh = []
         for spool, sequence in frames:
-            ranges = spools.get(spool)
+            ranges = spools.pop(spool, None)
             if ranges is None:
+                ranges = []
                 while len(spools) >= SPOOLS_MAX:
                     del spools[next(iter(spools))]
-                ranges = spools[spool] = []
+            spools[spool] = ranges  # last: the one unused for longest is forgotten first
             fresh.append(_add(ranges, sequence))
         return Received({spool: tuple(ranges) for spool, ranges in spools.items()}), fresh
 

@@ -4,6 +4,7 @@ A frame is cut, not dropped: what can be taken goes on, and the rest becomes a f
 reason why. Times are judged against when the broker took the frame, so that a replay judges as the first run did.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -15,6 +16,8 @@ from schemas.columnar import Doubles, Longs
 from schemas.frames import RawFrame
 from schemas.rejection import Rejection
 from streams.plan import Plan
+
+NAMES_SHOWN_MAX, NAME_SHOWN_MAX = 8, 64  # channels in a refusal's text, and characters of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +99,20 @@ def validate(arrival: Arrival, plan: Plan) -> tuple[RawFrame | None, list[Refuse
     def refuse(part: RawFrame, reason: Rejection, detail: str) -> None:
         refused.append(Refused(replace(arrival, frame=part), reason, detail))
 
-    if len(set(frame.channels)) < len(frame.channels):
-        twice = sorted({name for name in frame.channels if frame.channels.count(name) > 1})
-        refuse(frame, Rejection.REPEATED_CHANNEL, f"channels stand twice: {', '.join(twice)}")
+    if not len(frame.times):
         return None, refused
-    unknown = [name for name in frame.channels if name not in plan.columns]
+    if len(set(frame.channels)) < len(frame.channels):
+        twice = [name for name, times in Counter(frame.channels).items() if times > 1]
+        refuse(frame, Rejection.REPEATED_CHANNEL, f"channels stand twice: {_few(twice)}")
+        return None, refused
+    unknown = [at for at, name in enumerate(frame.channels) if name not in plan.columns]
     if unknown:
-        known = [name for name in frame.channels if name in plan.columns]
-        detail = f"not configured for {frame.device_id}: {', '.join(unknown)}"
-        refuse(_columns(frame, unknown), Rejection.UNKNOWN_CHANNEL, detail)
+        known = [at for at, name in enumerate(frame.channels) if name in plan.columns]
+        part = _columns(frame, unknown)
+        refuse(part, Rejection.UNKNOWN_CHANNEL, f"not configured for {frame.device_id}: {_few(part.channels)}")
         if not known:
             return None, refused
         frame = _columns(frame, known)
-    if not len(frame.times):
-        return None, refused
     low, high = int(frame.times.min()), int(frame.times.max())
     latest = arrival.appended_us + plan.future_limit_us
     if high > latest:
@@ -120,7 +123,7 @@ def validate(arrival: Arrival, plan: Plan) -> tuple[RawFrame | None, list[Refuse
     if low < plan.exists_from_us:
         before = frame.times < plan.exists_from_us
         if before.any():
-            detail = f"{frame.device_id} exists from {plan.device.exists_from}"
+            detail = f"{frame.device_id} exists from {plan.device.exists_from or 'no date; a clock begins in 1970'}"
             refuse(_rows(frame, before), Rejection.TIME_BEFORE_DEVICE, detail)
             frame = _rows(frame, ~before)
     if (frame.times[1:] <= frame.times[:-1]).any():
@@ -139,9 +142,14 @@ def _repeated(times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return again
 
 
-def _columns(frame: RawFrame, names: list[str]) -> RawFrame:
-    at = [frame.channels.index(name) for name in names]
-    return replace(frame, channels=tuple(names), values=frame.values[:, at])
+def _few(names: Sequence[str]) -> str:
+    """For people: a frame may hold a million names, of any length."""
+    more = f" and {len(names) - NAMES_SHOWN_MAX} more" if len(names) > NAMES_SHOWN_MAX else ""
+    return ", ".join(name[:NAME_SHOWN_MAX] for name in names[:NAMES_SHOWN_MAX]) + more
+
+
+def _columns(frame: RawFrame, at: list[int]) -> RawFrame:
+    return replace(frame, channels=tuple(frame.channels[column] for column in at), values=frame.values[:, at])
 
 
 def _rows(frame: RawFrame, which: npt.NDArray[np.bool_]) -> RawFrame:

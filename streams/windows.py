@@ -22,6 +22,9 @@ Bools = npt.NDArray[np.bool_]
 
 US = 1_000_000
 
+# Nobody is to be told on standard error that 0 readings have no mean, or that an absurd number squared is infinite.
+_QUIET = np.errstate(divide="ignore", over="ignore", invalid="ignore")
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
@@ -58,6 +61,7 @@ def empty(length_s: int, channels: tuple[str, ...], starts: Longs | None = None)
     return Open(length_s, channels, starts, counts, suspect, failed, missing, means, m2s, minima, maxima)
 
 
+@_QUIET
 def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Bools) -> Open:
     """The windows that some rows make by themselves."""
     if not len(rows.times):
@@ -78,8 +82,7 @@ def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Boo
         return np.add.reduceat(flags == flag, first, axis=0, dtype=np.int64)
 
     counts = np.add.reduceat(used, first, axis=0, dtype=np.int64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.where(counts > 0, total(np.where(used, values, 0.0)) / counts, 0.0)
+    means = np.where(counts > 0, total(np.where(used, values, 0.0)) / counts, 0.0)
     away = np.where(used, values - np.repeat(means, np.diff(np.append(first, len(window))), axis=0), 0.0)
     m2s = np.asarray(total(away * away), np.float64)
     if circular.any():
@@ -110,6 +113,7 @@ class Rows:
     flags: Ints  # (n, c)
 
 
+@_QUIET
 def merge(a: Open, b: Open, circular: Bools) -> Open:
     """Both together: associative and commutative up to rounding."""
     if not len(a.starts):
@@ -119,8 +123,7 @@ def merge(a: Open, b: Open, circular: Bools) -> Open:
     starts = np.union1d(a.starts, b.starts)
     a, b = _spread(a, starts), _spread(b, starts)
     counts = a.counts + b.counts
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(counts > 0, b.counts / counts, 0.0)
+    share = np.where(counts > 0, b.counts / counts, 0.0)
     apart = b.means - a.means
     means = a.means + apart * share
     m2s = a.m2s + b.m2s + apart * apart * a.counts * share
@@ -173,20 +176,21 @@ class Statistics:
     maxima: Doubles
 
 
+@_QUIET
 def statistics(windows: Open, circular: Bools) -> Statistics:
     """Means and deviations of windows; for directions circular ones, and no smallest or largest."""
     counts = windows.counts
     none = counts == 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.where(none, np.nan, windows.means)
-        sds = np.where(counts > 1, np.sqrt(windows.m2s / (counts - 1)), np.nan)
-        if circular.any():
-            c, s = windows.means / counts, windows.m2s / counts
-            angle = np.mod(np.degrees(np.arctan2(s, c)), 360.0)
-            means = np.where(circular, np.where(angle >= 360.0, 0.0, angle), means)
-            e = np.sqrt(np.clip(1.0 - (s * s + c * c), 0.0, 1.0))
-            yamartino = np.degrees(np.arcsin(e) * (1.0 + (2.0 / np.sqrt(3.0) - 1.0) * e**3))
-            sds = np.where(circular, np.where(counts > 1, yamartino, np.nan), sds)
+    means = np.where(none, np.nan, windows.means)
+    sds = np.where(counts > 1, np.sqrt(windows.m2s / (counts - 1)), np.nan)
+    if circular.any():
+        c, s = windows.means / counts, windows.m2s / counts
+        angle = np.mod(np.degrees(np.arctan2(s, c)), 360.0)
+        angle = np.where(angle >= 360.0, 0.0, angle)
+        means = np.where(circular & ~none, angle, means)
+        e = np.sqrt(np.clip(1.0 - (s * s + c * c), 0.0, 1.0))
+        yamartino = np.degrees(np.arcsin(e) * (1.0 + (2.0 / np.sqrt(3.0) - 1.0) * e**3))
+        sds = np.where(circular, np.where(counts > 1, yamartino, np.nan), sds)
     return Statistics(
         means,
         sds,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra import readiness, stack
+from infra import events, readiness, stack
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise Refused(f"TELLTALE_SINK_{str(first['loc'][0]).upper()}: {first['msg']}") from None
-    _log(verbose=verbose)
+    events.configure("debug" if verbose else "info")
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
@@ -219,23 +219,6 @@ def _neighbours() -> Iterator[None]:
         raise
     except KafkaException as error:
         raise Unavailable(f"Kafka: {error.args[0].str()}") from None
-
-
-def _log(*, verbose: bool) -> None:
-    import logging
-
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(),
-    )
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
