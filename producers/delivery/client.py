@@ -32,8 +32,8 @@ def options(address: str, settings: EdgeSettings) -> dict[str, Any]:
         "linger.ms": 5,
         "batch.size": 1_000_000,
         "message.max.bytes": TOPICS[READINGS_RAW].max_message_bytes,
-        # More than the window that the sender keeps, so that `produce` does not meet a full queue.
-        "queue.buffering.max.kbytes": max(1, settings.window_bytes * 4 // 1024),
+        # More than the window that the sender keeps, and than its largest frame, so that no frame meets a full queue.
+        "queue.buffering.max.kbytes": max(16_384, settings.window_bytes * 4 // 1024),
         "queue.buffering.max.messages": 100_000,
         "security.protocol": settings.security_protocol,
         "log_level": 0,  # librdkafka writes to stderr; what it has to say comes by the error callback

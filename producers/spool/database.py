@@ -5,7 +5,9 @@ so a damaged page is met here and not in the middle of sending; the bodies have 
 """
 
 import os
+import shutil
 import sqlite3
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +16,11 @@ from schemas.errors import Refused, Unavailable
 
 NAME = "spool.db"
 SCHEMA_VERSION = 1
+RESERVE = "reserve"
+RESERVE_BYTES = 8 * 1024 * 1024
+"""Given up when the disk is full, so that a spool can still be opened, sent and emptied: SQLite needs room even to
+delete. Twice what the WAL grows to before its pages move into the database, which must find room for them."""
+
 WAL_BYTES_KEPT = 16 * 1024 * 1024  # a WAL that a long transaction blew up is cut back to this
 
 _PRAGMAS = (
@@ -92,3 +99,23 @@ def set_aside(folder: Path, *, stamp: str) -> Path:
     except OSError as error:
         raise Unavailable(f"spool {folder} is damaged and cannot be set aside: {error}") from None
     return aside
+
+
+def make_reserve(folder: Path) -> None:
+    """Takes room while there is plenty; says nothing when there is not."""
+    path = folder / RESERVE
+    if not path.exists() and shutil.disk_usage(folder).free > 2 * RESERVE_BYTES:
+        with suppress(OSError):
+            path.write_bytes(os.urandom(RESERVE_BYTES))  # no file system can make a hole of it
+
+
+def free_reserve(folder: Path, connection: sqlite3.Connection | None = None) -> bool:
+    """Whether there was any room left to free. With it the WAL is emptied, which gives back its own room."""
+    try:
+        (folder / RESERVE).unlink()
+    except OSError:
+        return False
+    if connection is not None:
+        with suppress(sqlite3.OperationalError):
+            connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+    return True

@@ -104,6 +104,9 @@ class Spool:
             self._db = database.connect(self.folder, created_us=now_us)
             self._load()
         except sqlite3.OperationalError as error:
+            if "full" in str(error) and database.free_reserve(self.folder):
+                self._open()
+                return
             raise Unavailable(f"spool {self.folder}: {error}") from None
         except sqlite3.DatabaseError:
             if hasattr(self, "_db"):
@@ -116,6 +119,7 @@ class Spool:
                 self.recovered = recovery.recover(aside, self._db)
             self._load()
         row = self._db.execute("select number, spool_id from spools order by number limit 1").fetchone()
+        database.make_reserve(self.folder)
         self._spool: int = row[0]
         self.spool_id: str = row[1]
 
@@ -129,7 +133,10 @@ class Spool:
 
     def close(self) -> None:
         """Frees the folder. What is in the spool stays."""
-        with self._lock:
+        with self._lock, suppress(sqlite3.ProgrammingError):  # closed twice is closed
+            if self._refused:
+                with suppress(DiskTrouble), self._transaction():
+                    pass  # notes what was refused
             self._db.close()
             self._writer.release()
 
@@ -249,6 +256,15 @@ class Spool:
         Raises `DiskTrouble`; then nothing has happened and the same call may be made again.
         """
         keys = list(acknowledged)
+        try:
+            return self._turn(keys, room_bytes, frame_bytes_max)
+        except DiskTrouble:
+            with self._lock:
+                if not database.free_reserve(self.folder, self._db):
+                    raise
+            return self._turn(keys, room_bytes, frame_bytes_max)
+
+    def _turn(self, keys: list[FrameKey], room_bytes: int, frame_bytes_max: int) -> list[Cut]:
         with self._lock:
             if not keys and not (room_bytes > 0 and self._known.unframed):
                 return []
@@ -522,6 +538,7 @@ class Spool:
 
     def _give_back(self) -> None:
         """Return the room of a long backlog to the disk, now that nothing waits. A nicety: failing is no harm."""
+        database.make_reserve(self.folder)
         try:
             if self._db.execute("pragma freelist_count").fetchone()[0] > 1024:
                 self._db.execute("pragma incremental_vacuum").fetchall()

@@ -239,7 +239,7 @@ def test_a_send_that_is_killed_again_and_again_ends_with_each_row_once(
     spool = tmp_path / "spool" / "spool.db"
     for kill in range(4):
         with subprocess.Popen(command, env={**os.environ, **small}, stdout=subprocess.PIPE) as running:
-            wait_for(lambda: spool.exists() or running.poll() is not None)  # noqa: B023 - called at once
+            wait_for(lambda: spool.exists() or running.poll() is not None)
             time.sleep(0.1 * kill)  # at some point of its work, whichever
             running.kill()
     last = subprocess.run(command, env={**os.environ, **small}, capture_output=True, check=False, timeout=120)
