@@ -30,7 +30,7 @@ from sinks.timescale.months import Months
 from sinks.timescale.packing import READINGS, copy_bytes
 
 DEVICES, CHANNELS, ROWS = 50, 20, 10
-FRAMES_A_DEVICE = 100
+FRAMES_A_DEVICE = 200
 START_US = 1_480_000_000_000_000
 EXECUTEMANY_ROWS = 50_000
 UPSERT = """INSERT INTO readings VALUES (%s, to_timestamp(%s), %s, %s, %s, %s)
@@ -80,7 +80,7 @@ def stack(folder: Path) -> Iterator[tuple[str, str]]:
         yield kafka.address, database.dsn("postgres")
 
 
-def frames(single: bool = False) -> Iterator[CleanFrame]:
+def frames() -> Iterator[CleanFrame]:
     """In the order in which a station of 1 Hz loggers sends them."""
     chance = np.random.default_rng(1)
     channels = tuple(f"ch{number:02}" for number in range(CHANNELS))
@@ -126,7 +126,7 @@ def executemany_rate(dsn: str, rows: rows_of.Rows) -> float:
 
 
 def sink_rate(kafka: str, dsn: str, folder: Path, total: int) -> float:
-    """From having its partitions to the last row's commit."""
+    """Records a second, from the first commit that is seen to the last."""
     ready = folder / "ready"
     command = [sys.executable, "-m", "infra.command", "sink", "run", "--kafka", kafka, "--database", dsn]
     log = folder / "sink.log"
@@ -136,10 +136,12 @@ def sink_rate(kafka: str, dsn: str, folder: Path, total: int) -> float:
         running(command, log=log, answers=ready.exists, env=environment),
         psycopg.connect(dsn, autocommit=True) as look,
     ):
+        while not (first := look.execute(done, (READINGS_CLEAN,)).fetchone()[0]):
+            time.sleep(0.005)
         begin = time.perf_counter()
         while look.execute(done, (READINGS_CLEAN,)).fetchone()[0] < total:
             time.sleep(0.02)
-        return time.perf_counter() - begin
+        return float(total - first) / (time.perf_counter() - begin)
 
 
 def run() -> list[dict]:
@@ -161,10 +163,9 @@ def run() -> list[dict]:
                 producer.produce(READINGS_CLEAN, key=frame.device_id.encode(), value=codec.encode(frame))
                 producer.poll(0)
             producer.flush()
-            readings = len(rows["time"])
             limit = copy_rate(fresh(dsn, "limit"), rows)
             by_key = copy_rate(fresh(dsn, "sorted"), rows_of.last_of_each_key(READINGS, rows))
-            sink = readings / sink_rate(kafka, fresh(dsn, "sink"), folder, len(sent))
+            sink = sink_rate(kafka, fresh(dsn, "sink"), folder, len(sent)) * ROWS * CHANNELS
             naive = executemany_rate(fresh(dsn, "naive"), rows)
     figures = (
         ("COPY, one client, rows as they arrive", limit),

@@ -62,12 +62,12 @@ def test_committed_readings_are_rows_and_aborted_ones_are_not(clean, stored, sta
 
 def test_killed_sinks_lose_and_repeat_nothing(clean, stored, start_sink):
     chance = random.Random(7)
-    start_sink().working()
     for round_ in range(5):
-        sink = start_sink(TELLTALE_SINK_ROWS_MAX="500")
-        produce(clean, rounds=20, first=20 * round_)
-        time.sleep(chance.random() * 2)  # the moment of death is what varies, not a wait for something
+        sink = start_sink(TELLTALE_SINK_ROWS_MAX="100").working()
+        produce(clean, rounds=30, first=30 * round_)
+        time.sleep(chance.random() / 5)  # the moment of death is what varies, not a wait for something
         sink.kill()
+    start_sink()
     settled(stored, clean)
 
 

@@ -1,0 +1,147 @@
+"""The sink in trouble: records that cannot be taken, a database that goes away, a log that has lost its beginning."""
+
+import signal
+from contextlib import contextmanager
+
+import pytest
+from fix_sink import Database, clean_frame, until
+from fix_stack import _start, _stop
+
+from infra import ports
+from infra.accounts import unprivileged
+from infra.postgres import server
+from schemas.codec import Codec
+from schemas.records import Heartbeat
+from schemas.topics import HEARTBEATS, READINGS_CLEAN, READINGS_REJECTED
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def device_partitions():
+    return 2
+
+
+def produce(cluster, records):
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": cluster})
+    for topic, key, value in records:
+        producer.produce(topic, key=key, value=value, partition=0)
+        producer.flush()
+
+
+def heartbeat(version, minute=0):
+    counts = dict.fromkeys(("next_sequence", "depth", "depth_bytes", "accepted", "sent", "dropped", "refused"), 1)
+    time = f"2020-01-01T00:{minute:02}:00Z"
+    return Heartbeat(
+        device_id="mast-0", spool_id="s", time=time, started=time, version=version, free_disk_bytes=9, **counts
+    )
+
+
+def test_records_that_cannot_be_taken_are_told_and_the_rest_is_stored(cluster, stored, start_sink):
+    encode = Codec().encode
+    wild, nameless = clean_frame("mast-0", 50, 5), clean_frame("mast-0", 60, 5, channels=("a\0b",))
+    wild.quality[2, 0] = 70_000
+    bad = [
+        (READINGS_CLEAN, b"mast-0", b"no record at all"),
+        (READINGS_CLEAN, b"mast-0", encode(wild)),
+        (READINGS_CLEAN, b"mast-0", encode(nameless)),
+        (HEARTBEATS, b"mast-0", encode(heartbeat("1.0\0"))),
+        (READINGS_CLEAN, b"mast-0", None),
+    ]
+    good = [(READINGS_CLEAN, b"mast-0", encode(clean_frame("mast-0", 5 * n, 5))) for n in range(8)]
+    beats = [(HEARTBEATS, b"mast-0", encode(heartbeat("1.0", minute))) for minute in range(4)]
+    mixed = [record for group in zip(good, bad, strict=False) for record in group]
+    produce(cluster, mixed + good[len(bad) :] + beats)
+    start_sink().working()
+    until(lambda: stored.one("SELECT count(*) FROM rejected") == len(bad), what="the rejected records")
+    until(lambda: stored.one("SELECT count(*) FROM readings") == 8 * 5 * 2, what="the good readings")
+    assert stored.one("SELECT count(*) FROM heartbeats") == 4
+    reasons = stored.rows("SELECT topic, reason, rows FROM rejected ORDER BY topic, at_offset")
+    assert reasons == [
+        (HEARTBEATS, "database_refused", 1),
+        (READINGS_CLEAN, "unreadable_wrong_magic", 0),
+        (READINGS_CLEAN, "database_refused", 10),
+        (READINGS_CLEAN, "database_refused", 5),
+        (READINGS_CLEAN, "unreadable_empty", 0),
+    ]
+    assert stored.one("SELECT payload FROM rejected WHERE reason = 'unreadable_wrong_magic'") == bad[0][2]
+
+
+@contextmanager
+def server_running(one, log):
+    account = unprivileged()
+    running = _start(one.command(), log=log, cwd=one.place, account=account.popen() if account else None)
+    try:
+        until(lambda: server.answers(one.dsn("postgres")), what="PostgreSQL")
+        yield running
+    finally:
+        _stop(running, server.STOP_SIGNAL)
+
+
+@pytest.fixture
+def own_server(stack_folder):
+    """A database server that a test may stop and kill."""
+    one = server.Server(stack_folder / "own", ports.free(), settings=(("max_wal_size", "256MB"),))
+    one.prepare()
+    yield one
+    one.remove()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_database_that_goes_away_is_waited_for(clean, start_sink, own_server, tmp_path, ending):
+    with server_running(own_server, tmp_path / "pg1.log") as running:
+        server.ensure_database(own_server.dsn("postgres"), "telltale")
+        database = Database(own_server.dsn("telltale"))
+        sink = start_sink(dsn=database.dsn).working()
+        clean.send(clean_frame("mast-0", 0, 10))
+        until(lambda: database.readings() == clean.expected, what="the first readings")
+        clean.send(clean_frame("mast-0", 10, 1000))
+        running.send_signal(ending)
+        running.wait()
+    clean.send(clean_frame("mast-0", 2000, 10))
+    until(lambda: "waiting" in sink.said(), what="the sink notices")
+    with server_running(own_server, tmp_path / "pg2.log"):
+        until(lambda: database.readings() == clean.expected, what="all readings")
+        assert database.one("SELECT count(*) FROM rejected") == 0
+        assert "neighbour_back" in sink.said()
+        assert not sink.ended
+        sink.send(signal.SIGTERM)
+        assert sink.wait() == 0
+
+
+def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored, start_sink):
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    clean.send(clean_frame("mast-0", 0, 10))
+    sink = start_sink().working()
+    until(lambda: stored.readings() == clean.expected, what="the readings")
+    sink.send(signal.SIGTERM)
+    sink.wait()
+    clean.send(clean_frame("mast-0", 10, 10))
+    [part] = [
+        row[0]
+        for row in stored.rows("SELECT part FROM sink_offsets WHERE topic = %s AND next_offset > 0", READINGS_CLEAN)
+    ]
+    admin = AdminClient({"bootstrap.servers": cluster})
+    for future in admin.delete_records([TopicPartition(READINGS_CLEAN, part, -1)]).values():
+        future.result()
+    clean.send(clean_frame("mast-0", 20, 10))
+    sink = start_sink()
+    assert sink.wait() == 1
+    assert "the log does not hold" in sink.said()
+    assert "Traceback" not in sink.said()
+
+
+def test_rejected_record_is_told_before_its_offset_is_passed(cluster, stored, start_sink):
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+    produce(cluster, [(READINGS_CLEAN, b"mast-0", b"\1 not ours")])
+    start_sink().working()
+    until(lambda: stored.one("SELECT count(*) FROM rejected") == 1, what="the rejected record")
+    admin = AdminClient({"bootstrap.servers": cluster})
+    ends = admin.list_offsets({TopicPartition(READINGS_REJECTED, n): OffsetSpec.latest() for n in range(2)})
+    assert sum(future.result().offset for future in ends.values()) == 1
