@@ -186,8 +186,7 @@ def statistics(windows: Open, circular: Bools) -> Statistics:
     if circular.any():
         c, s = windows.means / counts, windows.m2s / counts
         angle = np.mod(np.degrees(np.arctan2(s, c)), 360.0)
-        angle = np.where(angle >= 360.0, 0.0, angle)
-        means = np.where(circular & ~none, angle, means)
+        means = np.where(circular, np.where(angle >= 360.0, 0.0, angle), means)
         e = np.sqrt(np.clip(1.0 - (s * s + c * c), 0.0, 1.0))
         yamartino = np.degrees(np.arcsin(e) * (1.0 + (2.0 / np.sqrt(3.0) - 1.0) * e**3))
         sds = np.where(circular, np.where(counts > 1, yamartino, np.nan), sds)
