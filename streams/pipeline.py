@@ -157,6 +157,8 @@ def _window_frames(state: State, closed: windows.Open, plan: WindowPlan) -> Iter
     """Closed windows that hold a reading, as records of bounded size; by start, then channel."""
     seen = closed.seen() > 0
     rows, columns = np.nonzero(seen)
+    if not len(rows):
+        return
     said = windows.statistics(closed, plan.circular)
     for at in range(0, len(rows), WINDOWS_MAX):
         row, column = rows[at : at + WINDOWS_MAX], columns[at : at + WINDOWS_MAX]
