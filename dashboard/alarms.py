@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from infra.client import reader
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.columnar import Unreadable
 from schemas.errors import Unavailable
@@ -18,16 +19,7 @@ POLL_S = 0.2  # how long Ctrl-C may wait
 
 def tail(kafka: str, *, from_beginning: bool, follow: bool) -> Iterator[AlarmEvent]:
     """Alarm events: the past ones in order of their time, then each as it comes. Raises `Unavailable`."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka,
-            "group.id": "telltale-alarms-tail",  # never joined: partitions are assigned by hand
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
+    consumer = Consumer(reader(kafka, group="telltale-alarms-tail"))
     try:
         yield from _tail(consumer, from_beginning=from_beginning, follow=follow)
     except KafkaException as error:

@@ -67,7 +67,8 @@ def telltale() -> None:
 def main() -> None:
     """Run the command; tell a person's mistake or a sick neighbour in one line."""
     try:
-        telltale.main(standalone_mode=False)
+        code = telltale.main(standalone_mode=False)  # what a command gave to `ctx.exit`
+        sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.ClickException as error:

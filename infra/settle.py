@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from infra.client import reader
 from schemas.errors import Unavailable
 from schemas.topics import HEARTBEATS, READINGS_RAW, SINK_GROUP, STREAMS_GROUP, TOPICS
 
@@ -36,17 +37,7 @@ class Behind:
 
 def behind(kafka: str, group: str, topics: Iterable[str]) -> list[Behind]:
     """Where the group has records left. Raises `Unavailable`."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
-            "auto.offset.reset": "earliest",
-        }
-    )
+    consumer = Consumer(reader(kafka, group=group))
     try:
         return _behind(consumer, group, topics)
     except KafkaException as error:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from infra.client import reader
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.codec import Codec
 from schemas.devices import Calibration, Device, GrossRange, Limits, Sensor, Station
@@ -110,17 +111,7 @@ class Wire:
 
     def read(self, topic: str) -> list[Message]:
         """All committed records of a topic, partition by partition in log order."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.kafka,
-                "group.id": "test-reader",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
-                "auto.offset.reset": "earliest",
-            }
-        )
+        consumer = Consumer(reader(self.kafka, group="test-reader"))
         try:
             unread = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, number, 0) for number in unread])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from infra.client import reader
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.codec import Codec
 from schemas.frames import CleanFrame, RawFrame, WindowFrame
@@ -34,17 +35,7 @@ class Tally:
 
 def read_all(kafka: str, topic: str) -> Iterator[Message]:
     """Every committed record of a topic, from its beginning to its present end."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka,
-            "group.id": "telltale-demo",  # never joined: partitions are assigned by hand
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
-            "auto.offset.reset": "earliest",
-        }
-    )
+    consumer = Consumer(reader(kafka, group="telltale-demo"))
     try:
         open_partitions = set(consumer.list_topics(topic, timeout=ANSWER_S_MAX).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, number, 0) for number in open_partitions])

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from faust.types import TP
 
+from infra.client import connection
 from infra.readiness import announce
 from schemas.codec import Codec
 from schemas.errors import Refused, Unavailable
@@ -51,13 +52,20 @@ def count_partitions(admin: AdminClient, kafka: str) -> int:
     return counts[READINGS_RAW]
 
 
+class Application(faust.App):  # type: ignore[misc]  # Faust has no types
+    """Faust without the folders that its tables would need."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
 class Stage:
     """One worker's partitions."""
 
     def __init__(self, kafka: str, settings: StreamsSettings) -> None:
         self._kafka = kafka
         self._settings = settings
-        self._admin = AdminClient({"bootstrap.servers": kafka})
+        self._admin = AdminClient(connection(kafka))
         self._count = count_partitions(self._admin, kafka)
         self._codec = Codec()
         self._devices = DeviceTable(kafka, self._admin, self._codec, failed=end_process)
@@ -66,9 +74,9 @@ class Stage:
         self._owned: dict[int, Partition] = {}
         self.app = self._make_app()
 
-    def _make_app(self) -> faust.App:
+    def _make_app(self) -> Application:
         settings = self._settings
-        app = faust.App(
+        app = Application(
             STREAMS_GROUP,
             broker=f"kafka://{self._kafka}",
             store="memory://",

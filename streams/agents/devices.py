@@ -12,6 +12,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from infra.client import reader
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.devices import Device
@@ -37,16 +38,7 @@ class DeviceTable:
         self._read_to: dict[int, int] = {}
         self._moved = threading.Condition()
         self._stop = threading.Event()
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": kafka,
-                "group.id": "telltale-streams-devices",  # never joined: partitions are assigned by hand
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-            }
-        )
+        self._consumer = Consumer({**reader(kafka, group="telltale-streams-devices"), "fetch.wait.max.ms": 500})
         self._thread = threading.Thread(target=self._run, name="devices", daemon=True)
 
     def start(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
+from infra.client import connection, reader
 from schemas.alarms import Alarm, alarm_event
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
@@ -100,7 +101,7 @@ class Ownership:
         self._timeout_s = transaction_timeout_s
         self._producer = Producer(
             {
-                "bootstrap.servers": self._kafka,
+                **connection(self._kafka),
                 "transactional.id": f"{STREAMS_GROUP}-{self.number}",
                 "transaction.timeout.ms": transaction_timeout_s * 1000,
                 "enable.idempotence": True,
@@ -115,17 +116,7 @@ class Ownership:
         )
         self._producer.init_transactions(transaction_timeout_s)
         # librdkafka wants a group's metadata; a consumer that never joins gives it, and transactional.id fences.
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self._kafka,
-                "group.id": STREAMS_GROUP,
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
-                "auto.offset.reset": "error",
-            }
-        )
+        consumer = Consumer(reader(self._kafka, group=STREAMS_GROUP))
         try:
             self._group = consumer.consumer_group_metadata()
             self._restore(consumer)
@@ -381,17 +372,7 @@ class Ownership:
 
     def _refuse_a_gap(self, record: Record, expected: int) -> None:
         """Offsets may be missing from the log (a transaction's marker, retention); a record may not be skipped."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self._kafka,
-                "group.id": STREAMS_GROUP,
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,  # at the end of the log, say so at once
-                "auto.offset.reset": "earliest",
-            }
-        )
+        consumer = Consumer(reader(self._kafka, group=STREAMS_GROUP))
         try:
             consumer.assign([TopicPartition(record.topic, self.number, expected)])
             message: Any = None
