@@ -76,7 +76,7 @@ def _era(told: Stamping, logger: Logger, device: Device | None, name: str) -> Er
         questions.append("how many seconds is an interval? --interval SECONDS")
     if questions or offset is None:
         who = f"nor does device {device.device_id}" if device else "and no device configuration was read"
-        raise Refused(f"{name} does not say it, {who}: {' '.join(questions)}")
+        raise Refused(f"{name} does not say it, {who}: {'; '.join(questions)}")
     back_us = round((interval_s or 0) * 1_000_000) if stamp == "end" else 0
     return Era(offset * MINUTE_US + back_us, _us(logger.valid_from), _us(logger.valid_to))
 
