@@ -14,6 +14,10 @@ MAKE = "CREATE TABLE {name} (LIKE readings INCLUDING ALL)"
 ATTACH = "ALTER TABLE readings ATTACH PARTITION {name} FOR VALUES FROM ({first}) TO ({next})"
 
 
+# Two makers at once: which of the catalogue's tables notices first is chance.
+_MADE_BY_ANOTHER = (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation)
+
+
 class Months:
     """The months that have a partition."""
 
@@ -26,7 +30,7 @@ class Months:
             return
         self._made = {name.removeprefix("readings_").replace("_", "-") for (name,) in connection.execute(EXIST)}
         for month in sorted(months - self._made):
-            with suppress(psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):  # another sink was quicker
+            with suppress(*_MADE_BY_ANOTHER):
                 self._make(connection, month)
             self._made.add(month)
 

@@ -27,7 +27,7 @@ LOCK = "LOCK TABLE migrations IN SHARE ROW EXCLUSIVE MODE"
 APPLIED = "SELECT name, checksum FROM migrations ORDER BY name"
 NOTE = "INSERT INTO migrations (name, checksum) VALUES (%s, %s)"
 HAS_RECORD = "SELECT to_regclass('migrations') IS NOT NULL"
-OFFERED = "SELECT name FROM pg_available_extensions WHERE name = 'timescaledb'"
+OFFERED = "SELECT installed_version FROM pg_available_extensions WHERE name = 'timescaledb'"
 LICENCE = "SELECT current_setting('timescaledb.license', true)"
 
 PLAIN = frozenset({"plain", "views"})
@@ -87,16 +87,40 @@ def applied(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 def flavours(connection: psycopg.Connection[Any], had: Iterable[str]) -> frozenset[str]:
-    """What the database was made with; for a new one, what it can do. May create the extension."""
+    """What the database was made with; for a new one, what it can do."""
     known = frozenset(migration.flavour for migration in migrations() if migration.name in set(had)) - {None}
     for each in (PLAIN, TIMESCALE_APACHE, TIMESCALE):
-        if known and known <= each and (len(known) > 1 or each is not TIMESCALE_APACHE):
+        if known and known <= each:
             return each
-    if connection.execute(OFFERED).fetchone() is None:
+    offered = connection.execute(OFFERED).fetchone()
+    if offered is None or offered[0] is None:
         return PLAIN
-    connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     licence = connection.execute(LICENCE).fetchone()
     return TIMESCALE if licence and licence[0] == "timescale" else TIMESCALE_APACHE
+
+
+def _load_timescaledb(dsn: str) -> None:
+    """Creates the extension in a new database where the server has it.
+
+    On a connection of its own, which the server ends if it has the extension and does not preload it; then the
+    database is made as a plain one.
+    """
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+        offered = connection.execute(OFFERED).fetchone()
+        if offered is None or offered[0] is not None or applied(connection):
+            return
+        try:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        except psycopg.errors.InsufficientPrivilege:
+            raise Refused(
+                "the server has TimescaleDB, and this role may not create the extension; "
+                "let the database's owner run: CREATE EXTENSION timescaledb"
+            ) from None
+        except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+            pass  # another starter made it in the same moment
+        except psycopg.Error as error:
+            if "preload" not in str(error):
+                raise
 
 
 def migrate(dsn: str) -> list[str]:
@@ -104,6 +128,7 @@ def migrate(dsn: str) -> list[str]:
 
     Raises `Refused`, `psycopg.Error`.
     """
+    _load_timescaledb(dsn)
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
         with suppress(psycopg.errors.UniqueViolation):  # another starter made it in the same moment
             connection.execute(RECORD)
