@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from infra.client import connection, reader
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.devices import Device
@@ -36,7 +37,7 @@ def publish(kafka: str, devices: Iterable[Device], *, codec: Codec | None = None
     topic = TOPICS[DEVICES]
     producer = Producer(
         {
-            "bootstrap.servers": kafka,
+            **connection(kafka),
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": PARTITIONER,
@@ -44,7 +45,6 @@ def publish(kafka: str, devices: Iterable[Device], *, codec: Codec | None = None
             "message.max.bytes": topic.max_message_bytes,
             "message.timeout.ms": int(2 * ANSWER_S * 1000),
             "linger.ms": 0,
-            "log_level": 0,
         }
     )
     _partitions(producer, kafka)
@@ -79,16 +79,7 @@ def read_devices(kafka: str, *, codec: Codec | None = None) -> dict[str, Device]
     Raises `Unavailable`.
     """
     codec = codec or Codec()
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka,
-            "group.id": "telltale-stations-show",  # never joined, nothing is committed: the client asks for a name
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
+    consumer = Consumer(reader(kafka, group="telltale-stations-show"))
     try:
         left = set(_partitions(consumer, kafka))
         consumer.assign([TopicPartition(DEVICES, partition, OFFSET_BEGINNING) for partition in left])
@@ -98,7 +89,9 @@ def read_devices(kafka: str, *, codec: Codec | None = None) -> dict[str, Device]
             remaining = give_up - time.monotonic()
             if remaining <= 0:
                 raise Unavailable(f"kafka at {kafka}: topic {DEVICES} not read to its end within {READ_S:.0f} s")
-            for message in consumer.consume(500, min(remaining, 1.0)):
+            # One at a time: asked for many, librdkafka would wait for all of them, at the end of the log too.
+            message = consumer.poll(min(remaining, 1.0))
+            if message is not None:
                 error = message.error()
                 if error is None:
                     _apply(devices, message, codec)
