@@ -3,21 +3,17 @@
 Rows lie in Kafka before anything is measured. Figures compare within one run only; the machine's noise is +-30 %.
 """
 
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psycopg
+from bench_stack import Figure, figure, service, stack
 from confluent_kafka import Producer
 
-from infra import ports
-from infra.accounts import unprivileged
-from infra.kafka import broker
+from infra.client import connection
 from infra.postgres import server
 from infra.provision import provision
 from schemas.codec import Codec
@@ -36,48 +32,6 @@ EXECUTEMANY_ROWS = 50_000
 UPSERT = """INSERT INTO readings VALUES (%s, to_timestamp(%s), %s, %s, %s, %s)
 ON CONFLICT (sensor_id, time) DO UPDATE SET logged = excluded.logged, value = excluded.value,
 quality = excluded.quality, tests = excluded.tests"""
-
-
-@contextmanager
-def running(command: list[str], *, log: Path, answers: Callable[[], bool], **options: object) -> Iterator[None]:
-    """A server process, from its first answer on."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent, **options)
-    try:
-        while not answers():
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text())
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-@contextmanager
-def stack(folder: Path) -> Iterator[tuple[str, str]]:
-    """A broker's address and a database server's DSN."""
-    port = ports.free()
-    kafka = broker.Broker(folder / "kafka", port, ports.free(taken=frozenset({port})))
-    class_path = broker.prepared_class_path()
-    kafka.prepare(class_path=class_path)
-    database = server.Server(folder / "postgres", ports.free(), settings=(("max_wal_size", "4GB"),))
-    database.prepare()
-    account = unprivileged()
-    with (
-        running(
-            kafka.command(class_path=class_path),
-            log=folder / "kafka.log",
-            answers=lambda: broker.answers(kafka.address),
-        ),
-        running(
-            database.command(),
-            log=folder / "postgres.log",
-            answers=lambda: server.answers(database.dsn("postgres")),
-            **(account.popen() if account else {}),
-        ),
-    ):
-        yield kafka.address, database.dsn("postgres")
 
 
 def frames() -> Iterator[CleanFrame]:
@@ -127,13 +81,9 @@ def executemany_rate(dsn: str, rows: rows_of.Rows) -> float:
 
 def sink_rate(kafka: str, dsn: str, folder: Path, total: int) -> float:
     """Records a second, from the first commit that is seen to the last."""
-    ready = folder / "ready"
-    command = [sys.executable, "-m", "infra.command", "sink", "run", "--kafka", kafka, "--database", dsn]
-    log = folder / "sink.log"
-    environment = {"TELLTALE_READY_FILE": str(ready), "PATH": "/usr/bin:/bin"}
     done = "SELECT coalesce(sum(next_offset), 0) FROM sink_offsets WHERE topic = %s"
     with (
-        running(command, log=log, answers=ready.exists, env=environment),
+        service(folder, "sink", "run", TELLTALE_KAFKA=kafka, TELLTALE_DATABASE=dsn),
         psycopg.connect(dsn, autocommit=True) as look,
     ):
         while not (first := look.execute(done, (READINGS_CLEAN,)).fetchone()[0]):
@@ -144,8 +94,8 @@ def sink_rate(kafka: str, dsn: str, folder: Path, total: int) -> float:
         return float(total - first) / (time.perf_counter() - begin)
 
 
-def run() -> list[dict]:
-    """One figure a row: name, value, unit, and the share of the limit."""
+def run() -> list[Figure]:
+    """The sink, what bounds it, and what people write."""
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
         folder = Path(named)
         folder.chmod(0o711)
@@ -156,7 +106,7 @@ def run() -> list[dict]:
                 sent, [np.arange(CHANNELS, dtype=np.int32) + CHANNELS * int(f.device_id[7:]) for f in sent]
             )
             producer = Producer(
-                {"bootstrap.servers": kafka, "partitioner": PARTITIONER, "linger.ms": 20, "compression.type": "lz4"}
+                {**connection(kafka), "partitioner": PARTITIONER, "linger.ms": 20, "compression.type": "lz4"}
             )
             codec = Codec()
             for frame in sent:
@@ -167,18 +117,9 @@ def run() -> list[dict]:
             by_key = copy_rate(fresh(dsn, "sorted"), rows_of.last_of_each_key(READINGS, rows))
             sink = sink_rate(kafka, fresh(dsn, "sink"), folder, len(sent)) * ROWS * CHANNELS
             naive = executemany_rate(fresh(dsn, "naive"), rows)
-    figures = (
-        ("COPY, one client, rows as they arrive", limit),
-        ("COPY, one client, rows sorted by key", by_key),
-        ("sink", sink),
-        ("executemany upsert", naive),
-    )
     return [
-        {"bench": "sink", "what": what, "rows_per_s": round(rate), "of_copy": round(rate / limit, 2)}
-        for what, rate in figures
+        figure("sink", "COPY, one client, rows as they arrive (limit)", limit, "rows/s"),
+        figure("sink", "COPY, one client, rows sorted by key", by_key, "rows/s", beside=limit),
+        figure("sink", "sink", sink, "rows/s", beside=limit),
+        figure("sink", "executemany upsert", naive, "rows/s", beside=limit),
     ]
-
-
-if __name__ == "__main__":
-    for figure in run():
-        print(f"{figure['what']:<40}{figure['rows_per_s']:>12,} rows/s{figure['of_copy']:>8.0%} of COPY")  # noqa: T201

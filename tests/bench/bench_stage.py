@@ -1,0 +1,144 @@
+"""The stage's rate beside a bare consume-produce of the same records, in one run.
+
+Records lie in Kafka before anything is measured. W1: one reading a record, 1,000 devices. W2: 10 rows of 20 channels a
+record, 50 devices. Both are the standard work on which peers were measured.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from bench_stack import Figure, figure, service, stack
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from infra.client import connection
+from infra.provision import provision
+from schemas.codec import Codec
+from schemas.devices import Calibration, Device, GrossRange, Limits, Sensor, Station
+from schemas.frames import RawFrame
+from schemas.keys import PARTITIONER
+from schemas.topics import DEVICES, READINGS_RAW, STREAMS_GROUP
+
+START_US = 1_700_000_400_000_000
+WORK = {"W1 single readings": (1_000, 1, 1, 300_000), "W2 frames of 10x20": (50, 20, 10, 20_000)}
+SPAN = 0.15, 0.95  # of the records: without start and end
+
+BARE = """
+import sys, time
+from confluent_kafka import Consumer, Producer
+kafka, total = sys.argv[1], int(sys.argv[2])
+consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bare", "auto.offset.reset": "earliest"})
+producer = Producer({"bootstrap.servers": kafka, "enable.idempotence": True, "compression.type": "lz4", "linger.ms": 20,
+                     "queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1_000_000})
+consumer.subscribe(["readings.raw"])
+seen, marks = 0, []
+while seen < total:
+    for message in consumer.consume(5000, 0.05):
+        producer.produce("bare", message.value(), message.key())
+        seen += 1
+    producer.poll(0)
+    marks.append((time.perf_counter(), seen))
+producer.flush()
+begin = next(m for m in marks if m[1] >= 0.15 * total)
+end = next(m for m in marks if m[1] >= 0.95 * total)
+print((end[1] - begin[1]) / (end[0] - begin[0]))
+"""
+
+
+def device(device_id: str, channels: tuple[str, ...]) -> Device:
+    calibration = Calibration(logger_slope=0.05, logger_offset=0.2, slope=0.046, offset=0.243)
+    limits = Limits(gross_range=GrossRange(fail=(0, 75), suspect=(0, 50)))
+    facts = {"quantity": "wind_speed", "unit": "m/s", "statistic": "avg"}
+    return Device(
+        device_id=device_id,
+        name=device_id,
+        station=Station(station_id="bench", name="bench"),
+        interval_s=1,
+        sensors=tuple(
+            Sensor(channel=name, point=name, calibrations=(calibration,), limits=limits, **facts) for name in channels
+        ),
+        configured_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        configured_by="bench",
+    )
+
+
+def frames(devices: int, channels: tuple[str, ...], rows: int, total: int) -> Iterator[RawFrame]:
+    chance = np.random.default_rng(1)
+    for number in range(total // devices):
+        times = START_US + (number * rows + np.arange(rows)) * 1_000_000
+        values = chance.normal(8, 2, (rows, len(channels)))
+        values.reshape(-1)[::1000] = 99.0  # one in a thousand is out of range
+        for each in range(devices):
+            yield RawFrame(f"logger-{each}", "bench", number, times, channels, values)
+
+
+def fill(kafka: str, devices: int, channels: int, rows: int, total: int) -> None:
+    names, codec = tuple(f"ch{number:02}" for number in range(channels)), Codec()
+    producer = Producer(
+        {
+            **connection(kafka),
+            "partitioner": PARTITIONER,
+            "enable.idempotence": True,
+            "linger.ms": 20,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 1_000_000,
+        }
+    )
+    for each in range(devices):
+        producer.produce(DEVICES, key=f"logger-{each}".encode(), value=codec.encode(device(f"logger-{each}", names)))
+    for frame in frames(devices, names, rows, total):
+        producer.produce(READINGS_RAW, key=frame.device_id.encode(), value=codec.encode(frame))
+        producer.poll(0)
+    producer.flush()
+
+
+def stage_rate(kafka: str, folder: Path, total: int) -> tuple[float, float]:
+    """Records a second between the marks of SPAN, seen by what the group has committed; and CPU seconds in all."""
+    import psutil
+
+    with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
+        consumer = Consumer({**connection(kafka), "group.id": STREAMS_GROUP})
+        number = len(consumer.list_topics(READINGS_RAW).topics[READINGS_RAW].partitions)
+        partitions = [TopicPartition(READINGS_RAW, each) for each in range(number)]
+        marks = [(time.perf_counter(), 0)]
+        while marks[-1][1] < total:
+            done = sum(max(0, each.offset) for each in consumer.committed(partitions, timeout=10))
+            marks.append((time.perf_counter(), done))
+            time.sleep(0.005)
+        consumer.close()
+        times = psutil.Process(pid).cpu_times()
+    # Interpolated: a pile is committed at once, and the marks of SPAN lie inside one.
+    at = [float(np.interp(share * total, [m[1] for m in marks], [m[0] for m in marks])) for share in SPAN]
+    return (SPAN[1] - SPAN[0]) * total / (at[1] - at[0]), times.user + times.system
+
+
+def run() -> list[Figure]:
+    """The stage beside the limit, for both kinds of work."""
+    figures = []
+    for name, (devices, channels, rows, total) in WORK.items():
+        with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
+            folder = Path(named)
+            folder.chmod(0o711)
+            with stack(folder) as (kafka, _):
+                provision(kafka)
+                admin = AdminClient(connection(kafka))
+                admin.create_topics([NewTopic("bare", 12, 1)])["bare"].result()
+                fill(kafka, devices, channels, rows, total)
+                bare = subprocess.run(
+                    [sys.executable, "-c", BARE, kafka, str(total)], capture_output=True, text=True, check=True
+                )
+                limit = float(bare.stdout) * rows * channels
+                rate, cpu_s = stage_rate(kafka, folder, total)
+        readings = total * rows * channels
+        figures += [
+            figure("stage", f"{name}: bare consume-produce (limit)", limit, "readings/s"),
+            figure("stage", f"{name}: stage", rate * rows * channels, "readings/s", beside=limit),
+            figure("stage", f"{name}: CPU of the worker, start included", cpu_s * 1e6 / readings, "µs/reading"),
+        ]
+    return figures
