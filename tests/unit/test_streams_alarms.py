@@ -124,6 +124,14 @@ def test_a_device_never_heard_is_silent_since_it_was_expected(line: TimeLine) ->
     assert [a.alarm_id for a in line.frame(80)] == [alarm.alarm_id]
 
 
+@pytest.mark.parametrize("appended_s", [-5, 0])
+def test_a_frame_from_before_the_silence_does_not_end_it(line: TimeLine, appended_s: float) -> None:
+    """It lay in the log before the device was configured, and is read only now."""
+    line.look(61)
+    assert line.frame(appended_s) == []
+    assert [a.state for a in line.frame(62)] == ["cleared"]
+
+
 @pytest.mark.parametrize("at_s", [1, 1e6, 1e9])
 def test_without_a_limit_silence_is_no_alarm(at_s: float) -> None:
     line = TimeLine(make_device())
