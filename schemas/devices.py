@@ -4,18 +4,22 @@ Names of quantities and statistics are those of the IEA Task 43 WRA data model. 
 [valid_from, valid_to), in UTC, in order of time and without overlap; null means unbounded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
+from schemas.alarms import Severity
 from schemas.records import Record, Utc
 
 DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Span = Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+
+Magnitude = Annotated[FiniteFloat, Field(ge=0)]
 
 DIRECTIONS = frozenset({"wind_direction"})
 """Quantities that are angles: their mean is circular, their difference wraps."""
@@ -62,6 +66,20 @@ class Calibration(_Part):
         return self
 
 
+def _nested(inner_name: str, inner: Span | None, outer_name: str, outer: Span | None) -> None:
+    for name, span in ((outer_name, outer), (inner_name, inner)):
+        if span and span[0] > span[1]:
+            raise ValueError(f"{name} = {list(span)}: the smaller number must come first")
+    if outer and inner and not outer[0] <= inner[0] <= inner[1] <= outer[1]:
+        raise ValueError(f"{inner_name} = {list(inner)} must lie inside {outer_name} = {list(outer)}")
+
+
+def _not_beyond(name: str, value: float | None, limit_name: str, limit: float | None) -> None:
+    """Limits that are 0 may be off, and are not compared."""
+    if value and limit and value > limit:
+        raise ValueError(f"{name} = {value:g} must not be more than {limit_name} = {limit:g}")
+
+
 class GrossRange(_Part):
     """Bounds are good. Outside `fail` is fail, outside `suspect` is suspect; in the sensor's unit, calibrated."""
 
@@ -70,18 +88,287 @@ class GrossRange(_Part):
 
     @model_validator(mode="after")
     def _spans_make_sense(self) -> Self:
-        for name, span in (("fail", self.fail), ("suspect", self.suspect)):
-            if span and span[0] > span[1]:
-                raise ValueError(f"{name} = {list(span)}: the smaller number must come first")
-        if self.fail and self.suspect and not self.fail[0] <= self.suspect[0] <= self.suspect[1] <= self.fail[1]:
-            raise ValueError(f"suspect = {list(self.suspect)} must lie inside fail = {list(self.fail)}")
+        _nested("suspect", self.suspect, "fail", self.fail)
+        return self
+
+
+class Spike(_Part):
+    """How far a value may stand off its two neighbours; strict, 0 is off.
+
+    `average`: off the middle between them. `differential`: the smaller of both steps, where they have opposite signs.
+    """
+
+    method: Literal["average", "differential"] = "average"
+    suspect: Magnitude | None = None
+    fail: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect", self.suspect, "fail", self.fail)
+        return self
+
+
+class RateOfChange(_Part):
+    """Change since the reading before, in units per second; strict."""
+
+    suspect_per_s: Magnitude | None = None
+    fail_per_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_per_s", self.suspect_per_s, "fail_per_s", self.fail_per_s)
+        return self
+
+
+class FlatLine(_Part):
+    """Over `suspect_s` or `fail_s` the values must span at least `tolerance`; 0 never flags. Needs `interval_s`."""
+
+    tolerance: Magnitude = 0.0
+    suspect_s: Magnitude | None = None
+    fail_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
+        return self
+
+
+class Gap(_Part):
+    """Time since the row before; strict. The reading behind the gap is flagged."""
+
+    suspect_s: Magnitude | None = None
+    fail_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
+        return self
+
+
+class Icing(FlatLine):
+    """A flat line of a cup or vane while the channel `temperature` reads less than `below` (its unit)."""
+
+    temperature: Name
+    below: FiniteFloat = 1.0
+
+
+class SdZero(_Part):
+    """The deviation of the interval must be more than this: nothing outdoors stands still.
+
+    `sd` is the channel of the deviation; if left out, that of the same measurement point, or the channel itself if it
+    is a deviation.
+    """
+
+    sd: Name | None = None
+    suspect: Magnitude | None = 0.0
+    fail: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("fail", self.fail, "suspect", self.suspect)
+        return self
+
+
+class Contradiction(_Part):
+    """By how much a minimum may exceed the average or the average the maximum, or the deviation lie below 0; strict.
+
+    Channels that are left out are those of the same measurement point. Directions are not tested: they have no order.
+    """
+
+    min: Name | None = None
+    avg: Name | None = None
+    max: Name | None = None
+    sd: Name | None = None
+    suspect: Magnitude | None = None
+    fail: Magnitude | None = 0.0
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect", self.suspect, "fail", self.fail)
+        return self
+
+
+class StalledAtOffset(_Part):
+    """A cup that does not turn reads exactly its offset: for so long it may. Needs `interval_s`.
+
+    `offset` is in the calibrated unit; if left out, that of the calibration valid at the time.
+    """
+
+    offset: FiniteFloat | None = None
+    tolerance: Magnitude = 0.0
+    suspect_s: Magnitude | None = None
+    fail_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
+        return self
+
+
+class DeadBand(_Part):
+    """A vane that points into its dead band reads anything. Widths of the sector in degrees; its edges are good.
+
+    `orientation_deg` is the middle, from north; if left out, that of the calibration valid at the time.
+    """
+
+    orientation_deg: FiniteFloat | None = None
+    suspect_width_deg: Magnitude | None = None
+    fail_width_deg: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("fail_width_deg", self.fail_width_deg, "suspect_width_deg", self.suspect_width_deg)
+        return self
+
+
+class SensorPair(_Part):
+    """How this channel may differ from `other`: differences strict, bounds of this / other good.
+
+    The ratio is judged only where both read more than `ratio_above`; that of two directions never.
+    """
+
+    other: Name
+    suspect_difference: Magnitude | None = None
+    fail_difference: Magnitude | None = None
+    suspect_ratio: Span | None = None
+    fail_ratio: Span | None = None
+    ratio_above: Magnitude = 0.0
+
+    @model_validator(mode="after")
+    def _limits_make_sense(self) -> Self:
+        _not_beyond("suspect_difference", self.suspect_difference, "fail_difference", self.fail_difference)
+        _nested("suspect_ratio", self.suspect_ratio, "fail_ratio", self.fail_ratio)
+        return self
+
+
+class BatteryLow(_Part):
+    """Below these readings of the channel `battery` nothing else can be trusted; strict."""
+
+    battery: Name
+    suspect: FiniteFloat | None = None
+    fail: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("fail", self.fail, "suspect", self.suspect)
         return self
 
 
 class Limits(_Part):
-    """Limits of the quality tests; a test without limits is not run."""
+    """Limits of the quality tests, one table a test; a test without limits is not run."""
 
     gross_range: GrossRange | None = None
+    spike: Spike | None = None
+    rate_of_change: RateOfChange | None = None
+    flat_line: FlatLine | None = None
+    gap: Gap | None = None
+    icing: Icing | None = None
+    sd_zero: SdZero | None = None
+    contradiction: Contradiction | None = None
+    stalled_at_offset: StalledAtOffset | None = None
+    dead_band: DeadBand | None = None
+    sensor_pair: SensorPair | None = None
+    battery_low: BatteryLow | None = None
+
+    def channels(self) -> Iterator[tuple[str, str]]:
+        """The other channels that the tests look at: ("table.key", channel)."""
+        named = {
+            "icing": ("temperature",),
+            "sd_zero": ("sd",),
+            "contradiction": ("min", "avg", "max", "sd"),
+            "sensor_pair": ("other",),
+            "battery_low": ("battery",),
+        }
+        for table, keys in named.items():
+            for key in keys:
+                channel = getattr(getattr(self, table), key, None)
+                if channel is not None:
+                    yield f"{table}.{key}", channel
+
+
+class RuleKind(StrEnum):
+    """What an alarm rule looks at; what `limit` means for it, and its unit."""
+
+    SILENCE = "silence"  # s without a record of the device; null: the device's silence_limit_s
+    SENSOR_SILENCE = "sensor_silence"  # s without a reading of the sensor
+    ABOVE = "above"  # calibrated value, sensor's unit
+    BELOW = "below"
+    RATE = "rate"  # change per second either way, sensor's unit / s
+    WINDOW_ABOVE = "window_above"  # `figure` of closed windows of `window_s`
+    WINDOW_BELOW = "window_below"
+    QUALITY_SHARE = "quality_share"  # share of failed readings in a closed window, 0 to 1
+    SEQUENCE_GAP = "sequence_gap"  # missing frames
+    CLOCK_SKEW = "clock_skew"  # s between the device's clock and the broker's, either way
+    REJECTED_SHARE = "rejected_share"  # share of readings that could not be taken, 0 to 1
+    SPOOL_DROPPING = "spool_dropping"  # readings that the spool dropped or refused since the last heartbeat
+
+
+SENSOR_KINDS = frozenset(
+    {
+        RuleKind.SENSOR_SILENCE,
+        RuleKind.ABOVE,
+        RuleKind.BELOW,
+        RuleKind.RATE,
+        RuleKind.WINDOW_ABOVE,
+        RuleKind.WINDOW_BELOW,
+        RuleKind.QUALITY_SHARE,
+    }
+)
+"""Kinds that are about one sensor; the others are about the whole device."""
+
+_LIMITLESS = frozenset({RuleKind.SILENCE, RuleKind.SEQUENCE_GAP, RuleKind.SPOOL_DROPPING})
+_POSITIVE = frozenset({RuleKind.SILENCE, RuleKind.SENSOR_SILENCE, RuleKind.RATE, RuleKind.CLOCK_SKEW})
+_SHARES = frozenset({RuleKind.QUALITY_SHARE, RuleKind.REJECTED_SHARE})
+_WINDOWED = frozenset({RuleKind.WINDOW_ABOVE, RuleKind.WINDOW_BELOW})
+
+
+class AlarmRule(_Part):
+    """When to raise an alarm. A rule replaces the one of its name from further away: default, station, device, sensor.
+
+    Raised when the value is beyond `limit` for `on_delay_s`; cleared when it is back by `hysteresis` for `off_delay_s`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    kind: RuleKind
+    enabled: bool = True
+    severity: Severity = Severity.MINOR
+    limit: FiniteFloat | None = None
+    hysteresis: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    on_delay_s: Annotated[FiniteFloat, Field(ge=0, le=366 * 86_400)] = 0.0
+    off_delay_s: Annotated[FiniteFloat, Field(ge=0, le=366 * 86_400)] = 0.0
+    latched: bool = False
+    window_s: Annotated[int, Field(gt=0)] | None = None
+    figure: Literal["mean", "sd", "min", "max", "completeness"] | None = None
+    quantity: Name | None = None  # only sensors of this quantity
+    statistic: Name | None = None  # only sensors of this statistic
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        what = f'alarm rule "{self.name}" ({self.kind})'
+        if not self.enabled:
+            return self
+        if self.limit is None and self.kind not in _LIMITLESS:
+            raise ValueError(f"{what} needs a limit")
+        if self.limit is not None and self.kind in _POSITIVE and self.limit <= 0:
+            raise ValueError(f"{what}: limit must be above 0, got {self.limit:g}")
+        if self.limit is not None and self.kind in _SHARES and not 0 <= self.limit < 1:
+            raise ValueError(f"{what}: limit is a share and must be in [0, 1), got {self.limit:g}")
+        if (self.figure is None or self.window_s is None) and self.kind in _WINDOWED:
+            raise ValueError(f"{what} needs a figure (mean, sd, min, max, completeness) and window_s")
+        if self.figure is not None and self.kind not in _WINDOWED:
+            raise ValueError(f"{what} has no figure; only window_above and window_below have")
+        if self.window_s is not None and self.kind not in _WINDOWED | {RuleKind.QUALITY_SHARE}:
+            raise ValueError(f"{what} has no window_s; only rules on windows have")
+        if (self.quantity or self.statistic) and self.kind not in SENSOR_KINDS:
+            raise ValueError(f"{what} is about the whole device: it cannot be for a quantity or statistic")
+        return self
+
+
+def _names_once(rules: Sequence[AlarmRule], what: str) -> None:
+    names = [rule.name for rule in rules]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'{what}: alarm rule "{name}" stands {names.count(name)} times')
 
 
 class Sensor(_Part):
@@ -97,10 +384,22 @@ class Sensor(_Part):
     calibrations: tuple[Calibration, ...] = ()
     limits: Limits = Limits()
     windows_s: tuple[Annotated[int, Field(gt=0)], ...] = (600,)
+    alarm_rules: tuple[AlarmRule, ...] = ()
 
     @model_validator(mode="after")
     def _calibrations_in_order(self) -> Self:
         _in_order(self.calibrations, f'channel "{self.channel}": calibration')
+        return self
+
+    @model_validator(mode="after")
+    def _rules_fit(self) -> Self:
+        _names_once(self.alarm_rules, f'channel "{self.channel}"')
+        for rule in self.alarm_rules:
+            what = f'channel "{self.channel}": alarm rule "{rule.name}" ({rule.kind})'
+            if rule.kind not in SENSOR_KINDS:
+                raise ValueError(f"{what} is about the whole device: it belongs among the device's alarm_rules")
+            if rule.enabled and rule.window_s is not None and rule.window_s not in self.windows_s:
+                raise ValueError(f"{what}: window_s = {rule.window_s} is none of windows_s = {list(self.windows_s)}")
         return self
 
 
@@ -125,6 +424,12 @@ class Station(_Part):
     latitude_deg: Annotated[float, Field(ge=-90, le=90)] | None = None
     longitude_deg: Annotated[float, Field(ge=-180, le=180)] | None = None
     elevation_m: FiniteFloat | None = None
+    alarm_rules: tuple[AlarmRule, ...] = ()
+
+    @model_validator(mode="after")
+    def _rules_once(self) -> Self:
+        _names_once(self.alarm_rules, f"station {self.station_id}")
+        return self
 
 
 class Device(Record):
@@ -142,14 +447,22 @@ class Device(Record):
     future_limit_s: Annotated[FiniteFloat, Field(ge=0)] = 300.0
     lateness_s: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     sensors: tuple[Sensor, ...]
+    alarm_rules: tuple[AlarmRule, ...] = ()
     configured_at: Utc
     configured_by: Name
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         _in_order(self.loggers, "logger")
+        _names_once(self.alarm_rules, f"device {self.device_id}")
         channels = [sensor.channel for sensor in self.sensors]
         for channel in channels:
             if channels.count(channel) > 1:
                 raise ValueError(f'channel "{channel}" is configured {channels.count(channel)} times')
+        for sensor in self.sensors:
+            for key, channel in sensor.limits.channels():
+                if channel not in channels:
+                    raise ValueError(
+                        f'channel "{sensor.channel}": limits.{key} = "{channel}" is no channel of the device'
+                    )
         return self
