@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra import events, readiness, stack
+from infra import client, events, readiness, stack
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
 DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-
-
-# librdkafka writes a line for every failed connection, twenty a second; errors come to us by other ways.
-_QUIET = {"log_level": 0, "reconnect.backoff.ms": 250, "reconnect.backoff.max.ms": 5_000}
 
 
 @click.group()
@@ -152,7 +148,7 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
 
     return Consumer(
         {
-            "bootstrap.servers": address,
+            **client.connection(address),
             "client.id": f"telltale-sink-{owner}",
             "group.id": SINK_GROUP,
             "isolation.level": "read_committed",
@@ -174,7 +170,6 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
             "queued.max.messages.kbytes": settings.fetch_kbytes_max,
             "queued.min.messages": 100_000,
             "check.crcs": True,
-            **_QUIET,
             "error_cb": _complain,
         }
     )
@@ -183,9 +178,7 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
 def _admin(address: str) -> "AdminClient":
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient(
-        {"bootstrap.servers": address, "client.id": "telltale-sink", "socket.timeout.ms": 10_000, **_QUIET}
-    )
+    return AdminClient({**client.connection(address), "client.id": "telltale-sink", "socket.timeout.ms": 10_000})
 
 
 def _complain(error: Any) -> None:

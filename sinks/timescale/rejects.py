@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from confluent_kafka import KafkaException, Producer
 
+from infra.client import connection
 from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.keys import PARTITIONER
@@ -24,14 +25,13 @@ def producer(address: str) -> Producer:
     """A producer that neither loses nor repeats what it is given."""
     return Producer(
         {
-            "bootstrap.servers": address,
+            **connection(address),
             "client.id": "telltale-sink-rejects",
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": PARTITIONER,
             "compression.type": "lz4",
             "linger.ms": 5,
-            "log_level": 0,  # failures come back from `tell`
             "delivery.timeout.ms": int(FLUSH_S * 1000),
             "message.max.bytes": TOPICS[READINGS_REJECTED].max_message_bytes,
         }
