@@ -3,6 +3,7 @@
 JSON, so that `kafka-console-consumer`, kcat and every Kafka user interface show an alarm as it is.
 """
 
+import re
 from enum import StrEnum
 from typing import Literal, TypeVar
 
@@ -25,7 +26,15 @@ class AlarmState(StrEnum):
     """What an event says has become of the alarm."""
 
     RAISED = "raised"
+    ACKNOWLEDGED = "acknowledged"
+    LATCHED = "latched"  # the condition is gone, and somebody has to acknowledge that it was there
+    SHELVED = "shelved"
+    SUPPRESSED = "suppressed"  # stands under another alarm that is its cause
     CLEARED = "cleared"
+
+
+STANDING = frozenset(AlarmState) - {AlarmState.CLEARED}
+"""States of an alarm that is not over."""
 
 
 class Alarm(BaseModel):
@@ -46,7 +55,11 @@ class Alarm(BaseModel):
     limit: float | None = None
     unit: str | None = None
     message: str  # for people, with what to do
-    replayed: bool = False
+    replayed: bool = False  # found in data that was read again: nobody is told twice
+    step: int = 0  # how many events this alarm had before
+    who: str | None = None  # of the action that brought the event about
+    why: str | None = None
+    until: Utc | None = None  # end of the shelf
 
 
 class AlarmEvent(BaseModel):
@@ -65,9 +78,9 @@ class AlarmEvent(BaseModel):
 
 
 def alarm_event(alarm: Alarm, *, time: Utc, speaker: str) -> AlarmEvent:
-    """The event for an alarm's present state. The same state of the same alarm has the same event id."""
+    """The event for an alarm's present state. The same step of the same alarm has the same event id."""
     return AlarmEvent(
-        id=f"{alarm.alarm_id}/{alarm.state}",
+        id=f"{alarm.alarm_id}/{alarm.state}" + (f"/{alarm.step}" if alarm.step else ""),
         source=f"telltale/{speaker}",
         type=f"telltale.alarm.{alarm.state}",
         subject=alarm.source,
@@ -113,7 +126,60 @@ class AlarmActionEvent(BaseModel):
     data: AlarmAction
 
 
-E = TypeVar("E", AlarmEvent, AlarmActionEvent)
+class Refusal(StrEnum):
+    """Why an action could not be taken."""
+
+    NOT_ACTIVE = "not_active"  # never raised by this device, or over
+    ALREADY_ACKNOWLEDGED = "already_acknowledged"
+    NOT_SHELVED = "not_shelved"
+    NO_END = "no_end"  # a shelf must end
+    END_IS_PAST = "end_is_past"
+    NOT_CONFIGURED = "not_configured"  # the device
+    THREW = "our_error"
+
+
+class ActionAnswer(BaseModel):
+    """What became of an action."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action_id: str  # the action's event id
+    alarm_id: str
+    device_id: str
+    action: Action
+    reason: Refusal | None = None  # None: applied
+    state: AlarmState | None = None  # the alarm's, if it stands
+    message: str
+
+
+class ActionAnswerEvent(BaseModel):
+    """The stage's answer to an action, in `alarm.actions` behind it. The record's key is the device id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: Literal["telltale.alarm.action_applied", "telltale.alarm.action_refused"]
+    subject: str
+    time: Utc
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: ActionAnswer
+
+
+def answer_event(answer: ActionAnswer, *, time: Utc, speaker: str) -> ActionAnswerEvent:
+    """The event for an answer; one action has one."""
+    return ActionAnswerEvent(
+        id=f"{answer.action_id}/answer",
+        source=f"telltale/{speaker}",
+        type="telltale.alarm.action_refused" if answer.reason else "telltale.alarm.action_applied",
+        subject=answer.alarm_id,
+        time=time,
+        data=answer,
+    )
+
+
+E = TypeVar("E", AlarmEvent, AlarmActionEvent, ActionAnswerEvent)
 
 
 def read_alarm(data: bytes | None) -> AlarmEvent:
@@ -124,6 +190,16 @@ def read_alarm(data: bytes | None) -> AlarmEvent:
 def read_action(data: bytes | None) -> AlarmActionEvent:
     """The operator's action in `data`. Raises `Unreadable`."""
     return _read(AlarmActionEvent, data)
+
+
+def read_action_or_answer(data: bytes | None) -> AlarmActionEvent | ActionAnswerEvent:
+    """Either of the two that `alarm.actions` carries. Raises `Unreadable`."""
+    if data and _ANSWER.search(data):
+        return _read(ActionAnswerEvent, data)
+    return read_action(data)
+
+
+_ANSWER = re.compile(rb'"type"\s*:\s*"telltale\.alarm\.action_(applied|refused)"')
 
 
 def _read(event: type[E], data: bytes | None) -> E:
