@@ -12,8 +12,6 @@ def streams() -> None:
 @click.option("--kafka", metavar="HOST:PORT", help="Broker; else TELLTALE_KAFKA, else the stack in TELLTALE_DIR.")
 def run(kafka: str | None) -> None:
     """Run one worker until it is stopped. Any number may run; partitions are shared out among them."""
-    from faust.worker import Worker
-
     from infra import events
     from infra.stack import kafka_address
     from streams.agents.app import Stage
@@ -21,7 +19,4 @@ def run(kafka: str | None) -> None:
 
     settings = StreamsSettings()
     events.configure(settings.log_level)
-    stage = Stage(kafka_address(kafka), settings)
-    worker = Worker(stage.app, loglevel="warning", redirect_stdouts=False, quiet=True)
-    worker.spinner = None  # it writes control characters into the log
-    worker.execute_from_commandline()
+    Stage(kafka_address(kafka), settings).run()

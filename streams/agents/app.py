@@ -16,6 +16,7 @@ import structlog
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from faust.types import TP
+from faust.worker import Worker
 
 from infra.client import connection
 from infra.readiness import announce
@@ -73,6 +74,12 @@ class Stage:
         self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
         self._owned: dict[int, Partition] = {}
         self.app = self._make_app()
+
+    def run(self) -> None:
+        """Work until SIGTERM or Ctrl-C."""
+        worker = Worker(self.app, loglevel="warning", redirect_stdouts=False, quiet=True)
+        worker.spinner = None  # it writes control characters into the log
+        worker.execute_from_commandline()
 
     def _make_app(self) -> Application:
         settings = self._settings

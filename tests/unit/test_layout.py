@@ -126,12 +126,9 @@ def test_schemas_is_a_leaf() -> None:
 
 
 OUTSIDE_AGENTS = [path for path in sources(*OURS) if not path.startswith("streams/agents/")]
-BROKEN = pytest.mark.xfail(reason="starts Faust's Worker itself: that belongs into streams/agents/app.py", strict=True)
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=BROKEN if path == "streams/cli.py" else ()) for path in OUTSIDE_AGENTS]
-)
+@pytest.mark.parametrize("path", OUTSIDE_AGENTS)
 def test_faust_is_known_only_to_the_agents(path: str) -> None:
     assert not tops(path) & {"faust", "mode", "aiokafka"}
 
