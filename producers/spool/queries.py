@@ -8,7 +8,7 @@ SHRINK_GROUP = "update groups set rows = ?, readings = ?, crc32 = ?, body = ? wh
 DELETE_GROUP = "delete from groups where id = ?"
 # Groups without a frame, oldest first.
 UNFRAMED = """select id, stream, rows, readings, length(body), accepted_us from groups g
-    where id > ? and not exists (select 1 from framed f where f.group_id = g.id) order by id limit ?"""
+    where id > ? and id < ? and not exists (select 1 from framed f where f.group_id = g.id) order by id limit ?"""
 # Give a group its frame.
 INSERT_FRAMED = "insert into framed (group_id, spool, device, sequence) values (?, ?, ?, ?)"
 DELETE_FRAMED = "delete from framed where group_id = ?"
@@ -63,6 +63,12 @@ MARK_ACKNOWLEDGED = """update files set rows_acknowledged = rows_acknowledged + 
 UNMARK_GROUPS = """update groups set file = null where file =
     (select f.number from files f join devices d on d.number = f.device where f.sha256 = ? and d.device_id = ?)"""
 FORGET = "delete from files where sha256 = ? and device = (select number from devices where device_id = ?)"
+
+# How far a source has come, in its own words.
+SAVE_PLACE = (
+    "insert into places (source, place) values (?, ?) on conflict (source) do update set place = excluded.place"
+)
+PLACE = "select place from places where source = ?"
 
 # For those who look on.
 LOOK = """select d.device_id, d.next_sequence, d.accepted, d.sent, d.dropped, d.refused, d.acknowledged_us,

@@ -61,6 +61,8 @@ class _Recovery:
         known = {row[0] for row in devices}
         streams = {number: row for number, row in streams.items() if row[1] in known}
         self._into.executemany("insert into streams (number, device, channels) values (?, ?, ?)", streams.values())
+        places = self._rows("select source, place from places")
+        self._into.executemany("insert into places (source, place) values (?, ?)", places)
         found: dict[int, int] = {}
         by_device: dict[int, int] = defaultdict(int)
         for row in self._groups():

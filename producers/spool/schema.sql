@@ -44,6 +44,12 @@ create table files (
     unique (sha256, device)
 );
 
+-- How far each source has come, in its own words, in the same commit as its rows.
+create table places (
+    source text primary key,
+    place text not null
+);
+
 create table groups (
     id integer primary key,
     stream integer not null references streams,

@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fix_edge import some_rows
 
-from producers.spool import DiskTrouble, FileMark, Limits, Spool, SpoolFull, WhenFull
+from producers.spool import Damaged, DiskTrouble, FileMark, Limits, Spool, SpoolFull, WhenFull
 from producers.spool.look import look
 from schemas.errors import Refused
 
@@ -148,14 +149,14 @@ def test_old_readings_are_dropped_by_age(make: Callable[..., Spool], clock: list
 def test_a_full_disk_refuses_and_keeps_what_was_accepted(make: Callable[..., Spool]) -> None:
     spool = make()
     spool.accept([some_rows(10)])
-    pages = spool._db.execute("pragma page_count").fetchone()[0]
-    spool._db.execute(f"pragma max_page_count = {pages + 4}")  # SQLite says "disk is full" just as for a real one
+    pages = spool._ledger.db.execute("pragma page_count").fetchone()[0]
+    spool._ledger.db.execute(f"pragma max_page_count = {pages + 4}")  # SQLite says "disk is full" just as for a real one
     with pytest.raises(DiskTrouble, match="full"):
         spool.accept([some_rows(5000, first=10)])
     assert (spool.counts("mast-7").accepted, spool.counts("mast-7").refused) == (20, 10_000)
     (one,) = cut(spool)
     assert one.rows == 10
-    spool._db.execute("pragma max_page_count = 1000000")
+    spool._ledger.db.execute("pragma max_page_count = 1000000")
     spool.accept([some_rows(5000, first=10)])
     assert spool.counts("mast-7").accepted == 10_020
 
@@ -244,3 +245,39 @@ def test_a_spool_can_be_looked_at_while_it_is_in_use(make: Callable[..., Spool],
 def test_channels_without_a_name_of_their_own_are_refused(channels: tuple[str, ...]) -> None:
     with pytest.raises(Refused):
         some_rows(1, channels=channels)
+
+
+def test_damage_met_while_running_is_recovered_on_the_spot(make: Callable[..., Spool]) -> None:
+    spool = make()
+    for first in range(0, 4000, 100):
+        spool.accept([some_rows(100, first=first)], place=("mast.dat", str(first)))
+    spool._ledger.db.execute("pragma wal_checkpoint(truncate)").fetchall()
+    spool._ledger.db.execute("pragma cache_size = 0")
+    path = spool.folder / "spool.db"
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(b"\xff" * 4096)
+    for each in cut(spool, frame_bytes_max=4000):
+        with suppress(KeyError, Damaged):
+            spool.read(each.key)
+    assert spool.healed == 1
+    assert spool.recovered is not None
+    assert spool.recovered.readings + (spool.recovered.lost or 0) == 8000
+    assert spool.place("mast.dat") == "3900"
+    spool.accept([some_rows(1)])
+
+
+def test_new_readings_go_before_a_backlog_within_their_share(make: Callable[..., Spool]) -> None:
+    spool = make()
+    for first in range(40):
+        spool.accept([some_rows(1, first=first)])
+    spool.prefer_new()
+    for first in range(100, 120):
+        spool.accept([some_rows(1, first=first)])
+    order = []
+    while cuts := spool.turn(room_bytes=96, frame_bytes_max=24, live_share=0.5):
+        order += [int(spool.read(cut.key).times[0]) // 1_000_000 for cut in cuts]
+    assert order[:4] == [100, 101, 0, 1]
+    assert [each for each in order if each < 100] == list(range(40))
+    assert [each for each in order if each >= 100] == list(range(100, 120))
+    assert not spool.prefers_new
