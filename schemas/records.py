@@ -27,6 +27,9 @@ class SourceState(BaseModel):
     name: str
     state: str
     detail: str = ""
+    accepted: int = 0
+    refused: int = 0
+    restarts: int = 0
 
 
 class Heartbeat(Record):
@@ -51,6 +54,7 @@ class Heartbeat(Record):
     clock_offset_s: float | None = None
     clock_synchronised: bool | None = None
     sources: tuple[SourceState, ...] = ()
+    recovered: str | None = None
 
 
 class Rejected(Record):

@@ -78,7 +78,7 @@ def beat(
     """A heartbeat out of its parts: what fastavro reads, and is lenient about."""
     counts = write_long(0) * 5
     head = BEAT + device_id + write_string("s") + time + write_long(0) + write_string("v") + next_sequence
-    return head + write_long(0) * 2 + oldest + counts + b"\0" + synchronised + sources
+    return head + write_long(0) * 2 + oldest + counts + b"\0" + synchronised + sources + b"\0"
 
 
 def _framing() -> Iterator[Hostile]:
@@ -153,7 +153,7 @@ FRAMES_CORPUS = (*_framing(), *_numbers(), *_lengths(), *_contents())
 
 
 def _heartbeats() -> Iterator[Hostile]:
-    good = beat(oldest=b"\2" + write_long(1), sources=write_long(1) + write_string("a") * 3 + b"\0")
+    good = beat(oldest=b"\2" + write_long(1), sources=write_long(1) + write_string("a") * 3 + b"\0" * 4)
     yield _one("null", None, Unread.EMPTY)
     yield _one("empty", b"", Unread.EMPTY)
     yield _one("a raw frame", GOOD_BYTES, Unread.WRONG_SCHEMA)
@@ -173,9 +173,9 @@ def _heartbeats() -> Iterator[Hostile]:
     yield _one("boolean of 7", beat(synchronised=b"\2\7"), Unread.BAD_VALUE)
     yield _one("year 148108", beat(time=write_long(HUGE)), Unread.BAD_VALUE)
     yield _one("year before Christ", beat(time=write_long(-(1 << 63))), Unread.BAD_VALUE)
-    several = write_long(ITEMS_MAX + 1) + b"\0\0\0" * (ITEMS_MAX + 1) + b"\0"
+    several = write_long(ITEMS_MAX + 1) + b"\0" * 6 * (ITEMS_MAX + 1) + b"\0"
     yield _one("too many sources", beat(sources=several), Unread.ABSURD_LENGTH)
-    single = (write_long(1) + b"\0\0\0") * (BLOCKS_MAX + 1) + b"\0"
+    single = (write_long(1) + b"\0" * 6) * (BLOCKS_MAX + 1) + b"\0"
     yield _one("a block for each source", beat(sources=single), Unread.ABSURD_LENGTH)
     dice = random.Random(11)
     for size in (16, 100, 1000):
