@@ -1,1 +1,1 @@
-"""Quality tests: arrays in, flags out. One module a test; `judge` runs those that have limits."""
+"""Quality tests: arrays in, flags out. One module a test; `checks` knows which channel has which, `judge` runs them."""

@@ -1,35 +1,56 @@
-"""QARTOD's gross range test. Pure: values and spans in, two masks out.
+"""QARTOD's gross range test. Pure: values and spans in, masks out.
 
 A value on a bound is good. An infinite value fails, whatever the spans: no sensor measures it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.columnar import Doubles
+from schemas.devices import GrossRange
+from streams.quality.found import Bools, Found
 
-Bools = npt.NDArray[np.bool_]
+LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Bounds of c channels; infinite where there is none."""
+    """Bounds of c channels; the largest numbers there are where none is set."""
 
     fail_min: Doubles  # (c,)
     fail_max: Doubles
     suspect_min: Doubles
     suspect_max: Doubles
+    inner_min: Doubles  # within both
+    inner_max: Doubles
     limited: Bools  # (c,) whether the channel has any bound
 
-    def take(self, columns: npt.NDArray[np.intp]) -> "Spans":
-        """The same for some of the channels, in the order of `columns`."""
-        return Spans(*(getattr(self, name)[columns] for name in self.__slots__))
+
+def spans_of(ranges: Sequence[GrossRange | None]) -> Spans:
+    """The bounds of c channels."""
+    everything = (-LARGEST, LARGEST)
+    fail = np.array([r.fail if r and r.fail else everything for r in ranges], np.float64).reshape(-1, 2)
+    suspect = np.array([r.suspect if r and r.suspect else everything for r in ranges], np.float64).reshape(-1, 2)
+    limited = np.array([r is not None and (r.fail is not None or r.suspect is not None) for r in ranges], bool)
+    return Spans(
+        fail[:, 0],
+        fail[:, 1],
+        suspect[:, 0],
+        suspect[:, 1],
+        np.maximum(fail[:, 0], suspect[:, 0]),
+        np.minimum(fail[:, 1], suspect[:, 1]),
+        limited,
+    )
 
 
-def gross_range(values: Doubles, spans: Spans) -> tuple[Bools, Bools]:
-    """Which of the values (n, c) are suspect and which fail; NaN is neither."""
+def gross_range(values: Doubles, missing: Bools, spans: Spans) -> Found | None:
+    """What is out of range among values (n, c); None: nothing."""
+    sound = (values >= spans.inner_min) & (values <= spans.inner_max)
+    sound |= missing
+    if sound.all():
+        return None
     suspect = (values < spans.suspect_min) | (values > spans.suspect_max)
-    fail = (values < spans.fail_min) | (values > spans.fail_max) | np.isinf(values)
-    return suspect, fail
+    fail = (values < spans.fail_min) | (values > spans.fail_max)
+    return Found(suspect & np.isfinite(values), fail, None)

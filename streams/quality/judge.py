@@ -1,24 +1,118 @@
-"""From tests to one flag per reading. Pure: arrays in, flags and test bits out.
+"""From tests to one flag per reading. Pure: rows and what is remembered in, flags and test bits out.
 
 The worst flag wins (4 over 3 over 1 over 2) and the bits say which tests gave it; a missing reading is 9.
+
+The result for a series does not depend on how it is cut into frames. Only the spike test (and the gap test for the
+first row of all) looks at the row that follows: until it comes, a row is judged by the other tests, and if the verdict
+changes its flag, the row comes back as a correction, to be sent again with its identity.
+
+A row whose time is not after the last one of its channel came late. It is judged by the tests that look at one row
+alone, and changes neither what is remembered nor the verdict on its neighbours, which have been sent. A late row of
+the very time of the last one replaces that one where readings are kept: it is corrected no more.
+
+For the tests that compare readings an infinite one counts as missing: it fails by its range.
 """
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
-import numpy.typing as npt
 
-from schemas.columnar import Doubles
-from schemas.quality import Flag, Test
-from streams.quality.gross_range import Spans, gross_range
+from schemas.columnar import Doubles, Longs
+from schemas.quality import Test
+from streams.quality.checks import Checks
+from streams.quality.context import Bytes, Context, fitted
+from streams.quality.found import Index
+from streams.quality.gross_range import gross_range
+from streams.quality.look_back import Part, Seen, look_back, parts_of, replaced
+from streams.quality.sheet import Sheet
 
-Bytes = npt.NDArray[np.uint8]
-Bits = npt.NDArray[np.int64]
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A row that was sent and has another flag now: some columns of the frame's channel list."""
+
+    time: int  # µs UTC
+    columns: Index  # (k,)
+    logged: Doubles  # (k,)
+    values: Doubles
+    flags: Bytes
+    tests: Longs
 
 
-def judge(values: Doubles, spans: Spans) -> tuple[Bytes, Bits]:
-    """Flags (n, c) and test bits (n, c) of calibrated values (n, c)."""
-    suspect, fail = gross_range(values, spans)
-    untested = np.where(spans.limited, np.uint8(Flag.GOOD), np.uint8(Flag.NOT_EVALUATED))
-    flags = np.where(suspect, np.uint8(Flag.SUSPECT), untested)
-    flags[fail] = Flag.FAIL
-    flags[np.isnan(values)] = Flag.MISSING
-    return flags, np.where(suspect | fail, np.int64(Test.GROSS_RANGE), np.int64(0))
+class Judged(NamedTuple):
+    """What is to be remembered, and what became of the rows."""
+
+    context: Context
+    flags: Bytes  # (n, c)
+    tests: Longs  # (n, c)
+    corrections: tuple[Correction, ...]  # earlier rows than these, oldest first
+
+
+def judge(
+    context: Context,
+    times: Longs,
+    values: Doubles,
+    logged: Doubles,
+    checks: Checks,
+    *,
+    known: Longs | None = None,
+) -> Judged:
+    """Flags and test bits of calibrated values.
+
+    Args:
+        context: what is remembered of the device.
+        times: (n,) µs UTC, in the order in which the rows came.
+        values: (n, c) calibrated, NaN = missing.
+        logged: (n, c) as logged; kept for corrections.
+        checks: of the c channels.
+        known: (n, c) bits that are known of the readings already.
+    """
+    context = fitted(context, checks.course.layout)
+    if not values.size:
+        return Judged(context, np.empty(values.shape, np.uint8), np.zeros(values.shape, np.int64), ())
+    parts = parts_of(context, times, checks) if checks.looks_back else []
+    late = checks.looks_back and not all(part.rows is None for part in parts or [_NO_ROW])
+    doubtful = checks.late_doubtful if late else checks.doubtful
+    sheet = Sheet(values, checks.late_base if late else checks.base, known)
+    with np.errstate(over="ignore", invalid="ignore"):
+        clean = values
+        ranged = gross_range(values, sheet.missing, checks.spans)
+        if ranged:
+            sheet.mark(Test.GROSS_RANGE, ranged)
+            clean = np.where(np.isinf(values), np.nan, values)
+        for test, pointwise in checks.pointwise:
+            sheet.mark(test, pointwise.find(clean, times), pointwise.columns.at, doubtful=doubtful)
+        seen = [look_back(context, part, times, clean, sheet, doubtful=doubtful) for part in parts]
+    sheet.finish()
+    corrections = []
+    for part, each in zip(parts, seen, strict=True):
+        corrections += _corrections(context, part, each)
+    for part, each in zip(parts, seen, strict=True):
+        context = each.remembered(context, part, values, logged, sheet)
+    if late:
+        context = replaced(context, times, parts, checks)
+    return Judged(context, sheet.flags, sheet.tests, tuple(sorted(corrections, key=lambda each: each.time)))
+
+
+_NO_ROW = Part(None, np.empty(0, np.intp), 0)  # type: ignore[arg-type]  # stands for "no channel has a row in order"
+
+
+def _corrections(context: Context, part: Part, seen: Seen) -> list[Correction]:
+    """The row before these, if the verdict on it has changed its flags."""
+    places = part.sequence.places.at
+    changed = (seen.last_flags != context.flags[places]) | (seen.last_tests != context.tests[places])
+    if not changed.any():
+        return []
+    at = np.flatnonzero(context.flags[places])
+    places = places[at]
+    return [
+        Correction(
+            part.last_us,
+            part.sequence.columns.at[at],
+            context.logged[places],
+            context.values[places],
+            seen.last_flags[at],
+            seen.last_tests[at],
+        )
+    ]

@@ -1,0 +1,151 @@
+"""QARTOD's flat line test, over any cut of a series. Pure: rows and what is remembered in, masks and memory out.
+
+A reading is flat if the window of `rows` = int(threshold_s / interval_s) + 1 rows that ends with it is full and its
+readings span less than the tolerance (strict; 0 never flags). Missing readings are ignored but take their row.
+
+Linear in time and memory whatever the window's length: inside a frame running extremes over blocks (van Herk, Gil and
+Werman), and of the rows before it only the *records* are kept: rows higher or lower than everything after them. They
+give the exact extremes of every window that ends with the newest row, and from the first record on that breaks the
+tolerance no older one can matter. A lively channel keeps two or three, a quiet one some tens.
+
+A track is one channel looked at with one tolerance. A direction has two, cut open at north and at south: readings
+within an arc of less than 180 degrees lie together on at least one of them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.columnar import Doubles, Longs
+from streams.quality.found import Bools, Index
+
+TAIL_ROWS = 16  # looked at first: enough of a lively channel to know all its records
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What t tracks remember: up to r records each, the newest first, padded with NaN. r is at least 1."""
+
+    depth: Longs  # (t,) how many rows back the records are complete
+    ages: Longs  # (r, t) rows back; 1 is the newest row
+    values: Doubles  # (r, t)
+
+    def of(self, at: Index) -> "Records":
+        """Those of some tracks."""
+        return Records(self.depth[at], self.ages[:, at], self.values[:, at])
+
+
+def no_records(tracks: int) -> Records:
+    """At the begin of a series."""
+    return Records(np.zeros(tracks, np.int64), np.zeros((1, tracks), np.int64), np.full((1, tracks), np.nan))
+
+
+def flat(before: Records, values: Doubles, tolerance: Doubles, rows: int) -> tuple[Index, Bools] | None:
+    """Which readings of values (n, t) end a flat window of `rows` rows: tracks (k,) and their masks (n, k).
+
+    None: no track has any.
+    """
+    at = _perhaps(before, values, tolerance, rows)
+    if not len(at):
+        return None
+    before, values, tolerance = before.of(at), values[:, at], tolerance[at]
+    high, low = _running(values, rows, np.fmax), _running(values, rows, np.fmin)
+    reach = min(len(values), rows - 1)  # so many windows begin before the frame
+    full = np.ones(values.shape, bool)
+    if reach:
+        older_high, older_low = _older(before, rows, reach)
+        high[:reach] = np.fmax(high[:reach], older_high)
+        low[:reach] = np.fmin(low[:reach], older_low)
+        full[:reach] = np.arange(reach)[:, None] >= rows - 1 - before.depth
+    found = (high - low < tolerance) & full & ~np.isnan(values)
+    return (at, found) if found.any() else None
+
+
+def _perhaps(before: Records, values: Doubles, tolerance: Doubles, rows: int) -> Index:
+    """Tracks that may have a flat window: the quick way past the rest for almost every channel."""
+    n = len(values)
+    if n < rows:  # every window reaches back; all of them hold these records and the first row
+        sure = np.where(before.ages <= rows - n, before.values, np.nan)
+        high = np.fmax(np.fmax.reduce(sure, axis=0), values[0])
+        low = np.fmin(np.fmin.reduce(sure, axis=0), values[0])
+        return np.flatnonzero(~(high - low >= tolerance) & (before.depth >= rows - n) & (tolerance > 0))
+    # A window inside the frame holds a whole block of half its rows; one that reaches back, the first block or as many
+    # rows before the frame.
+    half = (rows + 1) // 2
+    blocks = values[: n // half * half].reshape(n // half, half, -1)
+    still = ~(np.fmax.reduce(blocks, axis=1) - np.fmin.reduce(blocks, axis=1) >= tolerance)
+    perhaps = still.any(axis=0)
+    if rows - half:
+        near = np.where(before.ages <= rows - half, before.values, np.nan)
+        moved = np.fmax.reduce(near, axis=0) - np.fmin.reduce(near, axis=0) >= tolerance
+        perhaps |= ~moved & (before.depth >= rows - half)
+    return np.flatnonzero(perhaps & (tolerance > 0))
+
+
+def _running(values: Doubles, rows: int, extreme: np.ufunc) -> Doubles:
+    """The extreme of the window of `rows` rows that ends with each row, cut off at the first row of values (n, t)."""
+    n, tracks = values.shape
+    if n <= rows:
+        whole: Doubles = extreme.accumulate(values, axis=0)
+        return whole
+    blocks = -(-n // rows)
+    padded = np.full((blocks * rows, tracks), np.nan)
+    padded[:n] = values
+    grid = padded.reshape(blocks, rows, tracks)
+    running = extreme.accumulate(grid, axis=1).reshape(-1, tracks)[:n]
+    to_the_end = extreme.accumulate(grid[:, ::-1], axis=1)[:, ::-1].reshape(-1, tracks)
+    running[rows - 1 :] = extreme(running[rows - 1 :], to_the_end[: n - rows + 1])
+    return running
+
+
+def _older(before: Records, rows: int, reach: int) -> tuple[Doubles, Doubles]:
+    """The extremes of what the first `reach` windows hold of the rows before the frame: (reach, t)."""
+    last = rows - 1 - before.ages  # the last row whose window still holds the record
+    held = ~np.isnan(before.values) & (last >= 0)
+    always = np.where(held & (last >= reach - 1), before.values, np.nan)
+    high = np.full((reach, before.values.shape[1]), np.nan)
+    low = high.copy()
+    record, track = np.nonzero(held & (last < reach - 1))
+    high[last[record, track], track] = low[last[record, track], track] = before.values[record, track]
+    high[-1], low[-1] = np.fmax.reduce(always, axis=0), np.fmin.reduce(always, axis=0)
+    return np.fmax.accumulate(high[::-1], axis=0)[::-1], np.fmin.accumulate(low[::-1], axis=0)[::-1]
+
+
+def remember(before: Records, values: Doubles, tolerance: Doubles, depth_max: Longs) -> Records:
+    """The records behind the rows `values` (n, t), n > 0; no window reaches back further than `depth_max` (t,) rows."""
+    n = len(values)
+    depth = np.minimum(before.depth + n, depth_max)
+    tail = values[: -TAIL_ROWS - 1 : -1]
+    if n > TAIL_ROWS:
+        kept = _records(tail, np.arange(1, TAIL_ROWS + 1)[:, None], tolerance, depth, depth_max)
+        if kept is not None:
+            return kept
+    newest_first = np.concatenate([values[::-1], before.values])
+    ages = np.concatenate([np.broadcast_to(np.arange(1, n + 1)[:, None], values.shape), before.ages + n])
+    return _records(newest_first, ages, tolerance, depth, depth_max, all_there=True) or no_records(values.shape[1])
+
+
+def _records(
+    values: Doubles, ages: Longs, tolerance: Doubles, depth: Longs, depth_max: Longs, *, all_there: bool = False
+) -> Records | None:
+    """The records among values (m, t), the newest first; None if the rest is needed to know them all."""
+    high, low = np.fmax.accumulate(values, axis=0), np.fmin.accumulate(values, axis=0)
+    broken = high - low >= tolerance
+    known = broken[-1] | (depth_max <= len(values))
+    if not all_there and not known.all():
+        return None
+    kept = ~np.isnan(values) & (ages <= depth_max)
+    kept[1:] &= ((high[1:] != high[:-1]) | (low[1:] != low[:-1])) & ~broken[:-1]
+    if broken[-1].any():
+        first = broken.argmax(axis=0)
+        age = ages[first, 0] if ages.shape[1] == 1 else ages[first, np.arange(ages.shape[1])]
+        depth = np.where(broken[-1], np.minimum(age, depth), depth)
+    place = kept.cumsum(axis=0)
+    count = max(int(place[-1].max(initial=0)), 1)
+    out = np.full((count, values.shape[1]), np.nan)
+    out_ages = np.zeros(out.shape, np.int64)
+    row, track = np.nonzero(kept)
+    to = place[row, track] - 1
+    out[to, track] = values[row, track]
+    out_ages[to, track] = ages[row, 0] if ages.shape[1] == 1 else ages[row, track]
+    return Records(depth, out_ages, out)

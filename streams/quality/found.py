@@ -1,0 +1,59 @@
+"""What tests speak in. Pure: masks of readings, and which columns of a frame they are about.
+
+Limits that are left out are NaN, so that no comparison with them is ever true; a missing reading is NaN and neither
+suspect nor fail.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columnar import Doubles
+
+Bools = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.intp]
+
+
+class Found(NamedTuple):
+    """What a test says of n rows of its k columns; None: of no reading."""
+
+    suspect: Bools | None
+    fail: Bools | None
+    evaluated: Bools | None  # None: every reading that is there
+
+
+NOTHING = Found(None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Some columns of a frame of c channels."""
+
+    at: Index  # (k,)
+    whole: bool = field(default=False)  # all of them, in order: nothing needs to be copied
+
+    def of(self, grid: Doubles) -> Doubles:
+        """Those columns of a grid (n, c)."""
+        return grid if self.whole else grid.take(self.at, axis=1)
+
+
+def columns(at: Iterable[int], count: int) -> Columns:
+    """The columns `at` of `count`."""
+    index = np.fromiter(at, np.intp)
+    return Columns(index, len(index) == count and bool((index == np.arange(count)).all()))
+
+
+def limits(numbers: Iterable[float | None]) -> Doubles:
+    """(k,) limits; NaN where there is none."""
+    return np.array([np.nan if number is None else number for number in numbers], np.float64)
+
+
+def beyond(size: Doubles, suspect: Doubles, fail: Doubles) -> tuple[Bools | None, Bools | None]:
+    """Where a size (n, k) is more than its limits (k,); strict."""
+    above = size > np.fmin(suspect, fail)
+    if not above.any():
+        return None, None
+    return size > suspect, size > fail

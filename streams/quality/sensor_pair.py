@@ -1,0 +1,50 @@
+"""Two sensors of the same thing that do not agree. Pure: pointwise, by difference and by ratio.
+
+Differences are strict, bounds of the ratio are good. The ratio counts where both read more than a floor: in calm it
+is noise. Differences of directions go the shorter way around, and they have no ratio.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.columnar import Doubles, Longs
+from streams.quality.angles import turn
+from streams.quality.found import Bools, Columns, Found
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Limits of k channels; ratios (k, 2) are NaN where there is none."""
+
+    columns: Columns
+    other: Columns
+    circular: Bools  # (k,)
+    suspect_difference: Doubles
+    fail_difference: Doubles
+    suspect_ratio: Doubles
+    fail_ratio: Doubles
+    ratio_above: Doubles
+
+    def find(self, values: Doubles, times: Longs) -> Found:
+        """Where the other is missing, or only a ratio is set and they read too little, nothing is evaluated."""
+        here, other = self.columns.of(values), self.other.of(values)
+        apart = here - other
+        if self.circular.any():
+            apart = np.where(self.circular, turn(apart), apart)
+        size = np.abs(apart)
+        windy = (here > self.ratio_above) & (other > self.ratio_above) & ~self.circular
+        ratio = np.divide(here, other, out=np.full(here.shape, np.nan), where=windy)
+        by_difference = ~np.isnan(np.fmax(self.suspect_difference, self.fail_difference))
+        by_ratio = ~np.isnan(np.fmax(self.suspect_ratio, self.fail_ratio)).any(axis=1)
+        evaluated = (by_difference & ~np.isnan(size)) | (by_ratio & ~np.isnan(ratio))
+        return Found(
+            (size > self.suspect_difference) | _outside(ratio, self.suspect_ratio),
+            (size > self.fail_difference) | _outside(ratio, self.fail_ratio),
+            evaluated,
+        )
+
+
+def _outside(ratio: Doubles, bounds: Doubles) -> Bools:
+    outside: Bools = (ratio < bounds[:, 0]) | (ratio > bounds[:, 1])
+    return outside
