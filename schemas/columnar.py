@@ -279,6 +279,8 @@ def write_doubles(values: Doubles) -> bytes:
 
 def write_longs(values: npt.NDArray[np.integer]) -> bytes:
     """An array of longs (or ints, or timestamps), of any shape, row-major."""
+    if not values.size:
+        return b"\0"
     flat = values.reshape(-1).astype(np.int64, copy=False)
     if flat.size <= FEW:
         return _one_block(flat.size, b"".join(map(write_long, flat.tolist())))

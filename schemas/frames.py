@@ -114,6 +114,29 @@ class DeviceState:
     alarm_states: tuple[str, ...]
     alarm_ids: tuple[str, ...]
     alarm_onsets: Longs
+    alarm_below: tuple[str, ...]
+    alarm_conditions: Longs
+    alarm_since: Longs
+    alarm_values: Doubles
+    alarm_steps: Longs
+    alarm_until: Longs
+    alarm_raises: Longs
+    alarm_raises_since: Longs
+    alarm_reread: Longs
+    judged_channels: tuple[str, ...]
+    judged_times: Longs
+    judged_values: Doubles
+    judged_reread: Longs
+    sensor_channels: tuple[str, ...]
+    sensor_heard: Longs
+    reread_until: int
+    frames_missing: int
+    frames_given_up: int
+    lost_spool: str
+    lost_readings: int
+    tally_from: int
+    tally_readings: int
+    tally_rejected: int
 
     def __post_init__(self) -> None:
         for group in _STATE:
@@ -129,7 +152,13 @@ def _group(frame: type[WindowFrame | DeviceState], prefix: str, first: str) -> t
 _WINDOW = _group(WindowFrame, "", "channels")
 _STATE = tuple(
     _group(DeviceState, prefix, first)
-    for prefix, first in (("spool_", "spool_ids"), ("window_", "window_channels"), ("alarm_", "alarm_rules"))
+    for prefix, first in (
+        ("spool_", "spool_ids"),
+        ("window_", "window_channels"),
+        ("alarm_", "alarm_rules"),
+        ("judged_", "judged_channels"),
+        ("sensor_", "sensor_channels"),
+    )
 )
 
 Frame = RawFrame | CleanFrame | WindowFrame | DeviceState

@@ -10,16 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from schemas.alarms import Alarm
+from schemas.alarms import ActionAnswer, Alarm, AlarmActionEvent
 from schemas.columnar import Longs
 from schemas.frames import CleanFrame, WindowFrame
 from schemas.quality import Test
-from streams import alarms, windows
+from schemas.records import Heartbeat
+from streams import windows
+from streams.alarms import watch
+from streams.alarms.memory import NEVER, Tally
+from streams.alarms.values import Rows
+from streams.alarms.watch import TALLY_US, StationView, Taken
 from streams.calibration import calibrate
 from streams.plan import Plan, Selection, WindowPlan
-from streams.quality.judge import judge
-from streams.state import NEVER, State, restarted
+from streams.quality.judge import Correction, judge
+from streams.sequences import Received
+from streams.state import State, restarted
 from streams.validation import Arrival, Refused, Run, runs
 
 
@@ -31,6 +38,7 @@ class Outcome:
     windows: list[WindowFrame] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
+    answers: list[ActionAnswer] = field(default_factory=list)  # to operators' actions
     repeated: int = 0  # frames that had been received before
     late: int = 0  # readings behind a closed window: stored, in no window
 
@@ -56,10 +64,13 @@ def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation
         outcome.refused += refused
         if run:
             state = _advance_run(state, run, plan, outcome)
+            if plan.rules.sensor_silence:
+                state = _hear_sensors(state, run, max(a.appended_us for a in arrivals), plan, outcome)
+    state = _count(state, received, fresh, outcome, plan)
     state = replace(state, received=received, readings_position=arrivals[-1].offset)
     heard = [arrival.appended_us for arrival in arrivals]
     # Only where there is an alarm to clear does it matter which of them was first; the broker's clock may step back.
-    for appended_us in heard if state.alarms else [max(heard)]:
+    for appended_us in heard if state.alarms.live.entries else [max(heard)]:
         state = hear(state, appended_us, plan, outcome)
     return state, outcome
 
@@ -68,36 +79,139 @@ def hear(state: State, appended_us: int, plan: Plan, outcome: Outcome) -> State:
     """The broker took something of the device at `appended_us`."""
     if appended_us <= state.heard_us:
         return state
-    active, alarm = alarms.heard(state.alarms, plan.device, heard_us=appended_us)
-    if alarm:
-        outcome.alarms.append(alarm)
-    return replace(state, heard_us=appended_us, alarms=active)
+    states = watch.heard(state.alarms, plan, appended_us, outcome.alarms) if state.alarms.live.entries else state.alarms
+    return replace(state, heard_us=appended_us, alarms=states)
 
 
-def look_for_silence(state: State, plan: Plan, *, expected_us: int, now_us: int) -> tuple[State, Outcome]:
-    """Judge by wall clock whether the device is silent.
+def hear_heartbeat(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
+    state: State, beat: Heartbeat, offset: int, appended_us: int, plan: Plan, outcome: Outcome
+) -> State:
+    """An edge told of itself; one at or below the state's position is skipped."""
+    if offset <= state.heartbeats_position:
+        return state
+    states = watch.after_heartbeat(state.alarms, plan, beat, appended_us, outcome.alarms)
+    return hear(replace(state, alarms=states, heartbeats_position=offset), appended_us, plan, outcome)
+
+
+def apply_action(  # noqa: PLR0917
+    state: State, event: AlarmActionEvent, offset: int, appended_us: int, plan: Plan, outcome: Outcome
+) -> State:
+    """Somebody did something about an alarm; what is at or below the state's position was answered before."""
+    if offset <= state.actions_position:
+        return state
+    states, answer = watch.apply_action(state.alarms, plan, event, now_us=appended_us, out=outcome.alarms)
+    outcome.answers.append(answer)
+    return replace(state, alarms=states, actions_position=offset)
+
+
+def look(
+    state: State,
+    plan: Plan,
+    *,
+    expected_us: int,
+    now_us: int,
+    judge_silence: bool = True,
+    station: StationView | None = None,
+) -> tuple[State, Outcome]:
+    """Judge by wall clock what time alone brings about, the device's silence first of all.
 
     `expected_us` is since when it has been expected, for a device that was never heard.
     """
     outcome = Outcome()
-    since = state.heard_us or expected_us
-    active, alarm = alarms.silence(state.alarms, plan.device, heard_us=since, now_us=now_us)
-    if alarm:
-        outcome.alarms.append(alarm)
-        state = replace(state, alarms=active)
-    return state, outcome
+    states = watch.look(
+        state.alarms,
+        plan,
+        heard_us=state.heard_us or expected_us,
+        now_us=now_us,
+        judge_silence=judge_silence,
+        station=station,
+        out=outcome.alarms,
+    )
+    return (state if states is state.alarms else replace(state, alarms=states)), outcome
+
+
+def _hear_sensors(state: State, run: Run, appended_us: int, plan: Plan, outcome: Outcome) -> State:
+    """Sensors with a rule on silence, of which a reading came that is not missing."""
+    wanted = {bound.channel for bound in plan.rules.sensor_silence}.intersection(run.channels)
+    there: npt.NDArray[np.bool_] = np.logical_or.reduce(~np.isnan(run.values), axis=0)
+    channels = [name for name, came in zip(run.channels, there.tolist(), strict=True) if came and name in wanted]
+    if not channels:
+        return state
+    return replace(state, alarms=watch.sensors_heard(state.alarms, plan, channels, appended_us, outcome.alarms))
+
+
+def _count(state: State, received: Received, fresh: Sequence[Arrival], outcome: Outcome, plan: Plan) -> State:
+    """Missing frames and rejected readings, as the alarms want them: frame by frame, in log order."""
+    states, tally = state.alarms, state.alarms.tally
+    if not fresh or state.watermark_us <= states.reread_until_us != NEVER:
+        return state
+    holes = received.holes()
+    appended = [arrival.appended_us for arrival in fresh]
+    in_period = min(appended) >= tally.from_us and max(appended) < tally.from_us + TALLY_US
+    if in_period and not (holes or states.frames_missing or outcome.refused):
+        readings = tally.readings + sum(arrival.frame.values.size for arrival in fresh)
+        return replace(state, alarms=replace(states, tally=Tally(tally.from_us, readings, tally.rejected)))
+    refused: dict[int, int] = {}
+    for part in outcome.refused:
+        offset = part.arrival.offset
+        refused[offset] = refused.get(offset, 0) + part.arrival.frame.values.size
+    missing = [holes] * len(fresh)
+    if holes != states.frames_missing:
+        so_far = state.received
+        for at, arrival in enumerate(fresh):
+            so_far, _ = so_far.add([(arrival.frame.spool_id, arrival.frame.sequence)])
+            missing[at] = so_far.holes()
+    taken = [
+        Taken(arrival.appended_us, arrival.frame.values.size, refused.get(arrival.offset, 0), lacking)
+        for arrival, lacking in zip(fresh, missing, strict=True)
+    ]
+    return replace(state, alarms=watch.after_frames(states, plan, taken, outcome.alarms))
 
 
 def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome) -> State:
     """Frames of the same channels, as one array."""
     selection = plan.select(run.channels)
     values, missing = calibrate(run.values, run.times, selection.segments)
-    flags, tests = judge(values, selection.spans)
-    if missing.any():
-        tests = tests | np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0))
-    clean = CleanFrame(state.device_id, state.generation, run.times, run.channels, run.values, values, flags, tests)
+    known = np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0)) if missing.any() else None
+    judged = judge(state.quality or plan.course.begin(), run.times, values, run.values, selection.checks, known=known)
+    state = replace(state, quality=judged.context)
+    outcome.clean += _corrected(state, run.channels, judged.corrections)
+    clean = CleanFrame(
+        state.device_id,
+        state.generation,
+        run.times,
+        run.channels,
+        run.values,
+        values,
+        judged.flags,
+        judged.tests,
+    )
     outcome.clean.append(clean)
-    return _advance_windows(state, run, clean, selection, plan, outcome)
+    closed = len(outcome.windows)
+    after = _advance_windows(state, run, clean, selection, plan, outcome)
+    return _judge_rules(after, clean, selection, plan, outcome, closed)
+
+
+def _judge_rules(  # noqa: PLR0917
+    state: State, clean: CleanFrame, selection: Selection, plan: Plan, outcome: Outcome, closed: int
+) -> State:
+    """Alarm rules on the rows and on the windows that they closed (those behind the first `closed`)."""
+    frames = outcome.windows[closed:] if plan.rules.figures else []
+    if selection.thresholds is None and not frames:
+        return state
+    rows = Rows(clean.times, clean.values, clean.quality)
+    states = watch.after_readings(state.alarms, plan, rows, selection.thresholds, frames, outcome.alarms)
+    return replace(state, alarms=states)
+
+
+def _corrected(state: State, channels: tuple[str, ...], corrections: Sequence[Correction]) -> Iterator[CleanFrame]:
+    """Earlier rows whose flags have changed since they were sent: they are sent again."""
+    for each in corrections:
+        names = channels if len(each.columns) == len(channels) else tuple(channels[at] for at in each.columns.tolist())
+        time = np.array([each.time], np.int64)
+        yield CleanFrame(
+            state.device_id, state.generation, time, names, each.logged, each.values, each.flags, each.tests
+        )
 
 
 def _watermarks(before_us: int, run: Run) -> tuple[Longs | int, int]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from schemas.columnar import Doubles
-from schemas.devices import DIRECTIONS, Device, Sensor
-from streams.calibration import POINT, Segments, micros, segments_of
-from streams.quality.gross_range import Spans
+from schemas.devices import Device
+from streams.alarms.rules import Rules, rules_of
+from streams.alarms.values import Thresholds, thresholds_of
+from streams.calibration import Segments, micros, segments_of
+from streams.quality.checks import Checks, Course, circular, course_of
 
 SELECTIONS_MAX = 64
 """Channel lists remembered per device. A device sends a few; a hostile one could send a new one each time."""
@@ -36,9 +37,10 @@ class Selection:
 
     channels: tuple[str, ...]
     segments: Segments
-    spans: Spans
+    checks: Checks
     # Per window length: the frame's columns that have it, and where they stand in the window plan's channels.
     windows: tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]
+    thresholds: Thresholds | None  # alarm rules on values; None: none concern these channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ class Plan:
     device: Device
     columns: dict[str, int]
     segments: Segments
-    spans: Spans
+    course: Course
     windows: tuple[WindowPlan, ...]
     exists_from_us: int  # 1970 if not configured: an earlier time is that of a clock which was never set
     future_limit_us: int
     lateness_us: int
     silence_limit_us: int | None
+    configured_us: int
+    rules: Rules
     selections: dict[tuple[str, ...], Selection] = field(default_factory=dict)
 
     def select(self, channels: tuple[str, ...]) -> Selection:
@@ -74,29 +78,34 @@ class Plan:
             of = [at for at, name in enumerate(channels) if name in places]
             to = [places[channels[at]] for at in of]
             windows.append((np.array(of, np.intp), np.array(to, np.intp)))
-        return Selection(channels, self.segments.take(columns), self.spans.take(columns), tuple(windows))
+        return Selection(
+            channels,
+            self.segments.take(columns),
+            self.course.checks(channels),
+            tuple(windows),
+            thresholds_of(self.rules, channels),
+        )
 
 
 def plan_of(device: Device) -> Plan:
     """The plan of a device's configuration."""
     sensors = device.sensors
     lengths = sorted({length for sensor in sensors for length in sensor.windows_s})
+    rules = rules_of(device)
+    limits_s = [bound.limit for bound in rules.silence if bound.limit is not None]
     return Plan(
         device=device,
         columns={sensor.channel: at for at, sensor in enumerate(sensors)},
         segments=segments_of(sensors),
-        spans=_spans(sensors),
+        course=course_of(device),
         windows=tuple(_window(device, length) for length in lengths),
         exists_from_us=micros(device.exists_from) if device.exists_from else 0,
         future_limit_us=min(round(device.future_limit_s * 1e6), LONGEST_US),
         lateness_us=min(round(device.lateness_s * 1e6), LONGEST_US),
-        silence_limit_us=round(device.silence_limit_s * 1e6) if device.silence_limit_s else None,
+        silence_limit_us=min(round(min(limits_s) * 1e6), LONGEST_US) if limits_s else None,
+        configured_us=micros(device.configured_at),
+        rules=rules,
     )
-
-
-def circular(sensor: Sensor) -> bool:
-    """Whether the sensor's values are angles; the deviation of a direction is none."""
-    return sensor.quantity in DIRECTIONS and sensor.statistic in POINT
 
 
 def _window(device: Device, length_s: int) -> WindowPlan:
@@ -107,16 +116,3 @@ def _window(device: Device, length_s: int) -> WindowPlan:
         np.array([circular(sensor) for sensor in sensors], bool),
         round(length_s / device.interval_s) if device.interval_s else 0,
     )
-
-
-def _spans(sensors: tuple[Sensor, ...]) -> Spans:
-    nothing = (-np.inf, np.inf)
-    ranges = [sensor.limits.gross_range for sensor in sensors]
-    fail = [r.fail if r and r.fail else nothing for r in ranges]
-    suspect = [r.suspect if r and r.suspect else nothing for r in ranges]
-
-    def bound(spans: list[tuple[float, float]], end: int) -> Doubles:
-        return np.array([span[end] for span in spans], np.float64)
-
-    limited = np.array([r is not None and (r.fail is not None or r.suspect is not None) for r in ranges], bool)
-    return Spans(bound(fail, 0), bound(fail, 1), bound(suspect, 0), bound(suspect, 1), limited)

@@ -13,6 +13,7 @@ class StreamsSettings(BaseSettings):
     heartbeat_s: float = Field(default=2.0, gt=0, description="A third of the session timeout or less.")
     transaction_timeout_s: int = Field(default=20, ge=5, description="A frozen worker's transaction is aborted then.")
     silence_check_s: float = Field(default=1.0, gt=0, description="How often silence is looked for.")
+    behind_limit_s: float = Field(default=60.0, gt=0, description="The stage being behind for longer raises an alarm.")
     waiting_records_max: int = Field(
         default=20_000, gt=0, description="Records waiting per partition; beyond it fetching waits."
     )

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from schemas.alarms import AlarmState
 from schemas.frames import DeviceState
-from streams.alarms import Active, Rule
+from streams.alarms import memory
+from streams.alarms.lifecycle import Phase
+from streams.alarms.memory import AlarmStates, Entry, Judging, Tally
+from streams.alarms.watch import restarted as judged_again
+from streams.quality.context import Context
 from streams.sequences import Received
 from streams.windows import Open, empty
 
-NEVER = np.iinfo(np.int64).min
+NEVER = memory.NEVER
 NOT_YET = -1
 
 
@@ -32,7 +35,8 @@ class State:
     partial_until_us: int = NEVER
     received: Received = field(default_factory=Received)
     open: tuple[Open, ...] = ()
-    alarms: tuple[Active, ...] = ()
+    quality: Context | None = None  # None: no row yet
+    alarms: AlarmStates = field(default_factory=AlarmStates)
 
 
 def restarted(state: State, generation: int) -> State:
@@ -45,6 +49,8 @@ def restarted(state: State, generation: int) -> State:
         partial_until_us=NEVER,
         received=Received(),
         open=(),
+        quality=None,
+        alarms=judged_again(state.alarms, state.watermark_us),
     )
 
 
@@ -91,11 +97,7 @@ def to_record(state: State) -> DeviceState:
         window_m2s=flat("m2s", np.float64),
         window_minima=flat("minima", np.float64),
         window_maxima=flat("maxima", np.float64),
-        alarm_rules=tuple(alarm.rule for alarm in state.alarms),
-        alarm_sources=tuple(alarm.source for alarm in state.alarms),
-        alarm_states=tuple(alarm.state for alarm in state.alarms),
-        alarm_ids=tuple(alarm.alarm_id for alarm in state.alarms),
-        alarm_onsets=np.array([alarm.onset_us for alarm in state.alarms], np.int64),
+        **_alarm_columns(state.alarms),
     )
 
 
@@ -118,17 +120,7 @@ def from_record(record: DeviceState) -> State:
         partial_until_us=record.partial_until,
         received=Received(spools),
         open=tuple(_windows(record, length) for length in lengths),
-        alarms=tuple(
-            Active(Rule(rule), source, AlarmState(state), name, onset)
-            for rule, source, state, name, onset in zip(
-                record.alarm_rules,
-                record.alarm_sources,
-                record.alarm_states,
-                record.alarm_ids,
-                record.alarm_onsets.tolist(),
-                strict=True,
-            )
-        ),
+        alarms=_alarms(record),
     )
 
 
@@ -144,3 +136,94 @@ def _windows(record: DeviceState, length_s: int) -> Open:
     for name in Open.__slots__[3:]:
         getattr(out, name)[rows, columns] = getattr(record, f"window_{name}")[of]
     return out
+
+
+def _alarm_columns(states: AlarmStates) -> dict[str, Any]:
+    """Entries of both judgings, live ones first."""
+    both = (states.live, states.reread)
+    entries = [(entry, again) for again, part in enumerate(both) for entry in part.entries.values()]
+    channels = sum(len(part.channels) for part in both)
+
+    def longs(name: str) -> Any:
+        return np.array([getattr(entry, name) for entry, _ in entries], np.int64) if entries else _NO_LONGS
+
+    def words(name: str) -> tuple[str, ...]:
+        return tuple(getattr(entry, name) for entry, _ in entries)
+
+    return {
+        "alarm_rules": words("rule"),
+        "alarm_sources": words("source"),
+        "alarm_states": words("phase"),
+        "alarm_ids": words("alarm_id"),
+        "alarm_onsets": longs("onset_us"),
+        "alarm_below": words("below"),
+        "alarm_conditions": longs("condition"),
+        "alarm_since": longs("since_us"),
+        "alarm_values": np.array([entry.value for entry, _ in entries], np.float64) if entries else _NO_DOUBLES,
+        "alarm_steps": longs("step"),
+        "alarm_until": longs("until_us"),
+        "alarm_raises": longs("raises"),
+        "alarm_raises_since": longs("raises_since_us"),
+        "alarm_reread": np.array([again for _, again in entries], np.int64) if entries else _NO_LONGS,
+        "judged_channels": states.live.channels + states.reread.channels,
+        "judged_times": np.concatenate([part.times for part in both]) if channels else _NO_LONGS,
+        "judged_values": np.concatenate([part.values for part in both]) if channels else _NO_DOUBLES,
+        "judged_reread": np.repeat([0, 1], [len(part.channels) for part in both]) if channels else _NO_LONGS,
+        "sensor_channels": tuple(states.sensors_heard),
+        "sensor_heard": np.array(list(states.sensors_heard.values()), np.int64) if states.sensors_heard else _NO_LONGS,
+        "reread_until": states.reread_until_us,
+        "frames_missing": states.frames_missing,
+        "frames_given_up": states.frames_given_up,
+        "lost_spool": states.lost_spool,
+        "lost_readings": states.lost_readings,
+        "tally_from": states.tally.from_us,
+        "tally_readings": states.tally.readings,
+        "tally_rejected": states.tally.rejected,
+    }
+
+
+_NO_LONGS, _NO_DOUBLES = np.empty(0, np.int64), np.empty(0, np.float64)
+
+
+def _alarms(record: DeviceState) -> AlarmStates:
+    live, reread = (_judging(record, again) for again in (0, 1))
+    return AlarmStates(
+        live=live,
+        reread=reread,
+        reread_until_us=record.reread_until,
+        sensors_heard=dict(zip(record.sensor_channels, record.sensor_heard.tolist(), strict=True)),
+        frames_missing=record.frames_missing,
+        frames_given_up=record.frames_given_up,
+        lost_spool=record.lost_spool,
+        lost_readings=record.lost_readings,
+        tally=Tally(record.tally_from, record.tally_readings, record.tally_rejected),
+    )
+
+
+def _judging(record: DeviceState, again: int) -> Judging:
+    entries = [
+        Entry(rule, source, Phase(phase), Phase(below), bool(condition), since, name, onset, value, *rest)
+        for rule, source, phase, below, condition, since, name, onset, value, *rest, of in zip(
+            record.alarm_rules,
+            record.alarm_sources,
+            record.alarm_states,
+            record.alarm_below,
+            record.alarm_conditions.tolist(),
+            record.alarm_since.tolist(),
+            record.alarm_ids,
+            record.alarm_onsets.tolist(),
+            record.alarm_values.tolist(),
+            record.alarm_steps.tolist(),
+            record.alarm_until.tolist(),
+            record.alarm_raises.tolist(),
+            record.alarm_raises_since.tolist(),
+            record.alarm_reread.tolist(),
+            strict=True,
+        )
+        if of == again
+    ]
+    which = record.judged_reread == again
+    channels = tuple(name for name, is_one in zip(record.judged_channels, which.tolist(), strict=True) if is_one)
+    return Judging(
+        {entry.key: entry for entry in entries}, channels, record.judged_times[which], record.judged_values[which]
+    )

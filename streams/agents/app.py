@@ -27,6 +27,7 @@ from streams.agents.devices import DeviceTable
 from streams.agents.driver import PollTransport
 from streams.agents.ownership import SOURCES, Ownership
 from streams.agents.partition import Partition
+from streams.agents.told import Told
 from streams.settings import StreamsSettings
 
 log = structlog.get_logger()
@@ -70,6 +71,7 @@ class Stage:
         self._count = count_partitions(self._admin, kafka)
         self._codec = Codec()
         self._devices = DeviceTable(kafka, self._admin, self._codec, failed=end_process)
+        self._told = Told(kafka, failed=end_process)
         # Each partition blocks at most one thread; two more for the questions about offsets.
         self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
         self._owned: dict[int, Partition] = {}
@@ -123,7 +125,12 @@ class Stage:
         for tp in sorted(assigned):
             if tp.topic == READINGS_RAW and tp.partition not in self._owned:
                 ownership = Ownership(
-                    tp.partition, self._count, kafka=self._kafka, codec=self._codec, devices=self._devices
+                    tp.partition,
+                    self._count,
+                    kafka=self._kafka,
+                    codec=self._codec,
+                    devices=self._devices,
+                    told=self._told,
                 )
                 self._owned[tp.partition] = Partition(ownership, self._settings, self._executor, failed=end_process)
         log.info("worker.assigned", partitions=sorted(self._owned))
@@ -151,6 +158,7 @@ class Stage:
     def _start_devices(self) -> None:
         try:
             self._devices.start()
+            self._told.start()
         except BaseException as error:  # noqa: BLE001 - without configuration there is no judging
             end_process(error)
 

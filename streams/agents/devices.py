@@ -35,6 +35,7 @@ class DeviceTable:
         self._codec = codec
         self._failed = failed
         self._plans: dict[str, Plan] = {}
+        self._stations: dict[str, tuple[Plan, ...]] = {}
         self._read_to: dict[int, int] = {}
         self._moved = threading.Condition()
         self._stop = threading.Event()
@@ -59,6 +60,10 @@ class DeviceTable:
 
     def plans(self) -> list[Plan]:
         return list(self._plans.values())
+
+    def station(self, station_id: str) -> tuple[Plan, ...]:
+        """The devices of a station, by name."""
+        return self._stations.get(station_id, ())
 
     def catch_up(self) -> None:
         """Read up to the topic's present end. Raises `TimeoutError` when the broker does not answer in time."""
@@ -97,11 +102,23 @@ class DeviceTable:
     def _take(self, key: bytes | None, value: bytes | None) -> None:
         device_id = (key or b"").decode(errors="replace")
         if value is None:
-            self._plans.pop(device_id, None)
+            self._move(self._plans.pop(device_id, None), None)
             return
         try:
             plan = plan_of(self._codec.decode(Device, value))
         except Unreadable as error:
             log.warning("devices.unreadable", device=device_id, reason=error.reason, detail=error.detail)
             return
+        self._move(self._plans.get(plan.device.device_id), plan)
         self._plans[plan.device.device_id] = plan
+
+    def _move(self, before: Plan | None, after: Plan | None) -> None:
+        """Keep the stations' devices; each is replaced whole, for other threads read them."""
+        if before is not None:
+            station_id = before.device.station.station_id
+            device_id = before.device.device_id
+            self._stations[station_id] = tuple(p for p in self.station(station_id) if p.device.device_id != device_id)
+        if after is not None:
+            station_id = after.device.station.station_id
+            all_of_it = (*self.station(station_id), after)
+            self._stations[station_id] = tuple(sorted(all_of_it, key=lambda plan: plan.device.device_id))

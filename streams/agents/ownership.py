@@ -17,14 +17,26 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from infra.client import connection, reader
-from schemas.alarms import Alarm, alarm_event
+from schemas.alarms import (
+    ActionAnswer,
+    ActionAnswerEvent,
+    Alarm,
+    AlarmActionEvent,
+    AlarmState,
+    Refusal,
+    Severity,
+    alarm_event,
+    answer_event,
+    read_action_or_answer,
+)
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.frames import CleanFrame, DeviceState, RawFrame
 from schemas.keys import PARTITIONER, partition_of
-from schemas.records import Rejected
+from schemas.records import Heartbeat, Rejected
 from schemas.rejection import Rejection, unread
 from schemas.topics import (
+    ALARM_ACTIONS,
     ALARMS,
     HEARTBEATS,
     MARK,
@@ -36,18 +48,25 @@ from schemas.topics import (
     WINDOWS,
 )
 from streams.agents.devices import DeviceTable
-from streams.calibration import micros
-from streams.pipeline import Outcome, advance, hear, look_for_silence
+from streams.agents.told import Told
+from streams.alarms import watch
+from streams.alarms.panel import alarm_id, instant
+from streams.alarms.rules import DEVICE_SILENT, STAGE_BEHIND, STATION_SILENT, device_source, station_source
+from streams.alarms.watch import StationView
+from streams.pipeline import Outcome, advance, apply_action, hear, hear_heartbeat, look
 from streams.plan import Plan
 from streams.state import State, from_record, to_record
 from streams.validation import Arrival
 
 log = structlog.get_logger()
 
-SOURCES = (READINGS_RAW, HEARTBEATS)
+SOURCES = (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS)
 
 CELLS_MAX = 65_536
 """Readings in one output frame: 1.2 MB at most, far below the topic's limit, and enough to pay for its header."""
+
+BEHIND_US_MIN = 30_000_000
+"""A backlog is an alarm after so long, or the limit if that is shorter: a restart's is gone by then."""
 
 SETTLE_US_MAX = 15_000_000
 """After opening, or after the broker was away, devices get this long to be heard before silence is judged."""
@@ -82,7 +101,9 @@ class GapError(RuntimeError):
 class Ownership:
     """One partition of all source topics, opened by `open`."""
 
-    def __init__(self, number: int, partitions: int, *, kafka: str, codec: Codec, devices: DeviceTable) -> None:
+    def __init__(
+        self, number: int, partitions: int, *, kafka: str, codec: Codec, devices: DeviceTable, told: Told
+    ) -> None:
         self.number = number
         self.counts = Counts()
         self.generation = 0
@@ -90,6 +111,11 @@ class Ownership:
         self._kafka = kafka
         self._codec = codec
         self._devices = devices
+        self._told = told
+        self._mine: dict[str, bool] = {}  # whether a device is this partition's
+        self._applied_us = 0  # when the newest reading applied was appended
+        self._behind_since_us: int | None = None
+        self._told_behind: tuple[str, AlarmState] | None = None
         self._states: dict[str, State] = {}
         self._next: dict[str, int] = {}
         self._listening_since_us = 0
@@ -198,6 +224,8 @@ class Ownership:
             by_offset = {arrival.offset: record for arrival, record in arrivals}
             outputs += self._advance(device_id, [arrival for arrival, _ in arrivals], plan, rejected, by_offset)
         outputs += self._hear(fresh)
+        outputs += self._act(fresh, rejected)
+        self._applied_us = max([self._applied_us, *(r.timestamp * 1000 for r in fresh if r.topic == READINGS_RAW)])
         self._transact(outputs, rejected)
 
     def _arrivals(self, records: Iterable[Record], rejected: list[Rejected]) -> dict[str, list[tuple[Arrival, Record]]]:
@@ -230,8 +258,8 @@ class Ownership:
         by_offset: dict[int, Record],
     ) -> list[tuple[str, Outcome]]:
         """The device's frames through the core; a frame on which our code throws is set aside, the others go on."""
-        state = self._states.get(device_id) or State(device_id, generation=self.generation)
-        outcomes = []
+        state = self._state(device_id)
+        outcomes: list[Outcome] = []
         try:
             state, outcome = advance(state, arrivals, plan, generation=self.generation)
             outcomes.append(outcome)
@@ -258,24 +286,66 @@ class Ownership:
         return [(device_id, outcome) for outcome in outcomes]
 
     def _hear(self, records: Iterable[Record]) -> list[tuple[str, Outcome]]:
-        """Heartbeats: the device is alive."""
-        latest = {_key(r): r for r in records if r.topic == HEARTBEATS and _key(r)}
+        """Heartbeats: the device is alive, and tells of its clock and its spool."""
         outcomes = []
-        for device_id, record in latest.items():
-            plan = self._devices.plan(device_id)
+        for record in records:
+            device_id = _key(record)
+            plan = self._devices.plan(device_id) if record.topic == HEARTBEATS else None
             if plan is None:
                 continue  # the sink stores it; there is nothing to judge it by
-            state = self._states.get(device_id) or State(device_id, generation=self.generation)
-            outcome = Outcome()
-            state = hear(state, record.timestamp * 1000, plan, outcome)
-            self._states[device_id] = replace(state, heartbeats_position=record.offset)
+            state, outcome = self._state(device_id), Outcome()
+            appended_us = record.timestamp * 1000
+            try:
+                beat = self._codec.decode(Heartbeat, record.value)
+                state = hear_heartbeat(state, beat, record.offset, appended_us, plan, outcome)
+            except Unreadable:  # the sink says so; alive it is
+                state = replace(hear(state, appended_us, plan, outcome), heartbeats_position=record.offset)
+            self._states[device_id] = state
             outcomes.append((device_id, outcome))
         return outcomes
 
-    # -- silence --
+    def _act(self, records: Iterable[Record], rejected: list[Rejected]) -> list[tuple[str, Outcome]]:
+        """Operators' actions: each is answered."""
+        outcomes = []
+        for record in records:
+            if record.topic != ALARM_ACTIONS:
+                continue
+            try:
+                event = read_action_or_answer(record.value)
+            except Unreadable as error:
+                rejected.append(self._rejected(record, _key(record), unread(error.reason), error.detail, 0))
+                continue
+            if isinstance(event, ActionAnswerEvent):
+                continue  # our own word
+            device_id, outcome = event.data.device_id, Outcome()
+            if _key(record) != device_id:
+                detail = f"the record's key is {_key(record)!r}, the action is about {device_id!r}"
+                rejected.append(self._rejected(record, _key(record), Rejection.WRONG_KEY, detail, 0))
+                continue
+            plan = self._devices.plan(device_id)
+            if plan is None:
+                self._devices.catch_up()
+                plan = self._devices.plan(device_id)
+            if plan is None:
+                outcome.answers.append(_refused(event, Refusal.NOT_CONFIGURED, f"no device {device_id} is configured"))
+            else:
+                try:
+                    self._states[device_id] = apply_action(
+                        self._state(device_id), event, record.offset, record.timestamp * 1000, plan, outcome
+                    )
+                except Exception as error:
+                    log.exception("action.threw", device=device_id, offset=record.offset)
+                    outcome = Outcome(answers=[_refused(event, Refusal.THREW, f"{type(error).__name__}: {error}")])
+            outcomes.append((device_id, outcome))
+        return outcomes
+
+    def _state(self, device_id: str) -> State:
+        return self._states.get(device_id) or State(device_id, generation=self.generation)
+
+    # -- what time alone brings about --
 
     def look_for_silence(self, ends: dict[str, int], *, now_us: int, look_every_us: int) -> None:
-        """Judge silence, if everything that had arrived by `now_us` is applied.
+        """Judge silence and delays, if everything that had arrived by `now_us` is applied.
 
         Args:
             ends: the end of each source topic's partition, asked from the broker at `now_us`.
@@ -287,23 +357,125 @@ class Ownership:
             return
         outcomes = []
         for plan in self._devices.plans():
-            limit_us, device_id = plan.silence_limit_us, plan.device.device_id
-            if limit_us is None or partition_of(device_id, self._partitions) != self.number:
+            device_id = plan.device.device_id
+            if not self._is_mine(device_id):
                 continue
-            if now_us - self._listening_since_us < min(limit_us, SETTLE_US_MAX):
-                continue
-            state = self._states.get(device_id)
-            configured_us = micros(plan.device.configured_at)
-            since = state.heard_us if state and state.heard_us else configured_us
-            if now_us - since <= limit_us:
-                continue
-            state = state or State(device_id, generation=self.generation)
-            state, outcome = look_for_silence(state, plan, expected_us=configured_us, now_us=now_us)
-            if outcome.alarms:
-                self._states[device_id] = state
+            outcome = self._look(plan, now_us)
+            if outcome is not None:
                 outcomes.append((device_id, outcome))
         if outcomes:
             self._transact(outcomes, [])
+
+    def _is_mine(self, device_id: str) -> bool:
+        mine = self._mine.get(device_id)
+        if mine is None:
+            mine = self._mine[device_id] = partition_of(device_id, self._partitions) == self.number
+        return mine
+
+    def _look(self, plan: Plan, now_us: int) -> Outcome | None:
+        """One device by the wall clock; None: nothing has changed."""
+        device_id, limit_us = plan.device.device_id, plan.silence_limit_us
+        state = self._states.get(device_id)
+        since_us = state.heard_us if state and state.heard_us else plan.configured_us
+        silent = limit_us is not None and now_us - since_us > limit_us
+        leads = self._leads(plan)
+        if not (silent or leads or (state and watch.needs_look(state.alarms, plan)) or plan.rules.sensor_silence):
+            return None
+        before = state = state or self._state(device_id)
+        listened = now_us - self._listening_since_us >= min(limit_us or SETTLE_US_MAX, SETTLE_US_MAX)
+        station = self._station_view(plan, since_us) if silent else None
+        state, outcome = look(
+            state, plan, expected_us=plan.configured_us, now_us=now_us, judge_silence=listened, station=station
+        )
+        state = self._look_at_station(state, plan, now_us, outcome, leads=leads and listened)
+        if state is before:
+            return None
+        self._states[device_id] = state
+        return outcome
+
+    def _leads(self, plan: Plan) -> bool:
+        """Whether this device's partition decides on its station's silence."""
+        together = self._devices.station(plan.device.station.station_id)
+        return len(together) > 1 and together[0].device.device_id == plan.device.device_id
+
+    def _station_view(self, plan: Plan, heard_us: int) -> StationView | None:
+        """The station of a silent device, if it may be silent as a whole."""
+        station_id = plan.device.station.station_id
+        together = self._devices.station(station_id)
+        if len(together) < 2 or any(other.silence_limit_us is None for other in together):
+            return None
+        for other in together:  # those that are ours may tell at once that it is not
+            known = self._states.get(other.device.device_id)
+            if known and other is not plan and known.heard_us > heard_us + (plan.silence_limit_us or 0) // 2:
+                return None
+        source = station_source(station_id)
+        silent = self._told.standing(STATION_SILENT, source) is not None
+        return StationView(silent, self._told.cleared_us(STATION_SILENT, source))
+
+    def _look_at_station(self, state: State, plan: Plan, now_us: int, outcome: Outcome, *, leads: bool) -> State:
+        """Raise and clear the station's alarm; one of a station that this device no longer leads ends."""
+        station_id = plan.device.station.station_id
+        mine = station_source(station_id)
+        sources = {entry.source for entry in state.alarms.live.entries.values() if entry.rule == STATION_SILENT}
+        for source in sources | ({mine} if leads else set()):
+            since_us = None
+            if source == mine and leads:
+                together = [other.device for other in self._devices.station(station_id)]
+                told = [self._told.standing(DEVICE_SILENT, device_source(device)) for device in together]
+                onsets = [round(alarm.onset.timestamp() * 1e6) for alarm in told if alarm]
+                since_us = max(onsets) if len(onsets) == len(together) else None
+            states = watch.station(state.alarms, plan, source, since_us, now_us, outcome.alarms)
+            state = state if states is state.alarms else replace(state, alarms=states)
+        return state
+
+    def look_behind(self, ends: dict[str, int], *, now_us: int, limit_us: int) -> None:
+        """The stage's own alarm: what waits for this partition is older than the limit, and stays so for a while."""
+        source = f"streams/partition-{self.number}"
+        standing = self._told.standing(STAGE_BEHIND, source)
+        if self._next[READINGS_RAW] >= ends.get(READINGS_RAW, 0):
+            self._behind_since_us = None
+            if standing:
+                self._tell_behind(standing.model_copy(update={"step": standing.step + 1}), AlarmState.CLEARED, 0.0)
+            return
+        if self._behind_since_us is None:
+            self._behind_since_us = now_us
+        oldest_us = max(self._applied_us, 0) or self._behind_since_us
+        lag_us = now_us - oldest_us
+        if standing or lag_us <= limit_us or now_us - self._behind_since_us < min(limit_us, BEHIND_US_MIN):
+            return
+        onset = self._behind_since_us
+        alarm = Alarm(
+            alarm_id=alarm_id(STAGE_BEHIND, source, onset),
+            rule=STAGE_BEHIND,
+            source=source,
+            device_id=None,
+            station_id=None,
+            severity=Severity.MAJOR,
+            state=AlarmState.RAISED,
+            reason="behind",
+            onset=instant(onset),
+            limit=limit_us / 1e6,
+            unit="s",
+            message="",
+        )
+        self._tell_behind(alarm, AlarmState.RAISED, lag_us / 1e6)
+
+    def _tell_behind(self, alarm: Alarm, state: AlarmState, lag_s: float) -> None:
+        if (alarm.alarm_id, state) == self._told_behind:
+            return  # said already, and not read back yet
+        self._told_behind = (alarm.alarm_id, state)
+        raised = state is AlarmState.RAISED
+        message = (
+            f"Partition {self.number} of the stage is {lag_s:.0f} s behind: its alarms come late and silence is not "
+            f"judged until it has caught up. More workers (`telltale streams run`) share the partitions."
+            if raised
+            else f"Partition {self.number} of the stage has caught up."
+        )
+        reason = "behind" if raised else "caught_up"
+        changes = {"state": state, "value": round(lag_s, 3), "message": message, "reason": reason}
+        self._producer.begin_transaction()
+        self._produce_alarm(alarm.model_copy(update=changes))
+        self._producer.commit_transaction(self._timeout_s)
 
     # -- the transaction --
 
@@ -321,9 +493,13 @@ class Ownership:
                 self.counts.windows += len(windows.channels)
             for alarm in outcome.alarms:
                 self._produce_alarm(alarm)
+            for answer in outcome.answers:
+                said = answer_event(answer, time=datetime.now(UTC), speaker="streams")
+                self._produce(ALARM_ACTIONS, key, said.model_dump_json().encode())
+                log.info("action", action=answer.action, id=answer.alarm_id, refused=answer.reason)
         for refusal in rejected:
             self._produce(READINGS_REJECTED, (refusal.device_id or "").encode() or None, self._codec.encode(refusal))
-        for device_id in {device_id for device_id, _ in outcomes}:
+        for device_id in {device_id for device_id, _ in outcomes if device_id in self._states}:
             state = self._codec.encode(to_record(self._states[device_id]))
             self._produce(STREAMS_STATE, device_id.encode(), state)
         mark = f"{MARK}/{self.generation}"
@@ -386,6 +562,18 @@ class Ownership:
                 )
         finally:
             consumer.close()
+
+
+def _refused(event: AlarmActionEvent, reason: Refusal, message: str) -> ActionAnswer:
+    action = event.data
+    return ActionAnswer(
+        action_id=event.id,
+        alarm_id=action.alarm_id,
+        device_id=action.device_id,
+        action=action.action,
+        reason=reason,
+        message=message,
+    )
 
 
 def _key(record: Record) -> str:

@@ -75,6 +75,8 @@ class Partition:
                 pile, self._pile, self._bytes = self._pile, [], 0
                 ends, self._ends = self._ends, None
                 self._room.set()
+                if ends and not self._closing:
+                    await self._in_thread(lambda ends=ends: self._look_behind(*ends))  # type: ignore[misc]
                 if pile and not self._closing:
                     await self._in_thread(lambda pile=pile: self.ownership.apply(pile))  # type: ignore[misc]
                 if ends and not self._pile and not self._closing:
@@ -90,6 +92,10 @@ class Partition:
     def _look(self, ends: dict[str, int], now_us: int) -> None:
         every_us = int(self._settings.silence_check_s * 1e6)
         self.ownership.look_for_silence(ends, now_us=now_us, look_every_us=every_us)
+
+    def _look_behind(self, ends: dict[str, int], now_us: int) -> None:
+        limit_us = int(self._settings.behind_limit_s * 1e6)
+        self.ownership.look_behind(ends, now_us=now_us, limit_us=limit_us)
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -7,10 +7,10 @@ from core_examples import advanced, in_batches, in_log, limited, make_frame, mak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.alarms import AlarmState
 from schemas.codec import Codec
 from schemas.frames import DeviceState
-from streams.alarms import Active, Rule
+from streams.alarms.lifecycle import Phase
+from streams.alarms.memory import AlarmStates, Entry, Judging, Tally
 from streams.sequences import Received
 from streams.state import NEVER, State, from_record, to_record
 from streams.windows import Open
@@ -54,15 +54,48 @@ def test_holes_are_the_frames_that_did_not_come(frames: list[tuple[str, int]], c
     assert received.holes() == sum(max(s) - min(s) + 1 - len(s) for s in spools.values())
 
 
-alarms = st.builds(
-    Active,
-    rule=st.sampled_from(Rule),
-    source=st.text(max_size=12),
-    state=st.sampled_from(AlarmState),
-    alarm_id=st.text("0123456789abcdef", max_size=16),
-    onset_us=st.integers(0, 2**60),
-)
 longs = st.integers(-(2**63), 2**63 - 1)
+entries = st.builds(
+    Entry,
+    rule=st.text(max_size=9),
+    source=st.text(max_size=12),
+    phase=st.sampled_from(Phase),
+    below=st.sampled_from(Phase),
+    condition=st.booleans(),
+    since_us=longs,
+    alarm_id=st.text("0123456789abcdef", max_size=16),
+    onset_us=longs,
+    value=st.floats(allow_nan=False),
+    step=st.integers(0, 2**40),
+    until_us=longs,
+    raises=st.integers(0, 99),
+    raises_since_us=longs,
+)
+
+
+@st.composite
+def judgings(draw: st.DrawFn) -> Judging:
+    channels = draw(st.lists(st.text(max_size=3), max_size=3, unique=True))
+    times = [draw(longs) for _ in channels]
+    values = [draw(st.floats()) for _ in channels]
+    found = draw(st.lists(entries, max_size=3))
+    return Judging(
+        {entry.key: entry for entry in found}, tuple(channels), np.array(times, np.int64), np.array(values, np.float64)
+    )
+
+
+alarms = st.builds(
+    AlarmStates,
+    live=judgings(),
+    reread=judgings(),
+    reread_until_us=longs,
+    sensors_heard=st.dictionaries(st.text(max_size=3), longs, max_size=3),
+    frames_missing=longs,
+    frames_given_up=longs,
+    lost_spool=st.text(max_size=3),
+    lost_readings=longs,
+    tally=st.builds(Tally, longs, longs, longs),
+)
 
 
 @st.composite
@@ -88,7 +121,7 @@ def states(draw: st.DrawFn) -> State:
         partial_until_us=draw(longs),
         received=state.received,
         open=state.open,
-        alarms=tuple(draw(st.lists(alarms, max_size=3))),
+        alarms=draw(alarms),
     )
 
 

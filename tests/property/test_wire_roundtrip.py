@@ -87,7 +87,7 @@ def window_frames(draw: st.DrawFn) -> WindowFrame:
 
 @st.composite
 def device_states(draw: st.DrawFn) -> DeviceState:
-    spools, windows, alarms = (draw(st.integers(0, 6)) for _ in range(3))
+    spools, windows, alarms, judged, sensors = (draw(st.integers(0, 6)) for _ in range(5))
     return DeviceState(
         draw(TEXT),
         *(draw(LONG) for _ in range(7)),
@@ -100,6 +100,19 @@ def device_states(draw: st.DrawFn) -> DeviceState:
         *(draw(doubles(windows)) for _ in range(4)),
         *(draw(names(alarms)) for _ in range(4)),
         draw(longs(alarms)),
+        draw(names(alarms)),
+        *(draw(longs(alarms)) for _ in range(2)),
+        draw(doubles(alarms)),
+        *(draw(longs(alarms)) for _ in range(5)),
+        draw(names(judged)),
+        draw(longs(judged)),
+        draw(doubles(judged)),
+        draw(longs(judged)),
+        draw(names(sensors)),
+        draw(longs(sensors)),
+        *(draw(LONG) for _ in range(3)),
+        draw(TEXT),
+        *(draw(LONG) for _ in range(4)),
     )
 
 

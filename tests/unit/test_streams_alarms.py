@@ -9,7 +9,7 @@ from schemas.alarms import Alarm
 from schemas.codec import Codec
 from schemas.devices import Device
 from schemas.frames import DeviceState
-from streams.pipeline import Outcome, advance, hear, look_for_silence
+from streams.pipeline import Outcome, advance, hear, look
 from streams.plan import Plan, plan_of
 from streams.state import State, from_record, to_record
 
@@ -43,7 +43,7 @@ class TimeLine:
 
     def look(self, at_s: float, *, expected_s: float = 0) -> list[Alarm]:
         now_us, expected_us = START_US + round(at_s * US), START_US + round(expected_s * US)
-        self.state, outcome = look_for_silence(self.state, self.plan, expected_us=expected_us, now_us=now_us)
+        self.state, outcome = look(self.state, self.plan, expected_us=expected_us, now_us=now_us)
         return outcome.alarms
 
     def restart(self) -> None:
@@ -80,7 +80,7 @@ def test_a_heard_device_clears_it(line: TimeLine) -> None:
         130.0,
     )
     assert cleared.onset == raised.onset
-    assert line.state.alarms == ()
+    assert line.state.alarms.standing == ()
 
 
 def test_a_heartbeat_is_hearing_too(line: TimeLine) -> None:
@@ -151,7 +151,7 @@ def test_data_read_again_are_not_hearing(line: TimeLine) -> None:
     line.frame(10)
     (raised,) = line.look(100)
     assert line.frame(0, generation=1, offset=0) == line.frame(10, generation=1) == []
-    assert [alarm.alarm_id for alarm in line.state.alarms] == [raised.alarm_id]
+    assert [alarm.alarm_id for alarm in line.state.alarms.standing] == [raised.alarm_id]
 
 
 def test_a_frame_that_is_refused_or_repeated_is_still_hearing(line: TimeLine) -> None:
@@ -171,6 +171,6 @@ def test_a_brokers_clock_that_steps_back_does_not_unhear(line: TimeLine) -> None
 def test_other_alarms_stay_when_one_ends(line: TimeLine) -> None:
     line.frame(0)
     line.look(100)
-    assert line.state.alarms[0].source == "device/mast-7"
+    assert line.state.alarms.standing[0].source == "device/mast-7"
     assert line.look(101) == []
-    assert len(line.state.alarms) == 1
+    assert len(line.state.alarms.standing) == 1

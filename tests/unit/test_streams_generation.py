@@ -6,7 +6,7 @@ from core_examples import START_US, US, advanced, in_log, make_device, make_fram
 
 from schemas.codec import Codec
 from schemas.frames import DeviceState
-from streams.pipeline import Outcome, look_for_silence
+from streams.pipeline import Outcome, look
 from streams.plan import plan_of
 from streams.state import NEVER, NOT_YET, State, from_record, restarted, to_record
 from streams.validation import Arrival
@@ -27,10 +27,10 @@ def starts(outcome: Outcome) -> list[int]:
 def test_a_restart_clears_what_data_made_and_keeps_the_rest() -> None:
     plan = plan_of(make_device(silence_limit_s=60))
     state, _ = advanced(State("mast-7", heartbeats_position=7, actions_position=8), [log_of()], plan)
-    state, outcome = look_for_silence(state, plan, expected_us=0, now_us=state.heard_us + 61 * US)
+    state, outcome = look(state, plan, expected_us=0, now_us=state.heard_us + 61 * US)
     assert outcome.alarms
     again = restarted(state, 1)
-    assert (again.alarms, again.heard_us) == (state.alarms, state.heard_us)
+    assert (again.alarms.live, again.heard_us) == (state.alarms.live, state.heard_us)
     assert (again.heartbeats_position, again.actions_position) == (7, 8)
     assert (again.generation, again.readings_position, again.watermark_us) == (1, NOT_YET, NEVER)
     assert (again.open, again.received.spools) == ((), {})

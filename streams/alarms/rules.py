@@ -1,0 +1,190 @@
+"""Which rules a device has, and to what each is bound. Pure: configuration in, bound rules out.
+
+A rule of the same name nearer to the thing replaces the one further away: default, station, device, sensor.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from schemas.alarms import Severity
+from schemas.devices import SENSOR_KINDS, AlarmRule, Device, RuleKind, Sensor
+
+Key = tuple[str, str]  # rule, source
+
+DEFAULTS: tuple[AlarmRule, ...] = (
+    AlarmRule(name="device_silent", kind=RuleKind.SILENCE, severity=Severity.MAJOR),
+    AlarmRule(name="sequence_gap", kind=RuleKind.SEQUENCE_GAP, severity=Severity.WARNING, on_delay_s=600),
+    AlarmRule(name="clock_skew", kind=RuleKind.CLOCK_SKEW, severity=Severity.WARNING, limit=60, hysteresis=30),
+    AlarmRule(name="rejected_share", kind=RuleKind.REJECTED_SHARE, limit=0.1, off_delay_s=60),
+    AlarmRule(name="spool_dropping", kind=RuleKind.SPOOL_DROPPING, severity=Severity.MAJOR, off_delay_s=600),
+    AlarmRule(name="quality_share", kind=RuleKind.QUALITY_SHARE, limit=0.5, on_delay_s=1800),
+)
+"""What every device has unless its configuration says otherwise. Nothing here knows what a sensor should read."""
+
+STATION_SILENT = "station_silent"
+ALARM_FLOOD = "alarm_flood"
+DEVICE_SILENT = "device_silent"
+STAGE_BEHIND = "stage_behind"
+
+LIMIT_UNITS = {
+    RuleKind.SILENCE: "s",
+    RuleKind.SENSOR_SILENCE: "s",
+    RuleKind.QUALITY_SHARE: "share",
+    RuleKind.SEQUENCE_GAP: "frames",
+    RuleKind.CLOCK_SKEW: "s",
+    RuleKind.REJECTED_SHARE: "share",
+    RuleKind.SPOOL_DROPPING: "readings",
+}
+
+WALL = frozenset(
+    {
+        RuleKind.SILENCE,
+        RuleKind.SENSOR_SILENCE,
+        RuleKind.SEQUENCE_GAP,
+        RuleKind.CLOCK_SKEW,
+        RuleKind.REJECTED_SHARE,
+        RuleKind.SPOOL_DROPPING,
+    }
+)
+"""Kinds whose delays run by the wall clock; those of the others run by the readings' own time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A rule about one source."""
+
+    rule: str
+    kind: RuleKind | str
+    source: str
+    severity: Severity
+    limit: float | None
+    unit: str | None = None
+    hysteresis: float = 0.0
+    on_delay_us: int = 0
+    off_delay_us: int = 0
+    latched: bool = False
+    channel: str = ""
+    quantity: str = ""
+    length_s: int = 0  # of the windows
+    figure: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.rule, self.source
+
+    @property
+    def wall(self) -> bool:
+        """Whether its delays run by the wall clock."""
+        return self.kind in WALL or not isinstance(self.kind, RuleKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A device's rules, by what they need to be judged."""
+
+    bound: Mapping[Key, Bound] = field(default_factory=lambda: MappingProxyType({}))
+    silence: tuple[Bound, ...] = ()
+    sensor_silence: tuple[Bound, ...] = ()
+    values: tuple[Bound, ...] = ()  # above, below, rate
+    figures: Mapping[int, tuple[Bound, ...]] = field(default_factory=lambda: MappingProxyType({}))  # by window length
+    gap: tuple[Bound, ...] = ()
+    skew: tuple[Bound, ...] = ()
+    share: tuple[Bound, ...] = ()
+    spool: tuple[Bound, ...] = ()
+    channels: tuple[str, ...] = ()  # that have a rule on values
+
+
+def device_source(device: Device) -> str:
+    return f"device/{device.device_id}"
+
+
+def sensor_source(device: Device, channel: str) -> str:
+    return f"device/{device.device_id}/{channel}"
+
+
+def station_source(station_id: str) -> str:
+    return f"station/{station_id}"
+
+
+def rules_of(device: Device) -> Rules:
+    """All rules of a device, bound."""
+    levels = (DEFAULTS, device.station.alarm_rules, device.alarm_rules)
+    bound: dict[Key, Bound] = {}
+    for rule in _nearest(*levels):
+        if rule.kind not in SENSOR_KINDS:
+            each = _bind(rule, device, None)
+            bound[each.key] = each
+    for sensor in device.sensors:
+        for rule in _nearest(*levels, sensor.alarm_rules):
+            if rule.kind in SENSOR_KINDS and _meant(rule, sensor):
+                each = _bind(rule, device, sensor)
+                bound[each.key] = each
+
+    def kinds(*wanted: RuleKind) -> tuple[Bound, ...]:
+        return tuple(each for each in bound.values() if each.kind in wanted)
+
+    values = kinds(RuleKind.ABOVE, RuleKind.BELOW, RuleKind.RATE)
+    windowed = kinds(RuleKind.WINDOW_ABOVE, RuleKind.WINDOW_BELOW, RuleKind.QUALITY_SHARE)
+    lengths = sorted({each.length_s for each in windowed})
+    return Rules(
+        bound=MappingProxyType(bound),
+        silence=kinds(RuleKind.SILENCE),
+        sensor_silence=kinds(RuleKind.SENSOR_SILENCE),
+        values=values,
+        figures=MappingProxyType({s: tuple(each for each in windowed if each.length_s == s) for s in lengths}),
+        gap=kinds(RuleKind.SEQUENCE_GAP),
+        skew=kinds(RuleKind.CLOCK_SKEW),
+        share=kinds(RuleKind.REJECTED_SHARE),
+        spool=kinds(RuleKind.SPOOL_DROPPING),
+        channels=tuple(dict.fromkeys(each.channel for each in values)),
+    )
+
+
+def _nearest(*levels: Iterable[AlarmRule]) -> list[AlarmRule]:
+    """One rule per name: the one of the last level that has it, if it is enabled."""
+    rules: dict[str, AlarmRule] = {}
+    for level in levels:
+        rules.update({rule.name: rule for rule in level})
+    return [rule for rule in rules.values() if rule.enabled]
+
+
+def _meant(rule: AlarmRule, sensor: Sensor) -> bool:
+    """Whether the rule is for this sensor. A window that the sensor does not have cannot be judged."""
+    if rule.quantity not in (None, sensor.quantity) or rule.statistic not in (None, sensor.statistic):
+        return False
+    if rule.kind is RuleKind.QUALITY_SHARE:
+        return bool(sensor.windows_s) and rule.window_s in (None, *sensor.windows_s)
+    return rule.window_s is None or rule.window_s in sensor.windows_s
+
+
+def _bind(rule: AlarmRule, device: Device, sensor: Sensor | None) -> Bound:
+    limit, unit = rule.limit, LIMIT_UNITS.get(rule.kind)
+    if rule.kind is RuleKind.SILENCE and limit is None:
+        limit = device.silence_limit_s
+    if rule.kind in (RuleKind.SEQUENCE_GAP, RuleKind.SPOOL_DROPPING) and limit is None:
+        limit = 0.0
+    length_s = 0
+    if sensor is not None:
+        if rule.kind is RuleKind.RATE:
+            unit = f"{sensor.unit}/s"
+        elif unit is None:
+            unit = "share" if rule.figure == "completeness" else sensor.unit
+        if rule.kind in (RuleKind.WINDOW_ABOVE, RuleKind.WINDOW_BELOW, RuleKind.QUALITY_SHARE):
+            length_s = rule.window_s or min(sensor.windows_s)
+    return Bound(
+        rule=rule.name,
+        kind=rule.kind,
+        source=sensor_source(device, sensor.channel) if sensor else device_source(device),
+        severity=rule.severity,
+        limit=limit,
+        unit=unit,
+        hysteresis=rule.hysteresis,
+        on_delay_us=round(rule.on_delay_s * 1e6),
+        off_delay_us=round(rule.off_delay_s * 1e6),
+        latched=rule.latched,
+        channel=sensor.channel if sensor else "",
+        quantity=sensor.quantity if sensor else "",
+        length_s=length_s,
+        figure=rule.figure or "",
+    )
