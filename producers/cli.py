@@ -1,7 +1,6 @@
-"""`telltale edge`: send logger files, look into spools. Prints; what it prints is made elsewhere."""
+"""`telltale edge`: send logger files, look into spools, run sources, simulate. Prints what is made elsewhere."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producers.simulator.cli import simulate
+from producers.sources.cli import run
+from producers.spool.cli import spool, spool_option
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
 
 kafka_option = click.option(
     "--kafka", metavar="HOST:PORT", help="Kafka's address; else TELLTALE_KAFKA, else the stack's on this machine."
-)
-spool_option = click.option(
-    "--spool", type=click.Path(path_type=Path, file_okay=False), help="The spool's folder. [TELLTALE_DIR/edge/DEVICE]"
 )
 
 
@@ -82,8 +81,10 @@ def send(
     started = time.monotonic()
     settings = EdgeSettings()
     address = kafka_address(kafka or settings.kafka)
-    device = _device(address, device_id)
-    settings = settings.model_copy(update={"device_id": device_id, "spool": spool or settings.spool})
+    device = _device(address, device_id, settings.security())
+    # Rows of a file are many at once: nothing is gained by waiting for more.
+    update = {"device_id": device_id, "spool": spool or settings.spool, "linger_s": 0.01}
+    settings = settings.model_copy(update=update)
     one = Edge(settings, address=address)
     finished = False
     try:
@@ -123,12 +124,12 @@ def _goes_on(what: str) -> str:
     return f"{what}; run the same command again to go on where it ended"
 
 
-def _device(address: str, device_id: str) -> "Device | None":
+def _device(address: str, device_id: str, security: dict[str, Any]) -> "Device | None":
     """The device's configuration; None when the broker cannot be asked. Raises `Refused` for one that is not there."""
     from producers.stations.devices import read_devices
 
     try:
-        devices = read_devices(address)
+        devices = read_devices(address, security=security)
     except Unavailable as error:
         click.echo(f"{error}; columns are not checked, readings wait in the spool", err=True)
         return None
@@ -153,23 +154,29 @@ def _sigterm_is_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@edge.command()
-@click.option("--device", "device_id", metavar="ID", help="Only this device's spool.")
-@spool_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def spool(*, device_id: str | None, spool: Path | None, as_json: bool) -> None:
-    """What waits in the spools of this machine, and what became of the rest."""
-    from infra.stack import folder
-    from producers.report import spools_json, spools_table
-    from producers.settings import EdgeSettings, default_spool
-    from producers.spool.look import look, spools
+edge.add_command(run)
+edge.add_command(spool)
+edge.add_command(simulate)
 
-    named = spool or EdgeSettings().spool or (default_spool(device_id) if device_id else None)
-    found = [named] if named else spools(folder() / "edge")
-    if not found:
-        raise Refused(f"no spool below {folder() / 'edge'}; name one with --spool FOLDER")
-    looks = [each for place in found for each in look(place)]
-    if as_json:
-        click.echo(spools_json(looks))
-    else:
-        spools_table(looks, now_s=time.time(), width=None if sys.stdout.isatty() else 160)
+
+@edge.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the file's columns.")
+@click.option("--csv", "as_csv", is_flag=True, help="Rows as CSV: time as the file has it, then its columns.")
+def show(file: Path, *, description: Path | None, as_csv: bool) -> None:
+    """What is in a logger file; sends nothing."""
+    from producers.files.described import read_description
+    from producers.files.recognise import recognise
+    from producers.files.show import csv_lines
+
+    if not file.is_file():
+        raise Refused(f"no such file: {file}" if not file.exists() else f"{file} is not a file")
+    opened = recognise(file, None if description is None else read_description(description))
+    if as_csv:
+        for line in csv_lines(opened):
+            click.echo(line)
+        return
+    said = opened.identity
+    click.echo(f"{file.name}: {opened.format}, {said.maker} {said.model} {said.serial}".rstrip())
+    for column in opened.columns:
+        click.echo(f"  {column.name}  {column.unit}  {column.statistic}  {column.kind}".rstrip())

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from producers.delivery.aside import States
 from producers.delivery.sender import Progress, Sender
 from producers.settings import EdgeSettings
 from producers.spool import Counts, FileMark, Rows, Spool
@@ -23,6 +24,8 @@ from schemas.errors import Refused
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+
+LOOK_S = 0.02  # at what the sender has done, where somebody waits for it
 
 Time = datetime | int | None
 """An aware datetime, UTC microseconds since 1970, or None for this computer's clock."""
@@ -49,7 +52,15 @@ class Edge:
     Raises `Refused` when another process has the spool, `Unavailable` when its folder cannot be written.
     """
 
-    def __init__(self, settings: EdgeSettings | None = None, *, address: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: EdgeSettings | None = None,
+        *,
+        address: str | None = None,
+        devices: Sequence[str] = (),
+        sources: States = lambda _: (),
+    ) -> None:
+        """`devices` have heartbeats from the start; `sources` says how those of a device do."""
         from infra.stack import kafka_address  # noqa: PLC0415 - only composition needs the stack
 
         self.settings = settings or EdgeSettings()
@@ -62,9 +73,11 @@ class Edge:
             self.spool,
             address=self.address,
             settings=self.settings,
-            devices=[device_id] if device_id else [],
+            devices=tuple(dict.fromkeys((*([device_id] if device_id else []), *devices))),
             clock_us=wall_clock_us,
+            sources=sources,
         )
+        self.waiting = 0  # readings left in the spool by `close`
         self._closed = threading.Lock()
         self._sender.start()
 
@@ -81,6 +94,7 @@ class Edge:
         if not self._closed.acquire(blocking=False):
             return
         self._sender.stop(drain_s=drain_s)
+        self.waiting = self._waiting()
         self.spool.close()
         self._raise_failure()
 
@@ -119,15 +133,34 @@ class Edge:
         words = None if status is None else np.array(status, np.int64)
         self.accept_rows([Rows(device, at, tuple(channels), grid, words)])
 
-    def accept_rows(self, rows: Iterable[Rows], *, mark: FileMark | None = None) -> None:
-        """What files and drivers call: rows that are arrays already, and how far their file has come."""
+    def accept_rows(
+        self,
+        rows: Iterable[Rows],
+        *,
+        mark: FileMark | None = None,
+        place: tuple[str, str] | None = None,
+        waits: bool = False,
+    ) -> None:
+        """What files and sources call: rows that are arrays already, and how far their source has come.
+
+        See `Spool.accept`.
+        """
         self._raise_failure()
-        self.spool.accept(list(rows), mark=mark)
+        self.spool.accept(list(rows), mark=mark, place=place, waits=waits)
         self._sender.wake()
 
     def publish(self, topic: str, key: str, value: bytes) -> None:
         """A record beside the readings, sent if the broker is there."""
         self._sender.publish(topic, key, value)
+
+    def hush(self, device_id: str, *, silent: bool) -> None:
+        """Withhold a device's heartbeats, or no longer: for simulated silence."""
+        self._sender.hush(device_id, silent=silent)
+
+    @property
+    def turned_at(self) -> float:
+        """time.monotonic() of the sender's last turn: it turns several times a second, whatever the broker does."""
+        return self._sender.turned_at
 
     @property
     def progress(self) -> Progress:
@@ -139,9 +172,20 @@ class Edge:
         """Whether the broker has acknowledged all that was accepted."""
         return self._sender.drained
 
+    def waiting_after(self, within_s: float) -> int:
+        """Readings without an acknowledgement, once there are none or so long has passed."""
+        until = time.monotonic() + within_s
+        while not self.drained and time.monotonic() < until:
+            time.sleep(LOOK_S)
+        return self._waiting()
+
     def counts(self, device_id: str | None = None) -> Counts:
         """What a device has gone through, by this spool."""
         return self.spool.counts(device_id or self.settings.device_id or "")
+
+    def _waiting(self) -> int:
+        counts = [self.spool.counts(device) for device in self.spool.devices()]
+        return sum(each.accepted - each.sent - each.dropped for each in counts)
 
     def _raise_failure(self) -> None:
         if self._sender.failure is not None:

@@ -53,9 +53,11 @@ class Plan:
         return json.dumps({"eras": eras, "channels": dict(self.channels)}, sort_keys=True)
 
 
-def plan(file: LoggerFile, path: Path, *, device_id: str, device: Device | None, told: Stamping, sha256: str) -> Plan:
+def plan(
+    file: LoggerFile, *, name: str, device_id: str, device: Device | None, told: Stamping, sha256: str = ""
+) -> Plan:
     """Raises `Refused` with the exact question where something must be known and is not."""
-    clock = Clock.of(merged(told, file.stamping), device=device, name=path.name)
+    clock = Clock.of(merged(told, file.stamping), device=device, name=name)
     configured = None if device is None else {sensor.channel for sensor in device.sensors}
     channels: dict[str, str] = {}
     left_out: dict[str, str] = {}
@@ -67,10 +69,10 @@ def plan(file: LoggerFile, path: Path, *, device_id: str, device: Device | None,
             channels[column.name] = column.name
     if not channels:
         raise Refused(
-            f"{path.name}: none of its columns is a channel of device {device_id}; "
+            f"{name}: none of its columns is a channel of device {device_id}; "
             f"it has {', '.join(list(left_out)[:20]) or 'no columns'}"
         )
-    return Plan(device_id, path.name, sha256, clock, channels, left_out, checked=device is not None)
+    return Plan(device_id, name, sha256, clock, channels, left_out, checked=device is not None)
 
 
 def _why_not(column: Column, configured: set[str] | None) -> str | None:

@@ -107,7 +107,14 @@ class Sending:
             self._from_mark(report, known)
             report.state = "already sent" if known.readings_acknowledged >= known.readings_accepted else "sending"
             return
-        made = plan(file, path, device_id=asked.device_id, device=self._device, told=asked.told, sha256=report.sha256)
+        made = plan(
+            file,
+            name=path.name,
+            device_id=asked.device_id,
+            device=self._device,
+            told=asked.told,
+            sha256=report.sha256,
+        )
         report.columns, report.unchecked = list(made.channels.values()), not made.checked
         one = Import.begin(file, made, known)
         before = one.mark.readings_accepted
@@ -132,7 +139,7 @@ class Sending:
         """A full spool makes a file wait: it can, for it stays where it is."""
         while True:
             try:
-                self._edge.accept_rows(rows, mark=mark)
+                self._edge.accept_rows(rows, mark=mark, waits=True)
                 return
             except SpoolFull as full:
                 if self._edge.spool.bytes == 0 or self._is_stuck():
@@ -143,11 +150,11 @@ class Sending:
         """Wait until the broker has all of it. False if nothing has moved for `timeout_s`."""
         while not self._edge.drained:
             if self._is_stuck():
-                self._settle_reports()
+                self.settle()
                 return False
-            self._settle_reports()
+            self.settle()
             time.sleep(LOOK_S)
-        self._settle_reports()
+        self.settle()
         return True
 
     def _is_stuck(self) -> bool:
@@ -165,7 +172,7 @@ class Sending:
             return f"{self._edge.address} has not answered for {self._quiet_s():.0f} s"
         return link.detail
 
-    def _settle_reports(self) -> None:
+    def settle(self) -> None:
         """What the spool knows of each file by now."""
         for report in self.reports:
             if report.state != "sending" or report.sha256 is None:

@@ -1,6 +1,7 @@
 """Settings of an edge: environment variables `TELLTALE_EDGE_...`, or arguments where `Edge` is embedded."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,10 +38,19 @@ class EdgeSettings(BaseSettings):
         default=256 * 1024, ge=1024, le=3 * 1024 * 1024, description="Of one frame, when catching up."
     )
     window_bytes: int = Field(
-        default=8 << 20, ge=1 << 16, description="On their way to the broker at once: bounds memory and what is resent."
+        default=8 << 20, ge=1 << 12, description="On their way to the broker at once, at most: bounds memory."
+    )
+    live_within_s: float = Field(
+        default=10.0, gt=0, description="When a backlog makes new readings wait for longer, they overtake it."
+    )
+    live_share: float = Field(
+        default=0.5, ge=0, lt=1, description="Of the link, for new readings beside a backlog; 0: all in one order."
     )
     retry_first_s: float = Field(default=0.5, gt=0, description="First wait after the broker refused; doubles.")
     retry_s_max: float = Field(default=60.0, gt=0, description="Longest wait between two tries.")
+
+    restart_first_s: float = Field(default=1.0, gt=0, description="First wait before a source starts again; doubles.")
+    restart_s_max: float = Field(default=60.0, gt=0, description="Longest wait before a source starts again.")
 
     security_protocol: str = Field(default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
     sasl_mechanism: str = Field(default="SCRAM-SHA-512")
@@ -54,3 +64,16 @@ class EdgeSettings(BaseSettings):
 
     def spool_folder(self, name: str) -> Path:
         return self.spool or default_spool(name)
+
+    def security(self) -> dict[str, Any]:
+        """librdkafka's options for who we are and whom we trust."""
+        made: dict[str, Any] = {"security.protocol": self.security_protocol}
+        if self.security_protocol.startswith("SASL"):
+            made |= {
+                "sasl.mechanism": self.sasl_mechanism,
+                "sasl.username": self.sasl_username or "",
+                "sasl.password": self.sasl_password.get_secret_value() if self.sasl_password else "",
+            }
+        if self.ssl_ca_location:
+            made["ssl.ca.location"] = str(self.ssl_ca_location)
+        return made

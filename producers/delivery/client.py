@@ -8,7 +8,7 @@ from schemas.topics import READINGS_RAW, TOPICS
 
 def options(address: str, settings: EdgeSettings) -> dict[str, Any]:
     """For `confluent_kafka.Producer`."""
-    made: dict[str, Any] = {
+    return {
         "bootstrap.servers": address,
         "client.id": "telltale-edge",
         # A retry by librdkafka is recognised by the broker; what we send again after a restart has its identity.
@@ -35,16 +35,6 @@ def options(address: str, settings: EdgeSettings) -> dict[str, Any]:
         # More than the window that the sender keeps, and than its largest frame, so that no frame meets a full queue.
         "queue.buffering.max.kbytes": max(16_384, settings.window_bytes * 4 // 1024),
         "queue.buffering.max.messages": 100_000,
-        "security.protocol": settings.security_protocol,
         "log_level": 0,  # librdkafka writes to stderr; what it has to say comes by the error callback
+        **settings.security(),
     }
-    if settings.security_protocol.startswith("SASL"):
-        password = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
-        made |= {
-            "sasl.mechanism": settings.sasl_mechanism,
-            "sasl.username": settings.sasl_username or "",
-            "sasl.password": password,
-        }
-    if settings.ssl_ca_location:
-        made["ssl.ca.location"] = str(settings.ssl_ca_location)
-    return made

@@ -30,6 +30,8 @@ def heartbeat(
     started_us: int,
     free_disk_bytes: int,
     clock_offset_s: float | None,
+    clock_synchronised: bool | None = None,
+    recovered: str | None = None,
     link: LinkState,
     sources: Sequence[SourceState] = (),
 ) -> Heartbeat:
@@ -56,5 +58,7 @@ def heartbeat(
         refused=counts.refused,
         free_disk_bytes=free_disk_bytes,
         clock_offset_s=clock_offset_s,
+        clock_synchronised=clock_synchronised,
+        recovered=recovered,
         sources=(*sources, *told),
     )

@@ -2,9 +2,10 @@
 
 Cut -> ready -> in flight -> acknowledged -> deleted. Everything after "cut" lives in memory only: after a crash, or
 when the producer had to be made anew, what is cut and not acknowledged is read from the spool and sent again with the
-same identity. Bounded by `window_bytes`; what does not fit stays in the spool, where it is cut into larger frames.
+same identity. Bounded by the pace of the link; the rest stays in the spool, where it is cut into larger frames.
 
-Order per device is kept while nothing is refused. What the broker refuses waits with back-off and is told as `link`.
+Order per device is kept while nothing is refused. A backlog of more than `live_within_s` lets new readings overtake it:
+then each of the two is in order. What the broker refuses waits with back-off and is told as `link`.
 """
 
 import random
@@ -14,26 +15,25 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.delivery import client
+from producers.delivery.aside import Aside, States
 from producers.delivery.backoff import Backoff
-from producers.delivery.heartbeat import heartbeat
 from producers.delivery.link import PURGED, TOO_LARGE, Link, LinkState, link_state
+from producers.delivery.pace import Pace
 from producers.settings import EdgeSettings
 from producers.spool import Cut, Damaged, DiskTrouble, FrameKey, Spool
 from schemas.codec import Codec
-from schemas.records import SourceState
-from schemas.topics import HEARTBEATS, READINGS_RAW
+from schemas.topics import READINGS_RAW
 
-POLL_S = 0.02  # while something is in flight; a delivery report ends the wait earlier
+POLL_S = 0.05  # while something is in flight; a delivery report ends the wait earlier
 IDLE_S = 0.25  # while nothing is; an accept ends the wait earlier
 FRAMES_MAX = 5_000  # cut and not acknowledged, whatever their size
-OUTBOX_MAX = 1_000  # records beside readings that wait; the oldest goes first
 LAST_WORDS_S_MAX = 5.0  # for the last heartbeat and the outbox when all readings are through
-ROUND_TRIP_US_MAX = 2_000_000  # a slower acknowledgement says nothing about the clock
+ACKNOWLEDGED_BYTES_MAX = 1 << 20  # deleted at once; less waits for the next cut, to share its commit
+LIVE_LOOK_S = 1.0  # between two looks at how old the newest of a backlog are
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,37 +59,46 @@ class Sender:
         devices: Sequence[str],
         clock_us: Callable[[], int],
         codec: Codec | None = None,
-        sources: Callable[[], Sequence[SourceState]] = lambda: (),
+        sources: States = lambda _: (),
     ) -> None:
         self._spool = spool
         self._address = address
         self._settings = settings
-        self._devices = tuple(devices)
         self._clock_us = clock_us
         self._codec = codec or Codec()
-        self._sources = sources
+        self._aside = Aside(
+            spool,
+            devices=devices,
+            every_s=settings.heartbeat_s,
+            clock_us=clock_us,
+            codec=self._codec,
+            sources=sources,
+            heard=self._on_aside,
+        )
         self._backoff = Backoff(settings.retry_first_s, settings.retry_s_max)
+        self._pace = Pace(settings.window_bytes)
         self._wake = threading.Event()
         self._stop_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="telltale-sender", daemon=True)
-        self._outbox: deque[tuple[str, str, bytes]] = deque(maxlen=OUTBOX_MAX)
         self.failure: BaseException | None = None
+        self.turned_at = time.monotonic()
 
         self._ready: deque[Cut] = deque()
-        self._in_flight: dict[FrameKey, Cut] = {}
+        self._in_flight: dict[FrameKey, tuple[Cut, float]] = {}
         self._in_flight_bytes = 0
         self._acknowledged: dict[FrameKey, Cut] = {}
+        self._acknowledged_bytes = 0
+        self._acknowledged_at = 0.0
         self._parked: set[FrameKey] = set()
         self._frame_bytes_max = settings.frame_bytes_max
-        self._others_in_flight = 0
-        self._beating: set[str] = set()
+        self._healed = spool.healed
+        self._behind_since: float | None = None
+        self._live_looked_at = 0.0
         self._generation = 0
         self._fatal = False
         self._attempt = 0
         self._not_before = 0.0
         self._cut_at = 0.0
-        self._beat_at = 0.0
-        self._offset_s: float | None = None
         self._link = LinkState(Link.CONNECTING, address)
         self._readings = 0
         self._frames = 0
@@ -99,7 +108,6 @@ class Sender:
     # for other threads
 
     def start(self) -> None:
-        self._started_us = self._clock_us()
         self._thread.start()
 
     def wake(self) -> None:
@@ -108,8 +116,12 @@ class Sender:
 
     def publish(self, topic: str, key: str, value: bytes) -> None:
         """Hand over a record beside the readings. Not spooled: lost if the broker does not come back in time."""
-        self._outbox.append((topic, key, value))
+        self._aside.publish(topic, key, value)
         self._wake.set()
+
+    def hush(self, device_id: str, *, silent: bool) -> None:
+        """Withhold a device's heartbeats, or no longer."""
+        self._aside.hush(device_id, silent=silent)
 
     def stop(self, *, drain_s: float = 0.0) -> None:
         """End, after at most `drain_s` of sending on. What is not acknowledged stays in the spool."""
@@ -133,11 +145,15 @@ class Sender:
         try:
             self._open()
             while True:
-                now = time.monotonic()
-                self._beat_if_due(now)
-                self._turn(now)
-                self._send(now)
-                self._say()
+                now = self.turned_at = time.monotonic()
+                if now >= self._aside.beat_at:
+                    self._aside.beat(now, self._link)
+                try:
+                    self._turn(now)
+                    self._send(now)
+                except DiskTrouble as trouble:
+                    self._hold(now, LinkState(Link.DISK, str(trouble)))
+                self._aside.say()
                 if self._stop_at is not None and (now >= self._stop_at or self._nothing_left()):
                     break
                 self._wait(now)
@@ -146,39 +162,71 @@ class Sender:
             self.failure = error
 
     def _nothing_left(self) -> bool:
-        return self.drained and not self._others_in_flight and not self._outbox
+        return self.drained and self._aside.empty
 
     def _open(self) -> None:
         self._generation += 1
         self._fatal = False
         self._in_flight.clear()
         self._in_flight_bytes = 0
-        self._others_in_flight = 0
-        self._beating.clear()
+        self._pace.restart()
         options = client.options(self._address, self._settings)
         self._producer = Producer({**options, "error_cb": partial(self._on_error, self._generation)})
-        self._ready = deque(cut for cut in self._spool.unacknowledged() if cut.key not in self._acknowledged)
+        self._aside.opened(self._producer)
+        self._ready_anew()
+
+    def _ready_anew(self) -> None:
+        """What the spool says is cut, but for what is on its way or through."""
+        gone = self._acknowledged.keys() | self._in_flight.keys()
+        self._ready = deque(cut for cut in self._spool.unacknowledged() if cut.key not in gone)
 
     def _turn(self, now: float) -> None:
         """Acknowledged frames out of the spool, new ones cut, in one commit."""
         if self._fatal and now >= self._not_before:
             self._drop_producer()
             self._open()
-        waiting = len(self._ready) + len(self._in_flight)
-        room = self._settings.window_bytes - self._in_flight_bytes - sum(cut.bytes for cut in self._ready)
-        if waiting >= FRAMES_MAX or now < self._not_before or not self._cut_due(now):
-            room = 0
-        if not self._acknowledged and room <= 0:
+        if self._spool.healed != self._healed:  # what was cut may be cut otherwise now
+            self._healed = self._spool.healed
+            self._ready_anew()
+        room = self._room() if now >= self._not_before and self._cut_due(now) else 0
+        if room <= 0 and not self._forget_due(now):
             return
-        try:
-            cuts = self._spool.turn(self._acknowledged, room_bytes=max(0, room), frame_bytes_max=self._frame_bytes_max)
-        except DiskTrouble as trouble:
-            self._hold(now, LinkState(Link.DISK, str(trouble)))
-            return
+        cuts = self._spool.turn(
+            self._acknowledged,
+            room_bytes=max(0, room),
+            frame_bytes_max=self._pace.frame_bytes(self._frame_bytes_max),
+            live_share=self._settings.live_share,
+        )
         self._acknowledged.clear()
+        self._acknowledged_bytes = 0
         if cuts:
             self._cut_at = now
             self._ready.extend(cuts)
+        self._overtake(now)
+
+    def _room(self) -> int:
+        if len(self._ready) + len(self._in_flight) >= FRAMES_MAX:
+            return 0
+        return self._pace.window_bytes - self._in_flight_bytes - sum(cut.bytes for cut in self._ready)
+
+    def _forget_due(self, now: float) -> bool:
+        """Deleting is not urgent: it waits for the next cut, but not for long."""
+        if not self._acknowledged:
+            return False
+        long_ago = now - self._acknowledged_at >= 2 * self._settings.linger_s
+        return long_ago or self._acknowledged_bytes >= ACKNOWLEDGED_BYTES_MAX or self._stop_at is not None
+
+    def _overtake(self, now: float) -> None:
+        """A backlog that the link does not take in time lets new readings pass."""
+        if not self._spool.unframed or self._link.link is not Link.UP or not self._settings.live_share:
+            self._behind_since = None
+            return
+        if self._behind_since is None:
+            self._behind_since = now
+        within_s = self._settings.live_within_s
+        if now - self._behind_since > within_s and now - self._live_looked_at > LIVE_LOOK_S:
+            self._live_looked_at = now
+            self._spool.prefer_new(waited_s_max=within_s)
 
     def _cut_due(self, now: float) -> bool:
         """Single readings are gathered for `linger_s`; a full frame's worth need not wait."""
@@ -188,36 +236,42 @@ class Sender:
         return plenty or self._stop_at is not None or now - self._cut_at >= self._settings.linger_s
 
     def _send(self, now: float) -> None:
-        while self._ready and now >= self._not_before and self._in_flight_bytes < self._settings.window_bytes:
-            cut = self._ready.popleft()
+        while self._ready and now >= self._not_before and self._in_flight_bytes < self._pace.window_bytes:
+            cut = self._ready[0]
             try:
                 value = self._codec.encode(self._spool.read(cut.key))
-            except Damaged:
-                self._spool.discard(cut.key)
-                continue
-            try:
                 self._producer.produce(
                     READINGS_RAW,
                     value,
                     key=cut.key.device_id,
                     on_delivery=partial(self._on_frame, self._generation, cut),
                 )
+            except KeyError:  # the spool was damaged and recovered without it
+                self._ready.popleft()
+                continue
+            except Damaged:
+                self._spool.discard(cut.key)
+                self._ready.popleft()
+                continue
             except BufferError:
-                self._ready.appendleft(cut)
                 return
             except KafkaException as error:
+                self._ready.popleft()
                 self._refused(cut, error.args[0])
                 continue
-            self._in_flight[cut.key] = cut
+            self._ready.popleft()
+            self._in_flight[cut.key] = cut, now
             self._in_flight_bytes += cut.bytes
 
     def _wait(self, now: float) -> None:
-        if self._in_flight or self._others_in_flight:
-            self._producer.poll(POLL_S)
-            return
-        until = [IDLE_S, self._beat_at - now]
+        until = [self._aside.beat_at - now]
         if self._spool.unframed or self._ready:
             until.append(max(self._not_before - now, self._cut_at + self._settings.linger_s - now))
+        if self._in_flight or self._aside.in_flight:
+            self._producer.poll(min(POLL_S, max(0.001, min(until))))
+            return
+        if self._acknowledged:
+            until.append(self._acknowledged_at + 2 * self._settings.linger_s - now)
         self._producer.poll(0)
         if self._wake.wait(min(IDLE_S, max(0.001, min(until)))):
             self._wake.clear()
@@ -225,8 +279,8 @@ class Sender:
     def _close(self) -> None:
         """The last heartbeat and the outbox, if somebody listens; then out of memory, not out of the spool."""
         if self._link.link is Link.UP:
-            self._beat(time.monotonic())
-            self._say()
+            self._aside.beat(time.monotonic(), self._link)
+            self._aside.say()
             self._producer.flush(LAST_WORDS_S_MAX)
             self._turn(time.monotonic())
         self._drop_producer()
@@ -248,19 +302,33 @@ class Sender:
         # A connection that the broker closes while idle is no trouble; no broker left is.
         if state.link is not Link.AWAY or error.code() != KafkaError._TRANSPORT or self._link.link is not Link.UP:
             self._link = state
+            self._pace.restart()
 
     def _on_frame(self, generation: int, cut: Cut, error: KafkaError | None, _: Message) -> None:
-        if generation == self._generation:
-            self._in_flight.pop(cut.key, None)
+        now = time.monotonic()
+        if generation == self._generation and (sent := self._in_flight.pop(cut.key, None)) is not None:
+            before = self._in_flight_bytes
             self._in_flight_bytes -= cut.bytes
+            if error is None:
+                self._pace.acknowledged(cut.bytes, waited_s=now - sent[1], in_flight_bytes=before, now=now)
         if error is None:
+            if not self._acknowledged:
+                self._acknowledged_at = now
             self._acknowledged[cut.key] = cut
+            self._acknowledged_bytes += cut.bytes
             self._readings += cut.readings
             self._frames += 1
             self._last_sequence = cut.key.sequence
             self._up()
         elif generation == self._generation and error.code() not in PURGED:
             self._refused(cut, error)
+
+    def _on_aside(self, error: KafkaError | None) -> None:
+        """A heartbeat came through, or not."""
+        if error is not None:
+            self._link = link_state(error, address=self._address)
+        elif not self._in_flight and not self._ready:
+            self._up()
 
     def _up(self) -> None:
         self._moved_at = time.monotonic()
@@ -292,69 +360,3 @@ class Sender:
         if now >= self._not_before:
             self._not_before = now + self._backoff.wait_s(self._attempt, chance=random.random())  # noqa: S311 - jitter
             self._attempt += 1
-
-    # heartbeats and other records
-
-    def _beat_if_due(self, now: float) -> None:
-        if now >= self._beat_at:
-            self._beat(now)
-
-    def _beat(self, now: float) -> None:
-        self._beat_at = now + self._settings.heartbeat_s
-        for device_id in dict.fromkeys((*self._devices, *self._spool.devices())):
-            if device_id in self._beating:  # the last one has not gone out yet; another would only wait behind it
-                continue
-            sent_us = self._clock_us()
-            record = heartbeat(
-                self._spool.counts(device_id),
-                spool_id=self._spool.spool_id,
-                now_us=sent_us,
-                started_us=self._started_us,
-                free_disk_bytes=self._spool.free_disk_bytes(),
-                clock_offset_s=self._offset_s,
-                link=self._link,
-                sources=self._sources(),
-            )
-            heard = partial(self._on_beat, self._generation, device_id, sent_us)
-            if self._produce(HEARTBEATS, device_id, self._codec.encode(record), heard):
-                self._beating.add(device_id)
-
-    def _on_beat(self, generation: int, device_id: str, sent_us: int, error: KafkaError | None, beat: Message) -> None:
-        if generation != self._generation:
-            return
-        self._others_in_flight -= 1
-        self._beating.discard(device_id)
-        if error is not None:
-            if error.code() not in PURGED:
-                self._link = link_state(error, address=self._address)
-            return
-        if not self._in_flight and not self._ready:
-            self._up()
-        kind, broker_ms = beat.timestamp()
-        now_us = self._clock_us()
-        if kind == TIMESTAMP_LOG_APPEND_TIME and 0 <= now_us - sent_us < ROUND_TRIP_US_MAX:
-            self._offset_s = (broker_ms * 1000 - (sent_us + now_us) / 2) / 1e6
-
-    def _say(self) -> None:
-        while self._outbox:
-            topic, key, value = self._outbox.popleft()
-            if not self._produce(topic, key, value, partial(self._on_other, self._generation)):
-                self._outbox.appendleft((topic, key, value))
-                return
-
-    def _on_other(self, generation: int, error: KafkaError | None, _: Message) -> None:
-        if generation == self._generation:
-            self._others_in_flight -= 1
-            if error is not None and error.code() not in PURGED:
-                self._link = link_state(error, address=self._address)
-
-    def _produce(self, topic: str, key: str, value: bytes, heard: Callable[..., Any]) -> bool:
-        try:
-            self._producer.produce(topic, value, key=key, on_delivery=heard)
-        except BufferError:
-            return False
-        except KafkaException as error:
-            self._link = link_state(error.args[0], address=self._address)
-            return True
-        self._others_in_flight += 1
-        return True

@@ -29,7 +29,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from producers.files.lines import blocks, cells
+from producers.files.lines import Readable, blocks, cells
 from producers.files.logger_file import Chunk, Column, Identity, Kind, Stamping, Tally, Wanted
 from producers.files.numbers import MISSING, NOT_A_TIME, iso_stamps, micros, numbers
 from producers.files.stamps import offset_minutes
@@ -112,7 +112,7 @@ class Described:
 
     format = "described"
 
-    def __init__(self, path: Path, description: Description) -> None:
+    def __init__(self, path: Readable, description: Description) -> None:
         self._path = path
         self._about = description
         self.tally = Tally()

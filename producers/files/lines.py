@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO, Literal, Protocol
 
 from schemas.errors import Refused, Unavailable
 
@@ -12,6 +12,17 @@ LINE_BYTES_MAX = 1 << 20
 """No logger writes a longer line; a binary file that got this far has none at all."""
 
 BOM = "\ufeff"
+
+
+class Readable(Protocol):
+    """A file, or a part of one that looks like it. `pathlib.Path` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def suffix(self) -> str: ...
+    def is_dir(self) -> bool: ...
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,7 @@ def decode(raw: bytes, encoding: str | None) -> str:
         return raw.decode("latin-1")
 
 
-def blocks(path: Path, *, encoding: str | None = None) -> Iterator[Block]:
+def blocks(path: Readable, *, encoding: str | None = None) -> Iterator[Block]:
     """The file's lines, about a megabyte at a time. LF and CRLF end a line. Raises `Refused`, `Unavailable`."""
     number, done, rest = 1, 0, b""
     try:
@@ -83,7 +94,7 @@ def _cells_of_one(line: str, delimiter: str) -> list[str]:
         return [line]
 
 
-def head(path: Path, size: int = 65_536) -> bytes:
+def head(path: Readable, size: int = 65_536) -> bytes:
     """The first bytes. Raises `Refused` where there is no file to read."""
     try:
         if path.is_dir():

@@ -1,9 +1,7 @@
 """Which format a file is, by its content. Knows first bytes; what is not read is refused by name with the next step."""
 
-from pathlib import Path
-
 from producers.files.described import Described, Description
-from producers.files.lines import decode, head
+from producers.files.lines import Readable, decode, head
 from producers.files.logger_file import LoggerFile
 from producers.files.toa5 import MARKS, Toa5, is_toa5
 from schemas.errors import Refused
@@ -36,7 +34,7 @@ _KNOWN = (
 )
 
 
-def recognise(path: Path, description: Description | None = None) -> LoggerFile:
+def recognise(path: Readable, description: Description | None = None) -> LoggerFile:
     """The opened file. Raises `Refused` for a file that is none, empty, binary, encrypted or unknown."""
     first = head(path)
     name = path.name
@@ -59,7 +57,7 @@ def recognise(path: Path, description: Description | None = None) -> LoggerFile:
     raise Refused(f"{name} is of no known format (its first line: {text.splitlines()[0][:60]!r}): {DESCRIBE}")
 
 
-def _named(path: Path, first: bytes) -> list[tuple[str, str, str]]:
+def _named(path: Readable, first: bytes) -> list[tuple[str, str, str]]:
     found = [("by its first bytes", known, step) for magic, known, step in _BINARY if first.startswith(magic)]
     suffix = path.suffix.lower()
     if suffix in _ENCRYPTED and not _is_text(first):

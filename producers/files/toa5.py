@@ -7,11 +7,10 @@ again in the middle when LoggerNet reconnects, perhaps with other columns; the l
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from producers.files.lines import blocks, cells
+from producers.files.lines import Readable, blocks, cells
 from producers.files.logger_file import Chunk, Column, Identity, Kind, Stamping, Tally, Wanted
 from producers.files.numbers import NOT_A_TIME, iso_stamps, numbers
 from schemas.columnar import Doubles
@@ -79,7 +78,7 @@ class Toa5:
 
     format = "toa5"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Readable) -> None:
         self._path = path
         self.tally = Tally()
         self.stamping = Stamping()  # the format does not say

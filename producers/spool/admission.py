@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from producers.spool import queries
-from producers.spool.framing import LAST_GROUP
 from producers.spool.ledger import GROUP_OVERHEAD_BYTES, Ledger
 from producers.spool.policy import FileMark, Limits, SpoolFull, WhenFull
 from producers.spool.rows import Rows
@@ -18,7 +17,7 @@ class Ticket:
     rows: Sequence[Rows]
     mark: FileMark | None = None
     place: tuple[str, str] | None = None  # a source and how far it has come
-    waits: bool = False  # the caller will try again, so a refusal is no loss
+    waits: bool = False  # the caller will try again, so a refusal is no loss; its order matters
     done: bool = False
     failure: Exception | None = None
 
@@ -36,7 +35,8 @@ def take(ledger: Ledger, ticket: Ticket, *, limits: Limits, now_us: int) -> None
     for piece in pieces:
         device, stream = ledger.stream(piece.device_id, piece.channels)
         body, crc32 = piece.packed()
-        values = (stream, now_us, len(piece.times), piece.readings, piece.status is not None, file, crc32, body)
+        about = (len(piece.times), piece.readings, piece.status is not None, file, ticket.waits)
+        values = (stream, now_us, *about, crc32, body)
         ledger.db.execute(queries.INSERT_GROUP, (known.next_group, *values))
         known.next_group += 1
         known.unframed += 1
@@ -81,7 +81,7 @@ def _make_room(ledger: Ledger, ticket: Ticket, wanted: int, limits: Limits, now_
 def _drop_oldest(ledger: Ledger, bytes_over: int, accepted_before_us: int | None) -> None:
     """Frames on their way are not dropped: the broker may have them already."""
     known = ledger.known
-    rows = ledger.db.execute(queries.UNFRAMED, (known.cut_to, LAST_GROUP, -1))
+    rows = ledger.db.execute(queries.UNFRAMED, (0, -1))
     gone: list[tuple[int]] = []
     freed: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])  # groups, readings, bytes
     for group, stream, _, readings, body, accepted_us in rows:

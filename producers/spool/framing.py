@@ -1,9 +1,10 @@
 """Groups into frames and out of the spool. Knows SQLite and the ledger; knows no network.
 
 The same identity always means the same content: groups never change, and a frame is always the same groups.
-`live` splits what waits in two: groups from that moment on are cut before the older ones, in order within each.
+`prefer_new` splits what waits in two: what sensors bring from then on is cut first, in order within each.
 """
 
+import sqlite3
 from dataclasses import dataclass
 
 import orjson
@@ -15,7 +16,6 @@ from producers.spool.rows import joined, unpacked
 from schemas.frames import RawFrame
 
 CUT_GROUPS_MAX = 20_000  # looked at in one turn: a fraction of a second on a Raspberry Pi
-LAST_GROUP = (1 << 63) - 1
 
 Group = tuple[int, int, int, int]  # id, rows, readings, bytes
 
@@ -35,35 +35,45 @@ def cut(ledger: Ledger, room_bytes: int, frame_bytes_max: int, *, live_share: fl
     """Frames for up to `room_bytes`, in a transaction of the caller's. Live groups come first, within their share."""
     known = ledger.known
     if known.live_from is None:
-        made, known.cut_to = _cut(ledger, known.cut_to, LAST_GROUP, room_bytes, frame_bytes_max)
+        rows = ledger.db.execute(queries.UNFRAMED, (known.cut_to, CUT_GROUPS_MAX))
+        made, known.cut_to = _cut(ledger, rows, known.cut_to, room_bytes, frame_bytes_max)
         return made
-    live, known.live_to = _cut(ledger, known.live_to, LAST_GROUP, int(room_bytes * live_share), frame_bytes_max)
+    rows = ledger.db.execute(queries.LIVE, (known.live_to, CUT_GROUPS_MAX))
+    live, known.live_to = _cut(ledger, rows, known.live_to, int(room_bytes * live_share), frame_bytes_max)
     rest = room_bytes - sum(each.bytes for each in live)
-    old, known.cut_to = _cut(ledger, known.cut_to, known.live_from, rest, frame_bytes_max)
+    rows = ledger.db.execute(queries.BACKLOG, (known.cut_to, known.live_from, CUT_GROUPS_MAX))
+    old, known.cut_to = _cut(ledger, rows, known.cut_to, rest, frame_bytes_max)
     if rest > 0 and not old:  # nothing older waits: one order again
         known.cut_to, known.live_from = known.live_to, None
     return [*live, *old]
 
 
-def _cut(ledger: Ledger, after: int, before: int, room: int, frame_bytes_max: int) -> tuple[list[Cut], int]:
-    """(frames of groups between, oldest first, the last group looked at); neighbours in one stream share a frame."""
+def prefer_new(ledger: Ledger, *, accepted_before_us: int) -> None:
+    """What is accepted from now on goes first, if what goes first today was accepted so long ago."""
+    known = ledger.known
+    query, after = (queries.UNFRAMED, known.cut_to) if known.live_from is None else (queries.LIVE, known.live_to)
+    first = ledger.db.execute(query, (after, 1)).fetchone()
+    if first is not None and first[5] < accepted_before_us:
+        known.live_from, known.live_to = known.next_group, known.next_group - 1
+
+
+def _cut(ledger: Ledger, found: sqlite3.Cursor, after: int, room: int, frame_bytes_max: int) -> tuple[list[Cut], int]:
+    """(frames of the groups found, oldest first, the last group taken); neighbours in one stream share a frame."""
     open_frames: dict[int, list[Group]] = {}
     done: list[tuple[int, list[Group]]] = []
     sizes: dict[int, int] = {}
-    if room > 0:
-        rows = ledger.db.execute(queries.UNFRAMED, (after, before, CUT_GROUPS_MAX))
-        for group, stream, count, readings, size, _ in rows:
-            if room <= 0:
-                break
-            if stream in open_frames and sizes[stream] + size > frame_bytes_max:
-                done.append((stream, open_frames.pop(stream)))
-            if stream not in open_frames:
-                open_frames[stream], sizes[stream] = [], 0
-            open_frames[stream].append((group, count, readings, size))
-            sizes[stream] += size
-            room -= size
-            after = group
-        rows.close()
+    for group, stream, count, readings, size, _ in found:
+        if room <= 0:
+            break
+        if stream in open_frames and sizes[stream] + size > frame_bytes_max:
+            done.append((stream, open_frames.pop(stream)))
+        if stream not in open_frames:
+            open_frames[stream], sizes[stream] = [], 0
+        open_frames[stream].append((group, count, readings, size))
+        sizes[stream] += size
+        room -= size
+        after = group
+    found.close()
     done.extend(open_frames.items())
     done.sort(key=lambda entry: entry[1][0][0])
     return [_frame(ledger, stream, groups) for stream, groups in done], after
@@ -132,7 +142,9 @@ def split(ledger: Ledger, key: FrameKey) -> bool:
 
 def _halve(ledger: Ledger, group: int) -> bool:
     """Make two groups of one; the new one has no frame. False for a single row."""
-    stream, accepted_us, count, has_status, file, crc32, body = ledger.db.execute(queries.GROUP, (group,)).fetchone()
+    stream, accepted_us, count, has_status, file, patient, crc32, body = ledger.db.execute(
+        queries.GROUP, (group,)
+    ).fetchone()
     if count < 2:
         return False
     device, channels = ledger.known.channels[stream]
@@ -142,6 +154,6 @@ def _halve(ledger: Ledger, group: int) -> bool:
     body, crc32 = first.packed()
     ledger.db.execute(queries.SHRINK_GROUP, (len(first.times), first.readings, crc32, body, group))
     body, crc32 = second.packed()
-    values = (stream, accepted_us, len(second.times), second.readings, has_status, file, crc32, body)
+    values = (stream, accepted_us, len(second.times), second.readings, has_status, file, patient, crc32, body)
     ledger.db.execute(queries.INSERT_GROUP, (ledger.known.next_group, *values))
     return True

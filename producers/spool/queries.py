@@ -1,14 +1,16 @@
 """Every statement of the spool's store, each with what it is for. SQL only."""
 
-INSERT_GROUP = """insert into groups (id, stream, accepted_us, rows, readings, has_status, file, crc32, body)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT_GROUP = """insert into groups (id, stream, accepted_us, rows, readings, has_status, file, patient, crc32, body)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A group on its way into two.
-GROUP = "select stream, accepted_us, rows, has_status, file, crc32, body from groups where id = ?"
+GROUP = "select stream, accepted_us, rows, has_status, file, patient, crc32, body from groups where id = ?"
 SHRINK_GROUP = "update groups set rows = ?, readings = ?, crc32 = ?, body = ? where id = ?"
 DELETE_GROUP = "delete from groups where id = ?"
-# Groups without a frame, oldest first.
+# Groups without a frame, oldest first: all of them, those that go first, those that wait.
 UNFRAMED = """select id, stream, rows, readings, length(body), accepted_us from groups g
-    where id > ? and id < ? and not exists (select 1 from framed f where f.group_id = g.id) order by id limit ?"""
+    where id > ? and not exists (select 1 from framed f where f.group_id = g.id) order by id limit ?"""
+LIVE = UNFRAMED.replace("id > ?", "id > ? and not patient")
+BACKLOG = UNFRAMED.replace("id > ?", "id > ? and (id < ? or patient)")
 # Give a group its frame.
 INSERT_FRAMED = "insert into framed (group_id, spool, device, sequence) values (?, ?, ?, ?)"
 DELETE_FRAMED = "delete from framed where group_id = ?"

@@ -12,9 +12,9 @@ import numpy as np
 from schemas.columnar import Doubles, Longs
 from schemas.errors import Refused
 
-GROUP_BYTES_MAX = 256 * 1024
-"""A larger accept becomes several groups: a group is the smallest thing a frame is cut from, and frames of this size
-compress well while one of them still crosses a 64 kbit/s link in half a minute."""
+GROUP_BYTES_MAX = 64 * 1024
+"""A larger accept becomes several groups: a group is the smallest thing a frame is cut from, and one of this size,
+compressed, crosses a 64 kbit/s link in some seconds. On a quick link several go into a frame."""
 
 ROW_BYTES_MAX = 2 * 1024 * 1024
 """A single row beyond this would not fit into a message of `readings.raw`."""

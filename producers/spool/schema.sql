@@ -58,6 +58,7 @@ create table groups (
     readings integer not null,
     has_status integer not null,
     file integer references files,
+    patient integer not null default 0, -- from a file: its order matters more than that it is current
     crc32 integer not null,
     body blob not null
 );

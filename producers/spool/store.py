@@ -87,8 +87,10 @@ class Spool:
         with self._lock:
             try:
                 return work()
+            except sqlite3.OperationalError as error:
+                raise DiskTrouble(f"spool {self.folder}: {error}; nothing that was accepted is lost") from None
             except (FileDamaged, sqlite3.DatabaseError) as error:
-                if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
+                if isinstance(error, sqlite3.ProgrammingError):
                     raise
             refused = self._ledger.refused
             self._ledger.db.close()
@@ -209,12 +211,13 @@ class Spool:
             self._give_back()
         return cuts
 
-    def prefer_new(self) -> None:
-        """From now on, what is accepted goes before what waits already, until that is through. Not remembered."""
-        with self._lock:
-            known = self._ledger.known
-            if known.live_from is None and known.unframed:
-                known.live_from, known.live_to = known.next_group, known.next_group - 1
+    def prefer_new(self, *, waited_s_max: float = 0.0) -> None:
+        """If what goes first has waited so long: from now on new readings go before it. Not remembered.
+
+        What came with `waits` (files) keeps its order.
+        """
+        before_us = self._clock_us() - int(waited_s_max * 1e6)
+        self._work(lambda: framing.prefer_new(self._ledger, accepted_before_us=before_us))
 
     @property
     def prefers_new(self) -> bool:

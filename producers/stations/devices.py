@@ -4,7 +4,7 @@ Waits are bounded: a broker that does not answer is `Unavailable`, never a hang.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -28,7 +28,13 @@ READ_S = 60.0
 log = structlog.get_logger()
 
 
-def publish(kafka: str, devices: Iterable[Device], *, codec: Codec | None = None) -> int:
+def publish(
+    kafka: str,
+    devices: Iterable[Device],
+    *,
+    codec: Codec | None = None,
+    security: Mapping[str, Any] | None = None,
+) -> int:
     """Write the devices' configurations; returns how many when the broker has all of them.
 
     Raises `Refused` for a record that is too large, `Unavailable` when the broker does not take them in time.
@@ -38,6 +44,7 @@ def publish(kafka: str, devices: Iterable[Device], *, codec: Codec | None = None
     producer = Producer(
         {
             **connection(kafka),
+            **(security or {}),
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": PARTITIONER,
@@ -72,14 +79,16 @@ def publish(kafka: str, devices: Iterable[Device], *, codec: Codec | None = None
     return count
 
 
-def read_devices(kafka: str, *, codec: Codec | None = None) -> dict[str, Device]:
+def read_devices(
+    kafka: str, *, codec: Codec | None = None, security: Mapping[str, Any] | None = None
+) -> dict[str, Device]:
     """Every device in force, by id: the topic read once from its beginning to its end, committed records only.
 
     A record without a value removes its device. One that cannot be read is logged and leaves what was before.
     Raises `Unavailable`.
     """
     codec = codec or Codec()
-    consumer = Consumer(reader(kafka, group="telltale-stations-show"))
+    consumer = Consumer({**reader(kafka, group="telltale-stations-show"), **(security or {})})
     try:
         left = set(_partitions(consumer, kafka))
         consumer.assign([TopicPartition(DEVICES, partition, OFFSET_BEGINNING) for partition in left])

@@ -150,7 +150,9 @@ def test_a_full_disk_refuses_and_keeps_what_was_accepted(make: Callable[..., Spo
     spool = make()
     spool.accept([some_rows(10)])
     pages = spool._ledger.db.execute("pragma page_count").fetchone()[0]
-    spool._ledger.db.execute(f"pragma max_page_count = {pages + 4}")  # SQLite says "disk is full" just as for a real one
+    spool._ledger.db.execute(
+        f"pragma max_page_count = {pages + 4}"
+    )  # SQLite says "disk is full" just as for a real one
     with pytest.raises(DiskTrouble, match="full"):
         spool.accept([some_rows(5000, first=10)])
     assert (spool.counts("mast-7").accepted, spool.counts("mast-7").refused) == (20, 10_000)
@@ -267,10 +269,11 @@ def test_damage_met_while_running_is_recovered_on_the_spot(make: Callable[..., S
     spool.accept([some_rows(1)])
 
 
-def test_new_readings_go_before_a_backlog_within_their_share(make: Callable[..., Spool]) -> None:
+def test_new_readings_go_before_a_backlog_within_their_share(make: Callable[..., Spool], clock: list[int]) -> None:
     spool = make()
     for first in range(40):
         spool.accept([some_rows(1, first=first)])
+    clock[0] += 1
     spool.prefer_new()
     for first in range(100, 120):
         spool.accept([some_rows(1, first=first)])
