@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
     "alarms": ("dashboard.cli:alarms", "Tail alarms."),
     "streams": ("streams.cli:streams", "The stage that validates, calibrates, windows and alarms."),
+    "quality": ("streams.cli:quality", "Try limits of the quality tests on a file."),
     "sink": ("sinks.timescale.cli:sink", "The sink from Kafka to the database."),
     "db": ("sinks.timescale.cli:db", "The database's schema."),
     "topics": ("infra.cli:topics", "Kafka topics against the catalogue."),

@@ -22,5 +22,5 @@ class Batteries:
         volts = self.battery.of(values)
         low = volts < np.fmax(self.suspect, self.fail)
         if not low.any():
-            return Found(None, None, ~np.isnan(volts))
-        return Found(volts < self.suspect, volts < self.fail, ~np.isnan(volts))
+            return Found(None, None, volts)
+        return Found(volts < self.suspect, volts < self.fail, volts)

@@ -265,11 +265,9 @@ def _contradictions(sensors: tuple[Sensor, ...]) -> Contradictions | None:
     if not at:
         return None
 
-    def statistic(name: str, *statistics: str) -> Columns:
-        return columns(
-            [_statistic(sensors, sensors[a], getattr(t, name), *statistics) for a, t in zip(at, tables, strict=True)],
-            len(sensors),
-        )
+    def statistic(name: str, *statistics: str) -> Columns | None:
+        of = [_statistic(sensors, sensors[a], getattr(t, name), *statistics) for a, t in zip(at, tables, strict=True)]
+        return columns(of, len(sensors)) if max(of) >= 0 else None
 
     return Contradictions(
         columns(at, len(sensors)),
@@ -311,10 +309,12 @@ def _pairs(sensors: tuple[Sensor, ...]) -> Pairs | None:
     if not at:
         return None
     nowhere = (np.nan, np.nan)
+    angles = np.array([circular(sensors[a]) for a in at], bool)
     return Pairs(
         columns(at, len(sensors)),
         columns([places[table.other] for table in tables], len(sensors)),
-        np.array([circular(sensors[a]) for a in at], bool),
+        angles,
+        np.array([(t.suspect_ratio or t.fail_ratio) is not None for t in tables], bool) & ~angles,
         limits(table.suspect_difference for table in tables),
         limits(table.fail_difference for table in tables),
         np.array([table.suspect_ratio or nowhere for table in tables], np.float64),

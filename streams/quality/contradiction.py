@@ -17,21 +17,29 @@ class Contradictions:
     """Limits of k channels; a column of -1 says that the channel has no such statistic."""
 
     columns: Columns
-    minimum: Columns
-    average: Columns
-    maximum: Columns
-    sd: Columns
+    minimum: Columns | None
+    average: Columns | None
+    maximum: Columns | None
+    sd: Columns | None
     suspect: Doubles  # (k,)
     fail: Doubles
 
     def find(self, values: Doubles, times: Longs) -> Found:
         """Where no two statistics are there, nothing is evaluated."""
         low, mean, high, sd = (_of(c, values) for c in (self.minimum, self.average, self.maximum, self.sd))
-        apart = np.fmax(np.fmax(low - mean, mean - high), np.fmax(low - high, -sd))
-        return Found(*beyond(apart, self.suspect, self.fail), ~np.isnan(apart))
+        apart = np.full((len(values), len(self.columns.at)), np.nan)
+        for less, more in ((low, mean), (mean, high), (low, high)):
+            if less is not None and more is not None:
+                np.fmax(apart, less - more, out=apart)
+        if sd is not None:
+            np.fmax(apart, -sd, out=apart)
+        return Found(*beyond(apart, self.suspect, self.fail), apart)
 
 
-def _of(column: Columns, values: Doubles) -> Doubles:
+def _of(column: Columns | None, values: Doubles) -> Doubles | None:
+    """The statistic of each channel; None if no channel has it."""
+    if column is None:
+        return None
     found = column.of(values)
     absent = column.at < 0
     return np.where(absent, np.nan, found) if absent.any() else found

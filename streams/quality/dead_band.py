@@ -24,5 +24,5 @@ class DeadBands:
         off = np.abs(turn(self.columns.of(values) - self.orientation.at(times)))
         inside = off < np.fmax(self.suspect_width, self.fail_width) / 2.0
         if not inside.any():
-            return Found(None, None, ~np.isnan(off))
-        return Found(off < self.suspect_width / 2.0, off < self.fail_width / 2.0, ~np.isnan(off))
+            return Found(None, None, off)
+        return Found(off < self.suspect_width / 2.0, off < self.fail_width / 2.0, off)

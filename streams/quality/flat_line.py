@@ -61,14 +61,24 @@ def flat(before: Records, values: Doubles, tolerance: Doubles, rows: int) -> tup
     return (at, found) if found.any() else None
 
 
+def perhaps_flat(before: Records, values: Doubles, tolerance: Doubles, rows: int | Longs) -> Bools:
+    """Which tracks may have a flat window, if the frame is shorter than each window: the quick way past the rest.
+
+    All windows of `rows` (t,) rows hold the frame's first row and the rows that the last window reaches back to.
+    """
+    reach = rows - len(values)
+    sure = np.where(before.ages <= reach, before.values, np.nan)
+    high = np.fmax(np.fmax.reduce(sure, axis=0), values[0])
+    low = np.fmin(np.fmin.reduce(sure, axis=0), values[0])
+    perhaps: Bools = ~(high - low >= tolerance) & (before.depth >= reach) & (tolerance > 0)
+    return perhaps
+
+
 def _perhaps(before: Records, values: Doubles, tolerance: Doubles, rows: int) -> Index:
-    """Tracks that may have a flat window: the quick way past the rest for almost every channel."""
+    """Tracks that may have a flat window."""
     n = len(values)
-    if n < rows:  # every window reaches back; all of them hold these records and the first row
-        sure = np.where(before.ages <= rows - n, before.values, np.nan)
-        high = np.fmax(np.fmax.reduce(sure, axis=0), values[0])
-        low = np.fmin(np.fmin.reduce(sure, axis=0), values[0])
-        return np.flatnonzero(~(high - low >= tolerance) & (before.depth >= rows - n) & (tolerance > 0))
+    if n < rows:
+        return np.flatnonzero(perhaps_flat(before, values, tolerance, rows))
     # A window inside the frame holds a whole block of half its rows; one that reaches back, the first block or as many
     # rows before the frame.
     half = (rows + 1) // 2

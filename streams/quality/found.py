@@ -22,10 +22,7 @@ class Found(NamedTuple):
 
     suspect: Bools | None
     fail: Bools | None
-    evaluated: Bools | None  # None: every reading that is there
-
-
-NOTHING = Found(None, None, None)
+    seen: Doubles | None  # what was compared: NaN is not evaluated; None: every reading that is there is
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,11 +145,12 @@ class _Waiting:
 
     def __init__(self, flags: Bytes, tests: Longs) -> None:
         self.flags, self.tests = flags.copy(), tests.copy()
+        self.unsaid = bool((flags == Flag.NOT_EVALUATED).any())
 
     def mark(self, test: Test, found: Found, columns: Index) -> None:
         """What a test says in its first row of some of the channels."""
-        if found.evaluated is not None:
-            self.good(columns[found.evaluated[0]])
+        if found.seen is not None and self.unsaid:
+            self.good(columns[~np.isnan(found.seen[0])])
         for flag, mask in ((Flag.SUSPECT, found.suspect), (Flag.FAIL, found.fail)):
             if mask is not None and mask[0].any():
                 at = columns[mask[0]]
@@ -163,8 +164,8 @@ class _Waiting:
 
 
 def _from_second(found: Found) -> Found:
-    suspect, fail, evaluated = (None if mask is None else mask[1:] for mask in found)
-    return Found(suspect, fail, evaluated)
+    suspect, fail = (None if mask is None else mask[1:] for mask in found[:2])
+    return Found(suspect, fail, None if found.seen is None else found.seen[1:])
 
 
 def _rates(sequence: Sequence, series: Doubles, steps_s: Doubles, sheet: Sheet, rows: Index | None) -> None:
@@ -197,7 +198,7 @@ def _gaps(
     if first is not None and first.any():
         waits = first[test.columns.at]
         gone = [None if mask is None else mask[:1] & waits for mask in (suspect, fail)]
-        wait.mark(Test.GAP, Found(gone[0], gone[1], waits[None]), test.columns.at)
+        wait.mark(Test.GAP, Found(gone[0], gone[1], np.where(waits, 0.0, np.nan)[None]), test.columns.at)
 
 
 def _still(

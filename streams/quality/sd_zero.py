@@ -22,5 +22,5 @@ class Deviations:
         sd = self.sd.of(values)
         low = sd <= np.fmax(self.suspect, self.fail)
         if not low.any():
-            return Found(None, None, ~np.isnan(sd))
-        return Found(sd <= self.suspect, sd <= self.fail, ~np.isnan(sd))
+            return Found(None, None, sd)
+        return Found(sd <= self.suspect, sd <= self.fail, sd)

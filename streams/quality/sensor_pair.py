@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.columnar import Doubles, Longs
 from streams.quality.angles import turn
-from streams.quality.found import Bools, Columns, Found
+from streams.quality.found import Bools, Columns, Found, beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Pairs:
     columns: Columns
     other: Columns
     circular: Bools  # (k,)
+    by_ratio: Bools
     suspect_difference: Doubles
     fail_difference: Doubles
     suspect_ratio: Doubles
@@ -33,15 +34,17 @@ class Pairs:
         if self.circular.any():
             apart = np.where(self.circular, turn(apart), apart)
         size = np.abs(apart)
-        windy = (here > self.ratio_above) & (other > self.ratio_above) & ~self.circular
+        suspect, fail = beyond(size, self.suspect_difference, self.fail_difference)
+        if not self.by_ratio.any():
+            return Found(suspect, fail, size)
+        windy = (here > self.ratio_above) & (other > self.ratio_above) & self.by_ratio
         ratio = np.divide(here, other, out=np.full(here.shape, np.nan), where=windy)
+        off, far_off = _outside(ratio, self.suspect_ratio), _outside(ratio, self.fail_ratio)
         by_difference = ~np.isnan(np.fmax(self.suspect_difference, self.fail_difference))
-        by_ratio = ~np.isnan(np.fmax(self.suspect_ratio, self.fail_ratio)).any(axis=1)
-        evaluated = (by_difference & ~np.isnan(size)) | (by_ratio & ~np.isnan(ratio))
         return Found(
-            (size > self.suspect_difference) | _outside(ratio, self.suspect_ratio),
-            (size > self.fail_difference) | _outside(ratio, self.fail_ratio),
-            evaluated,
+            off if suspect is None else suspect | off,
+            far_off if fail is None else fail | far_off,
+            np.fmax(np.where(by_difference, size, np.nan), ratio),
         )
 
 

@@ -31,7 +31,7 @@ class Sheet:
         `doubtful`: a channel may have no other test, so that being evaluated makes the difference.
         """
         if doubtful:
-            self.evaluated(found.evaluated, columns, rows)
+            self.evaluated(None if found.seen is None else ~np.isnan(found.seen), columns, rows)
         for flag, mask in ((Flag.SUSPECT, found.suspect), (Flag.FAIL, found.fail)):
             if mask is not None:
                 row, column = np.nonzero(mask)

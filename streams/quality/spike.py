@@ -38,9 +38,9 @@ def spikes(values: Doubles, test: Spikes) -> Found:
         if suspect is not None and fail is not None:
             opposite = (came > 0) != (goes > 0)
             suspect, fail = suspect & opposite, fail & opposite
-        return Found(suspect, fail, ~np.isnan(size))
+        return Found(suspect, fail, size)
     if test.circular:
         size = np.abs(turn(here - before - turn(after - before) / 2.0))
     else:
         size = np.abs(here - (before + after) / 2.0)
-    return Found(*beyond(size, test.suspect, test.fail), ~np.isnan(size))
+    return Found(*beyond(size, test.suspect, test.fail), size)

@@ -15,10 +15,10 @@ from schemas.devices import Sensor
 from schemas.quality import Flag, Test
 from streams.calibration import wrap
 from streams.quality.dated import Dated, dated
-from streams.quality.flat_line import Records, flat, remember
+from streams.quality.flat_line import Records, flat, perhaps_flat, remember
 from streams.quality.found import Bools, Columns, Index, columns, limits
 from streams.quality.icing import Cold, cold
-from streams.quality.stalled import at_offset
+from streams.quality.stalled import APART, AT_OFFSET, at_offset
 
 ROWS_MAX = 1 << 40
 """Longer windows mean "never", and a number of rows must fit into 64 bits."""
@@ -81,6 +81,8 @@ class Tracks:
     tolerance: Doubles  # (t,)
     depth_max: Longs  # (t,)
     bits: Longs  # (t,)
+    rows_min: Longs  # (t,) of the shorter window
+    shortest: int  # of those
     windows: tuple[Window, ...]
     circular: Bools  # (t,)
     south: Bools  # (t,)
@@ -109,7 +111,7 @@ def tracks_of(sensors: Sequence[Sensor], circular: Sequence[bool], interval_s: f
                 found += [Track(sensor, kind, table.tolerance, *rows) for kind in (kinds if angle else kinds[:1])]
         if stall is not None and (stall.suspect_s is not None or stall.fail_s is not None):
             rows = rows_of(stall.suspect_s, interval_s), rows_of(stall.fail_s, interval_s)
-            found.append(Track(sensor, Kind.STALLED, 0.5, *rows))
+            found.append(Track(sensor, Kind.STALLED, APART, *rows))
     return found
 
 
@@ -134,12 +136,15 @@ def arrays(tracks: Sequence[Track], channels: Sequence[str], circular: Sequence[
     icing = [at for at, track in enumerate(here) if track.kind in _ICING]
     ices = [ice for at in icing if (ice := here[at].sensor.limits.icing)]
     of = [place[track.sensor.channel] for track in here]
+    rows_min = [min(rows for rows in (t.suspect_rows, t.fail_rows) if rows is not None) for t in here]
     return Tracks(
         keys=tuple(track.key for track in here),
         columns=columns(of, len(channels)),
         tolerance=np.array([track.tolerance for track in here], np.float64),
         depth_max=np.array([max(t.suspect_rows or 1, t.fail_rows or 1) - 1 for t in here], np.int64),
         bits=np.array([BITS[track.kind] for track in here], np.int64),
+        rows_min=np.array(rows_min, np.int64),
+        shortest=min(rows_min, default=0),
         windows=tuple(Window(rows, np.array(at, np.intp), flag) for (rows, flag), at in sorted(lengths.items())),
         circular=np.array([circular[at] and t.kind is not Kind.STALLED for at, t in zip(of, here, strict=True)], bool),
         south=np.array([track.kind in _SOUTH for track in here], bool),
@@ -190,16 +195,16 @@ def stood_still(
             watched = values.copy()
         watched[:, stalled] = at_offset(watched[:, stalled], times, tracks.offset, tracks.offset_tolerance)
     found = []
-    for window in tracks.windows:
-        whole = len(window.at) == len(tracks.keys)
-        of = (before, watched, tracks.tolerance)
-        if not whole:
-            of = (before.of(window.at), watched[:, window.at], tracks.tolerance[window.at])
-        flats = flat(*of, window.rows)
+    perhaps = None  # which tracks may stand still at all, where one look can tell
+    if len(values) < tracks.shortest:
+        perhaps = perhaps_flat(before, watched, tracks.tolerance, tracks.rows_min)
+    for window in tracks.windows if perhaps is None or perhaps.any() else ():
+        at = window.at if perhaps is None else window.at[perhaps[window.at]]
+        flats = flat(before.of(at), watched[:, at], tracks.tolerance[at], window.rows) if len(at) else None
         if flats is not None:
-            at, mask = flats
-            row, track = np.nonzero(mask)
-            found.append(_stood(row, window.at[at[track]], window.flag, watched=watched, frame=frame, tracks=tracks))
+            row, track = np.nonzero(flats[1])
+            track = at[flats[0][track]]
+            found.append(_stood(row, track, window.flag, watched=watched, frame=frame, tracks=tracks))
     return remember(before, watched, tracks.tolerance, tracks.depth_max), found, watched
 
 
@@ -207,7 +212,7 @@ def _stood(row: Index, track: Index, flag: Flag, *, watched: Doubles, frame: Dou
     """Of readings that were flat, those that also were at the offset or in the cold, if that is what was asked."""
     counts = np.ones(len(row), bool)
     if len(tracks.stalled):
-        counts &= ~np.isin(track, tracks.stalled) | (watched[row, track] == 1.0)
+        counts &= ~np.isin(track, tracks.stalled) | (watched[row, track] == AT_OFFSET)
     if len(tracks.icing):
         is_cold = np.ones(watched.shape, bool)
         is_cold[:, tracks.icing] = cold(frame, tracks.cold)
