@@ -148,6 +148,7 @@ def _telltale(place: Path, *words: str, shown: bool = True) -> str:
         env.pop(address, None)
     ran = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if ran.returncode:
+        click.echo(ran.stdout, nl=False, err=True)
         raise Unavailable(f"`telltale {' '.join(words)}` failed with exit code {ran.returncode}; {_logs(place)}")
     if shown and ran.stdout.strip():
         click.echo("".join(f"    {line}\n" for line in ran.stdout.rstrip().splitlines()), nl=False, err=True)
