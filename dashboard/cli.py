@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     import psycopg
@@ -102,7 +102,7 @@ def _connected(database: str | None) -> "Iterator[psycopg.Connection[Any]]":
 
 @click.group()
 def alarms() -> None:
-    """Alarm events, as they come."""
+    """Alarms: those that stand, events as they come, and what to do about them."""
 
 
 @alarms.command()
@@ -119,8 +119,104 @@ def tail(kafka: str | None, from_beginning: bool, follow: bool, as_json: bool) -
             print(event.model_dump_json(), flush=True)
             continue
         alarm = event.data
-        state = click.style(f"{alarm.state:<8}", fg="red" if alarm.state == "raised" else "green", bold=True)
+        state = click.style(f"{alarm.state:<12}", fg=_COLOURS.get(alarm.state, "yellow"), bold=True)
         replayed = " (replayed)" if alarm.replayed else ""
         click.echo(
             f"{event.time:%Y-%m-%d %H:%M:%S} {state} {alarm.severity:<8} {alarm.source}: {alarm.message}{replayed}"
         )
+
+
+_COLOURS = {"raised": "red", "cleared": "green"}
+
+
+@alarms.command("list")
+@click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+@click.option("--json", "as_json", is_flag=True, help="One alarm a line, worst first.")
+def list_standing(kafka: str | None, as_json: bool) -> None:
+    """Alarms that stand: raised, acknowledged, latched, shelved, suppressed. Worst first."""
+    from dashboard.acting import standing
+
+    found = standing(stack.kafka_address(kafka))
+    for event in found:
+        alarm = event.data
+        if as_json:
+            click.echo(alarm.model_dump_json())
+            continue
+        state = click.style(f"{alarm.state:<12}", fg=_COLOURS.get(alarm.state, "yellow"), bold=True)
+        shelf = f" (until {alarm.until:%Y-%m-%d %H:%M} UTC)" if alarm.until else ""
+        by = f" [{alarm.who}{': ' + alarm.why if alarm.why else ''}]" if alarm.who else ""
+        click.echo(
+            f"{alarm.alarm_id}  {state} {alarm.severity:<8} {alarm.onset:%Y-%m-%d %H:%M:%S}  "
+            f"{alarm.source}: {alarm.message}{shelf}{by}"
+        )
+    if not found and not as_json:
+        click.echo("no alarm stands", err=True)
+
+
+def _acting(command: F) -> F:
+    """What all actions take."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="The stage's answer as JSON."),
+        click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's."),
+        click.option("--why", metavar="TEXT", default="", help="Kept with the alarm, for those who come after."),
+        click.argument("alarm_id"),
+    ):
+        command = option(command)
+    return command
+
+
+@alarms.command()
+@_acting
+def acknowledge(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
+    """Somebody looks after it. A latched alarm ends; missing frames are given up.
+
+    ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
+    """
+    _act("acknowledge", alarm_id, why=why, kafka=kafka, as_json=as_json)
+
+
+@alarms.command()
+@click.option("--for", "length", metavar="LENGTH", required=True, help="Such as 30m, 8h or 2d.")
+@_acting
+def shelve(*, alarm_id: str, length: str, why: str, kafka: str | None, as_json: bool) -> None:
+    """Keep it quiet for a time, come what may. If it still stands then, it is raised again.
+
+    ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
+    """
+    _act("shelve", alarm_id, why=why, kafka=kafka, as_json=as_json, length=length)
+
+
+@alarms.command()
+@_acting
+def unshelve(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
+    """Take it off the shelf before its time.
+
+    ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
+    """
+    _act("unshelve", alarm_id, why=why, kafka=kafka, as_json=as_json)
+
+
+@alarms.command()
+@_acting
+def comment(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
+    """Add a word (--why) to an alarm that stands; nothing else changes.
+
+    ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
+    """
+    if not why:
+        raise click.UsageError("say it with --why TEXT")
+    _act("comment", alarm_id, why=why, kafka=kafka, as_json=as_json)
+
+
+def _act(action: str, alarm_id: str, *, why: str, kafka: str | None, as_json: bool, length: str | None = None) -> None:
+    from dashboard.acting import act, shelf_end
+    from schemas.alarms import Action
+
+    until = shelf_end(length) if length else None
+    answer = act(stack.kafka_address(kafka), alarm_id, Action(action), why=why, until=until)
+    if as_json:
+        click.echo(answer.model_dump_json())
+    elif answer.reason is None:
+        click.echo(answer.message)
+    if answer.reason is not None:
+        raise Refused(f"{answer.reason}: {answer.message}")

@@ -141,7 +141,7 @@ def _windows(record: DeviceState, length_s: int) -> Open:
 def _alarm_columns(states: AlarmStates) -> dict[str, Any]:
     """Entries of both judgings, live ones first."""
     both = (states.live, states.reread)
-    entries = [(entry, again) for again, part in enumerate(both) for entry in part.entries.values()]
+    entries = [(entry, again) for again, part in enumerate(both) for _, entry in sorted(part.entries.items())]
     channels = sum(len(part.channels) for part in both)
 
     def longs(name: str) -> Any:

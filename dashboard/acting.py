@@ -1,0 +1,158 @@
+"""What people do about alarms: an action goes to `alarm.actions`, the stage answers there. Knows topics, not the stage.
+
+Whoever acts names an alarm; its device, and with it the partition that decides, is looked up in `alarms`.
+"""
+
+import getpass
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from dashboard.alarms import ANSWER_S_MAX, tail
+from infra.client import connection, reader
+from schemas.alarms import (
+    STANDING,
+    Action,
+    ActionAnswer,
+    ActionAnswerEvent,
+    Alarm,
+    AlarmAction,
+    AlarmActionEvent,
+    AlarmEvent,
+    read_action_or_answer,
+)
+from schemas.columnar import Unreadable
+from schemas.errors import Refused, Unavailable
+from schemas.keys import PARTITIONER, partition_of
+from schemas.topics import ALARM_ACTIONS
+
+STAGE_S_MAX = 15.0
+"""A worker answers in some milliseconds, and after a rebalance in some seconds."""
+
+ID_MIN = 4  # characters of an alarm id that are enough, if no other begins so
+
+
+def newest(kafka: str) -> dict[str, AlarmEvent]:
+    """The newest event of every alarm that the topic still knows. Raises `Unavailable`."""
+    found: dict[str, AlarmEvent] = {}
+    for event in tail(kafka, from_beginning=True, follow=False):
+        known = found.get(event.data.alarm_id)
+        # Data that is read again tells an alarm's whole life once more; its steps begin anew.
+        if known is None or event.data.replayed or event.data.step >= known.data.step or known.data.replayed:
+            found[event.data.alarm_id] = event
+    return found
+
+
+def standing(kafka: str) -> list[AlarmEvent]:
+    """Alarms that are not over, worst first, then oldest. Raises `Unavailable`."""
+    order = ("critical", "major", "minor", "warning")
+    found = [event for event in newest(kafka).values() if event.data.state in STANDING]
+    return sorted(found, key=lambda event: (order.index(event.data.severity), event.data.onset))
+
+
+def act(kafka: str, alarm_id: str, action: Action, *, why: str, until: datetime | None) -> ActionAnswer:
+    """Do it, and wait for the stage's answer. Raises `Refused`, `Unavailable`."""
+    alarm = _named(newest(kafka), alarm_id)
+    if alarm.device_id is None:
+        raise Refused(f"alarm {alarm.alarm_id} is about {alarm.source}, which nobody can {action}: it clears by itself")
+    now = datetime.now(UTC)
+    event = AlarmActionEvent(
+        id=uuid.uuid4().hex,
+        source="telltale/cli",
+        subject=alarm.alarm_id,
+        time=now,
+        data=AlarmAction(
+            alarm_id=alarm.alarm_id,
+            device_id=alarm.device_id,
+            action=action,
+            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            why=why,
+            until=until,
+        ),
+    )
+    return _sent_and_answered(kafka, event)
+
+
+def shelf_end(length: str) -> datetime:
+    """The end of a shelf of a length such as 30m, 8h or 2d, from now on. Raises `Refused`."""
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    number, unit = length[:-1], length[-1:]
+    if unit not in units or not number.isdigit() or not 0 < int(number) <= 10_000:
+        raise Refused(f"--for {length}: say a length such as 30m, 8h or 2d")
+    return datetime.now(UTC) + timedelta(**{units[unit]: int(number)})
+
+
+def _named(alarms: dict[str, AlarmEvent], alarm_id: str) -> Alarm:
+    """The alarm of an id, or of the beginning of one."""
+    if alarm_id in alarms:
+        return alarms[alarm_id].data
+    meant = [name for name in alarms if name.startswith(alarm_id)] if len(alarm_id) >= ID_MIN else []
+    if len(meant) == 1:
+        return alarms[meant[0]].data
+    if meant:
+        raise Refused(f"{len(meant)} alarms begin with {alarm_id}: {', '.join(sorted(meant)[:4])}")
+    raise Refused(f"no alarm {alarm_id} is known; `telltale alarms list` shows those that stand")
+
+
+def _sent_and_answered(kafka: str, event: AlarmActionEvent) -> ActionAnswer:
+    consumer = Consumer(reader(kafka, group="telltale-alarms-act"))
+    try:
+        topic = consumer.list_topics(ALARM_ACTIONS, timeout=ANSWER_S_MAX).topics[ALARM_ACTIONS]
+        if topic.error is not None:
+            raise Unavailable(f"the broker has no topic {ALARM_ACTIONS}; make it with: telltale topics provision")
+        number = partition_of(event.data.device_id, len(topic.partitions))
+        _, end = consumer.get_watermark_offsets(TopicPartition(ALARM_ACTIONS, number), timeout=ANSWER_S_MAX)
+        consumer.assign([TopicPartition(ALARM_ACTIONS, number, end)])
+        _send(kafka, event, number)
+        for answer in _answers(consumer):
+            if answer.data.action_id == event.id:
+                return answer.data
+    except KafkaException as error:
+        raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+    raise Unavailable(
+        f"the stage did not answer in {STAGE_S_MAX:.0f} s; the action waits in {ALARM_ACTIONS} for a worker "
+        f"(telltale streams run)"
+    )
+
+
+def _send(kafka: str, event: AlarmActionEvent, number: int) -> None:
+    failures: list[KafkaError] = []
+    producer = Producer(
+        {
+            **connection(kafka),
+            "enable.idempotence": True,
+            "acks": "all",
+            "partitioner": PARTITIONER,
+            "linger.ms": 0,
+            "message.timeout.ms": round(1000 * ANSWER_S_MAX),
+        }
+    )
+    producer.produce(
+        ALARM_ACTIONS,
+        key=event.data.device_id.encode(),
+        value=event.model_dump_json().encode(),
+        partition=number,
+        on_delivery=lambda error, _: failures.append(error) if error else None,
+    )
+    if producer.flush(ANSWER_S_MAX) or failures:
+        raise Unavailable(f"kafka at {kafka} did not take the action: {failures[0] if failures else 'no answer'}")
+
+
+def _answers(consumer: Consumer) -> Iterator[ActionAnswerEvent]:
+    until = time.monotonic() + STAGE_S_MAX
+    while time.monotonic() < until:
+        message: Message | None = consumer.poll(0.2)
+        if message is None or message.error() is not None:
+            continue
+        try:
+            event = read_action_or_answer(message.value())
+        except Unreadable:  # somebody else's record
+            continue
+        if isinstance(event, ActionAnswerEvent):
+            yield event
