@@ -137,6 +137,20 @@ class DeviceState:
     tally_from: int
     tally_readings: int
     tally_rejected: int
+    row_channels: tuple[str, ...]
+    row_times: Longs
+    row_values: Doubles
+    row_logged: Doubles
+    row_previous: Doubles
+    row_flags: Longs
+    row_tests: Longs
+    row_first: Longs
+    track_channels: tuple[str, ...]
+    track_kinds: Longs
+    track_depths: Longs
+    track_records: Longs
+    record_ages: Longs
+    record_values: Doubles
 
     def __post_init__(self) -> None:
         for group in _STATE:
@@ -155,6 +169,9 @@ _STATE = tuple(
     for prefix, first in (
         ("spool_", "spool_ids"),
         ("window_", "window_channels"),
+        ("row_", "row_channels"),
+        ("track_", "track_channels"),
+        ("record_", "record_ages"),
         ("alarm_", "alarm_rules"),
         ("judged_", "judged_channels"),
         ("sensor_", "sensor_channels"),

@@ -13,7 +13,7 @@ from streams.alarms import memory
 from streams.alarms.lifecycle import Phase
 from streams.alarms.memory import AlarmStates, Entry, Judging, Tally
 from streams.alarms.watch import restarted as judged_again
-from streams.quality.context import Context
+from streams.quality.context import NO_LAYOUT, Context, ContextColumns, from_columns, nothing, to_columns
 from streams.sequences import Received
 from streams.windows import Open, empty
 
@@ -98,6 +98,7 @@ def to_record(state: State) -> DeviceState:
         window_minima=flat("minima", np.float64),
         window_maxima=flat("maxima", np.float64),
         **_alarm_columns(state.alarms),
+        **_quality_columns(state.quality),
     )
 
 
@@ -120,6 +121,7 @@ def from_record(record: DeviceState) -> State:
         partial_until_us=record.partial_until,
         received=Received(spools),
         open=tuple(_windows(record, length) for length in lengths),
+        quality=from_columns(ContextColumns(**{name: getattr(record, name) for name in _QUALITY})),
         alarms=_alarms(record),
     )
 
@@ -136,6 +138,17 @@ def _windows(record: DeviceState, length_s: int) -> Open:
     for name in Open.__slots__[3:]:
         getattr(out, name)[rows, columns] = getattr(record, f"window_{name}")[of]
     return out
+
+
+_QUALITY = ContextColumns.__slots__
+
+
+def _quality_columns(context: Context | None) -> dict[str, Any]:
+    columns = _NO_QUALITY if context is None else to_columns(context)
+    return {name: getattr(columns, name) for name in _QUALITY}
+
+
+_NO_QUALITY = to_columns(nothing(NO_LAYOUT))
 
 
 def _alarm_columns(states: AlarmStates) -> dict[str, Any]:

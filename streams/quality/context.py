@@ -29,6 +29,9 @@ class Layout:
     tracks: tuple[Key, ...]
 
 
+NO_LAYOUT = Layout((), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The memory. Arrays (c,) are parallel to the layout's channels, those of `records` to its tracks."""
@@ -46,16 +49,16 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class ContextColumns:
-    """The memory as flat arrays, for storage. Arrays of one group (channel, track, record) are parallel."""
+    """The memory as flat arrays, for storage. Arrays of one group (row, track, record) are parallel."""
 
-    channels: tuple[str, ...]
-    channel_times: Longs
-    channel_values: Doubles
-    channel_logged: Doubles
-    channel_previous: Doubles
-    channel_flags: Longs
-    channel_tests: Longs
-    channel_first: Longs
+    row_channels: tuple[str, ...]
+    row_times: Longs
+    row_values: Doubles
+    row_logged: Doubles
+    row_previous: Doubles
+    row_flags: Longs
+    row_tests: Longs
+    row_first: Longs
     track_channels: tuple[str, ...]
     track_kinds: Longs
     track_depths: Longs
@@ -127,14 +130,14 @@ def to_columns(context: Context) -> ContextColumns:
     layout = context.layout
     every = len(heard) == len(layout.channels)
     return ContextColumns(
-        channels=layout.channels if every else tuple(layout.channels[at] for at in heard.tolist()),
-        channel_times=context.times[heard],
-        channel_values=context.values[heard],
-        channel_logged=context.logged[heard],
-        channel_previous=context.previous[heard],
-        channel_flags=context.flags[heard].astype(np.int64),
-        channel_tests=context.tests[heard],
-        channel_first=context.first[heard].astype(np.int64),
+        row_channels=layout.channels if every else tuple(layout.channels[at] for at in heard.tolist()),
+        row_times=context.times[heard],
+        row_values=context.values[heard],
+        row_logged=context.logged[heard],
+        row_previous=context.previous[heard],
+        row_flags=context.flags[heard].astype(np.int64),
+        row_tests=context.tests[heard],
+        row_first=context.first[heard].astype(np.int64),
         track_channels=tuple(layout.tracks[at][0] for at in known.tolist()),
         track_kinds=np.array([layout.tracks[at][1] for at in known.tolist()], np.int64),
         track_depths=records.depth[known],
@@ -154,13 +157,13 @@ def from_columns(stored: ContextColumns) -> Context:
     place = np.arange(len(track)) - np.repeat(np.cumsum(counts) - counts, counts)
     ages[place, track], values[place, track] = stored.record_ages, stored.record_values
     return Context(
-        Layout(stored.channels, tracks),
-        stored.channel_times,
-        stored.channel_values,
-        stored.channel_logged,
-        stored.channel_previous,
-        stored.channel_flags.astype(np.uint8),
-        stored.channel_tests,
-        stored.channel_first.astype(bool),
+        Layout(stored.row_channels, tracks),
+        stored.row_times,
+        stored.row_values,
+        stored.row_logged,
+        stored.row_previous,
+        stored.row_flags.astype(np.uint8),
+        stored.row_tests,
+        stored.row_first.astype(bool),
         Records(stored.track_depths, ages, values),
     )

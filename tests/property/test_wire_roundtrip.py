@@ -88,6 +88,7 @@ def window_frames(draw: st.DrawFn) -> WindowFrame:
 @st.composite
 def device_states(draw: st.DrawFn) -> DeviceState:
     spools, windows, alarms, judged, sensors = (draw(st.integers(0, 6)) for _ in range(5))
+    rows, tracks, records = (draw(st.integers(0, 6)) for _ in range(3))
     return DeviceState(
         draw(TEXT),
         *(draw(LONG) for _ in range(7)),
@@ -113,6 +114,14 @@ def device_states(draw: st.DrawFn) -> DeviceState:
         *(draw(LONG) for _ in range(3)),
         draw(TEXT),
         *(draw(LONG) for _ in range(4)),
+        draw(names(rows)),
+        draw(longs(rows)),
+        *(draw(doubles(rows)) for _ in range(3)),
+        *(draw(longs(rows)) for _ in range(3)),
+        draw(names(tracks)),
+        *(draw(longs(tracks)) for _ in range(3)),
+        draw(longs(records)),
+        draw(doubles(records)),
     )
 
 

@@ -153,7 +153,7 @@ def test_the_core_is_where_it_is_looked_for() -> None:
         "calibration",
         "windows",
         "sequences",
-        "alarms",
+        "lifecycle",
         "state",
         "plan",
         "judge",
