@@ -172,51 +172,50 @@ class Following:
     def _pieces(self, file: IO[bytes], place: Place, intake: Intake, device: Device | None) -> Iterator[Place]:
         """Hands over all whole lines that are there now, yielding the place after each piece."""
         while True:
-            if not place.header_bytes:
+            if not place.position:
                 place = self._behind_header(file, place)
+                if not place.position and self._has_header:
+                    return
             lines = _whole_lines(_read_at(file, place.position, PIECE_BYTES))
-            after = replace(place, position=place.position + len(lines), line=place.line + lines.count(b"\n"))
-            header, cut_header = self._header_in(lines)
-            if cut_header is not None:  # it goes on in the next piece
-                lines = lines[:cut_header]
-                after = replace(place, position=place.position + cut_header, line=place.line + lines.count(b"\n"))
-            elif header is not None:
-                after = replace(after, header_at=place.position + header[0], header_bytes=header[1])
+            headers = [] if self.description is not None else _headers(lines)
+            if headers[:1] == [0]:  # the file's header comes again, perhaps another one
+                size = _size(lines, HEADER_LINES)
+                if size is None:
+                    return
+                above, where = b"", (place.position, size)
+                lines = lines[: headers[1]] if headers[1:] else lines
+            else:
+                above = _read_at(file, place.header_at, place.header_bytes)
+                where = (place.header_at, place.header_bytes)
+                lines = lines[: headers[0]] if headers else lines
+            after = replace(
+                place,
+                position=place.position + len(lines),
+                line=place.line + lines.count(b"\n"),
+                header_at=where[0],
+                header_bytes=where[1],
+            )
             if not lines:
                 return
             head_bytes = min(SAMPLE_BYTES, after.position)
             head, before = _samples(file, head_bytes, after.position)
             after = replace(after, head_bytes=head_bytes, head=head, before=before)
-            above = _read_at(file, place.header_at, place.header_bytes)
             intake.keep(self._rows(above, lines, place.line, intake, device), place=after.text())
             place = after
             yield place
 
+    @property
+    def _has_header(self) -> bool:
+        return self.description is None or self.description.first_line > 1
+
     def _behind_header(self, file: IO[bytes], place: Place) -> Place:
         """The place below the file's first header, once that is there with a row below it."""
-        start = _whole_lines(_read_at(file, 0, PIECE_BYTES))
-        lines = start.split(b"\n")[:-1]
         count = self.description.first_line - 1 if self.description is not None else HEADER_LINES
-        if len(lines) <= count:
+        start = _whole_lines(_read_at(file, 0, PIECE_BYTES))
+        size = _size(start, count)
+        if size is None or size == len(start):
             return place
-        size = sum(len(line) + 1 for line in lines[:count])
         return replace(place, position=size, line=count + 1, header_bytes=size)
-
-    def _header_in(self, lines: bytes) -> tuple[tuple[int, int] | None, int | None]:
-        """((place, size) of the last header among lines, None) or (None, place) of one that is not whole."""
-        if self.description is not None:
-            return None, None
-        at, found = 0, None
-        for line in lines.split(b"\n")[:-1]:
-            if is_toa5(line[:12].decode(errors="replace")):
-                found = at
-            at += len(line) + 1
-        if found is None:
-            return None, None
-        parts = lines[found:].split(b"\n")
-        if len(parts) <= HEADER_LINES:
-            return None, found
-        return (found, sum(len(part) + 1 for part in parts[:HEADER_LINES])), None
 
     def _rows(self, above: bytes, lines: bytes, line: int, intake: Intake, device: Device | None) -> list[Rows]:
         file = recognise(Piece(self.path.name, self.path.suffix, above + lines), self.description)
@@ -237,3 +236,21 @@ class Following:
 
 def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
+
+
+def _headers(lines: bytes) -> list[int]:
+    """Where TOA5 headers begin."""
+    if b"TOA5" not in lines:
+        return []
+    at, found = 0, []
+    for line in lines.split(b"\n")[:-1]:
+        if is_toa5(line[:12].decode(errors="replace")):
+            found.append(at)
+        at += len(line) + 1
+    return found
+
+
+def _size(lines: bytes, count: int) -> int | None:
+    """Of so many first lines; None where there are fewer."""
+    parts = lines.split(b"\n", count)
+    return sum(len(part) + 1 for part in parts[:count]) if len(parts) > count else None
