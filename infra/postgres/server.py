@@ -32,6 +32,8 @@ SETTINGS = {
     "wal_compression": "on",
     # The sink writes in bulk: a small log would force a checkpoint every few seconds.
     "max_wal_size": "2GB",
+    # Plans over many partitions look costly and run for milliseconds; compiling them takes seconds.
+    "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "logging_collector": "off",
