@@ -8,7 +8,6 @@ from core_examples import START_US, US, make_device, make_sensor, make_vane
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.devices import Device
 from streams.quality.checks import Course, course_of
 from streams.quality.context import Context, fitted, from_columns, to_columns
 from streams.quality.judge import judge
@@ -158,7 +157,3 @@ def test_a_new_configuration_keeps_what_is_still_asked_for() -> None:
     assert kept.layout.channels == ("free", "long", "t")
     assert kept.values.tolist() == [1.0, 1.0, 1.0]
     assert kept.records.depth.tolist() == [9]
-
-
-def test_the_device_is_whole() -> None:
-    assert isinstance(DEVICE, Device)
