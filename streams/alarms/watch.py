@@ -24,8 +24,9 @@ from streams.plan import Plan
 TALLY_US = 10_000_000
 """Rejected readings are counted over so long: within it somebody is to know, and one frame of many is not all."""
 
-HELD_US_MAX = 60_000_000
-"""A silent device's alarm is held back a quarter of its limit, and a minute at most, for its station's to be found."""
+HELD_US_MIN, HELD_US_MAX = 5_000_000, 60_000_000
+"""A silent device's alarm is held back a quarter of its limit for its station's to be found. Silence is looked for each
+second, and the word goes through a topic: less than some seconds would tell devices first. Nobody waits a minute."""
 
 SHELF_US_MAX = 366 * 86_400_000_000
 
@@ -302,7 +303,7 @@ def _look_for_silence(
         if bound.limit is None:
             continue
         entry = panel.entries.get(bound.key)
-        held_us = min(round(bound.limit * 1e6) // 4, HELD_US_MAX)
+        held_us = max(HELD_US_MIN, min(round(bound.limit * 1e6) // 4, HELD_US_MAX))
         panel.station_cause = _station_cause(entry, station, now_us, held_us)
         if judge_silence and silent_us > bound.limit * 1e6:
             onset = entry.since_us if entry and entry.condition else heard_us
