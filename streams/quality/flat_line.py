@@ -19,6 +19,7 @@ import numpy as np
 from schemas.columnar import Doubles, Longs
 from streams.quality.found import Bools, Index
 
+FEW_ROWS = 4  # kept as they are where they break every tolerance
 TAIL_ROWS = 16  # looked at first: enough of a lively channel to know all its records
 
 
@@ -141,9 +142,12 @@ def _records(
     """The records among values (m, t), the newest first; None if the rest is needed to know them all."""
     high, low = np.fmax.accumulate(values, axis=0), np.fmin.accumulate(values, axis=0)
     broken = high - low >= tolerance
-    known = broken[-1] | (depth_max <= len(values))
-    if not all_there and not known.all():
-        return None
+    if not all_there:
+        if broken[FEW_ROWS - 1].all():  # any rows may be kept if all of them are: fewer steps
+            ages = np.broadcast_to(ages[:FEW_ROWS], (FEW_ROWS, values.shape[1]))
+            return Records(np.minimum(FEW_ROWS, depth_max), ages, values[:FEW_ROWS].copy())
+        if not (broken[-1] | (depth_max <= len(values))).all():
+            return None
     kept = ~np.isnan(values) & (ages <= depth_max)
     kept[1:] &= ((high[1:] != high[:-1]) | (low[1:] != low[:-1])) & ~broken[:-1]
     if broken[-1].any():

@@ -6,7 +6,7 @@ suspect nor fail.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from schemas.columnar import Doubles
 
 Bools = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.intp]
+G = TypeVar("G", bound=np.generic)
 
 
 class Found(NamedTuple):
@@ -35,6 +36,10 @@ class Columns:
     def of(self, grid: Doubles) -> Doubles:
         """Those columns of a grid (n, c)."""
         return grid if self.whole else grid.take(self.at, axis=1)
+
+    def among(self, array: npt.NDArray[G]) -> npt.NDArray[G]:
+        """Those of an array (c,)."""
+        return array if self.whole else array[self.at]
 
 
 def columns(at: Iterable[int], count: int) -> Columns:

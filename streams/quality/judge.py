@@ -100,12 +100,12 @@ _NO_ROW = Part(None, np.empty(0, np.intp), 0)  # type: ignore[arg-type]  # stand
 
 def _corrections(context: Context, part: Part, seen: Seen) -> list[Correction]:
     """The row before these, if the verdict on it has changed its flags."""
-    places = part.sequence.places.at
-    changed = (seen.last_flags != context.flags[places]) | (seen.last_tests != context.tests[places])
-    if not changed.any():
+    sent = part.sequence.places.among(context.flags)
+    known = part.sequence.places.among(context.tests)
+    if not (seen.last_flags != sent).any() and not (seen.last_tests != known).any():
         return []
-    at = np.flatnonzero(context.flags[places])
-    places = places[at]
+    at = np.flatnonzero(sent)
+    places = part.sequence.places.at[at]
     return [
         Correction(
             part.last_us,

@@ -78,13 +78,13 @@ class Seen:
 
         return Context(
             layout=context.layout,
-            times=there(context.times, self.time_us),
+            times=np.full(len(to.at), self.time_us) if whole else there(context.times, self.time_us),
             values=values[row].copy() if whole else there(context.values, values[row, of.at]),
             logged=logged[row].copy() if whole else there(context.logged, logged[row, of.at]),
             previous=self.previous if whole else there(context.previous, self.previous),
             flags=sheet.flags[row].copy() if whole else there(context.flags, sheet.flags[row, of.at]),
             tests=sheet.tests[row].copy() if whole else there(context.tests, sheet.tests[row, of.at]),
-            first=there(context.first, self.first),
+            first=np.full(len(to.at), self.first) if whole else there(context.first, self.first),
             records=records,
         )
 
@@ -101,30 +101,33 @@ def look_back(context: Context, part: Part, times: Longs, values: Doubles, sheet
         doubtful: whether channels may have no test that always evaluates.
     """
     sequence, rows = part.sequence, part.rows
-    places, at = sequence.places.at, sequence.columns.at
+    places, at = sequence.places, sequence.columns.at
     frame = values if rows is None else values[rows]
     times = times if rows is None else times[rows]
     here = sequence.columns.of(frame)
     begun = part.last_us != NEVER
-    last = context.values[places]
+    last = places.among(context.values)
     last = np.where(np.isfinite(last), last, np.nan)
-    wait = _Waiting(context.flags[places], context.tests[places])
+    wait = _Waiting(places.among(context.flags), places.among(context.tests))
     if doubtful:
         sheet.evaluated(np.broadcast_to(sequence.good, here.shape), at, rows)
     series = here
     if sequence.spikes or sequence.rates:
-        series = np.concatenate((context.previous[places][None], last[None], here))
+        series = np.concatenate((places.among(context.previous)[None], last[None], here))
     for spike in sequence.spikes:
         found = spikes(spike.columns.of(series), spike)
         wait.mark(Test.SPIKE, found, spike.columns.at)
         before = np.arange(len(here) - 1) if rows is None else rows[:-1]
         sheet.mark(Test.SPIKE, _from_second(found), at[spike.columns.at], rows=before, doubtful=doubtful)
     if sequence.rates or sequence.gaps:
-        steps_s = np.diff(times, prepend=part.last_us if begun else times[0]) / 1e6
+        steps_s = np.empty(len(times))
+        steps_s[0] = times[0] - part.last_us if begun else 0
+        steps_s[1:] = times[1:] - times[:-1]
+        steps_s /= 1e6
         if sequence.rates:
             _rates(sequence, series, steps_s if begun else np.append(1.0, steps_s[1:]), sheet, rows)
         if sequence.gaps:
-            first = context.first[places] if begun else None
+            first = places.among(context.first) if begun else None
             _gaps(sequence, steps_s, sheet, rows=rows, wait=wait, first=first, doubtful=doubtful)
     records = context.records
     if sequence.tracks.keys:
