@@ -75,7 +75,7 @@ def judge_values(
     late = _late(times, before)
     if late is not None:
         values = np.where(late, np.nan, values)
-    quiet = not any(bound.key in panel.entries for bound in thresholds.bounds)
+    quiet = not panel.entries or not any(bound.key in panel.entries for bound in thresholds.bounds)
     usable = values
     beyond = values[:, thresholds.of] * thresholds.sign > thresholds.on
     if thresholds.rates or not quiet or beyond.any():  # so much for almost every frame without trouble
