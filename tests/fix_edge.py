@@ -45,3 +45,15 @@ def some_rows(count: int, *, device: str = "mast-7", channels: tuple[str, ...] =
     times = np.arange(first, first + count, dtype=np.int64) * 1_000_000
     values = np.arange(first, first + count)[:, None] + np.arange(len(channels)) / 10
     return Rows(device, times, channels, values)
+
+
+def accept_for_ever(folder: str, address: str, said: str) -> None:
+    """For a process that is going to be killed: one reading after another, each told in a file once it is accepted."""
+    from producers import Edge, EdgeSettings
+
+    settings = EdgeSettings(device_id="mast-7", spool=Path(folder), retry_first_s=0.1, retry_s_max=0.5, linger_s=0.01)
+    with Edge(settings, address=address) as edge, Path(said).open("a", buffering=1) as file:
+        first = edge.counts().accepted // 2
+        for number in range(first, first + 1_000_000):
+            edge.accept_rows([some_rows(1, first=number)])
+            file.write(f"{number}\n")

@@ -33,6 +33,7 @@ IDLE_S = 0.25  # while nothing is; an accept ends the wait earlier
 FRAMES_MAX = 5_000  # cut and not acknowledged, whatever their size
 LAST_WORDS_S_MAX = 5.0  # for the last heartbeat and the outbox when all readings are through
 ACKNOWLEDGED_BYTES_MAX = 1 << 20  # deleted at once; less waits for the next cut, to share its commit
+ALONE_S = 60.0  # for which frames go one by one after one, or its company, was too large
 LIVE_LOOK_S = 1.0  # between two looks at how old the newest of a backlog are
 
 
@@ -94,6 +95,7 @@ class Sender:
         self._healed = spool.healed
         self._behind_since: float | None = None
         self._live_looked_at = 0.0
+        self._alone_until = 0.0
         self._generation = 0
         self._fatal = False
         self._attempt = 0
@@ -177,7 +179,7 @@ class Sender:
 
     def _ready_anew(self) -> None:
         """What the spool says is cut, but for what is on its way or through."""
-        gone = self._acknowledged.keys() | self._in_flight.keys()
+        gone = self._acknowledged.keys() | self._in_flight.keys() | self._parked
         self._ready = deque(cut for cut in self._spool.unacknowledged() if cut.key not in gone)
 
     def _turn(self, now: float) -> None:
@@ -237,6 +239,8 @@ class Sender:
 
     def _send(self, now: float) -> None:
         while self._ready and now >= self._not_before and self._in_flight_bytes < self._pace.window_bytes:
+            if self._in_flight and now < self._alone_until:
+                return
             cut = self._ready[0]
             try:
                 value = self._codec.encode(self._spool.read(cut.key))
@@ -340,19 +344,26 @@ class Sender:
         """The broker, or librdkafka for it, said no to a frame."""
         now = time.monotonic()
         if error.code() in TOO_LARGE:
-            self._frame_bytes_max = max(1024, min(self._frame_bytes_max, cut.bytes // 2))
-            if self._spool.split(cut.key):
-                self._ready.appendleft(cut)
-            else:
-                self._parked.add(cut.key)
-                self._link = LinkState(
-                    Link.TOO_LARGE, f"frame {cut.key.sequence} of {cut.key.device_id}: {error.str()}"
-                )
+            self._too_large(cut, error, now)
             return
         self._ready.appendleft(cut)
         self._ready = deque(sorted(self._ready, key=lambda each: each.key.sequence))
         self._fatal = self._fatal or error.fatal()
         self._hold(now, link_state(error, address=self._address))
+
+    def _too_large(self, cut: Cut, error: KafkaError, now: float) -> None:
+        """It may have been the company that was too large: only a frame that went alone is split."""
+        alone, self._alone_until = now < self._alone_until, now + ALONE_S
+        if not alone or self._in_flight:
+            self._ready.appendleft(cut)
+            self._ready = deque(sorted(self._ready, key=lambda each: each.key.sequence))
+            return
+        self._frame_bytes_max = max(1024, min(self._frame_bytes_max, cut.bytes // 2))
+        if self._spool.split(cut.key):
+            self._ready_anew()
+        else:
+            self._parked.add(cut.key)
+            self._link = LinkState(Link.TOO_LARGE, f"frame {cut.key.sequence} of {cut.key.device_id}: {error.str()}")
 
     def _hold(self, now: float, state: LinkState) -> None:
         """Wait before the next try. Refusals of one burst count once."""
