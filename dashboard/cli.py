@@ -220,3 +220,94 @@ def _act(action: str, alarm_id: str, *, why: str, kafka: str | None, as_json: bo
         click.echo(answer.message)
     if answer.reason is not None:
         raise Refused(f"{answer.reason}: {answer.message}")
+
+
+@click.group()
+def rejected() -> None:
+    """What could not be taken, and why: list it, look into it, send it again."""
+
+
+_KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+
+
+@rejected.command("list")
+@_KAFKA
+@click.option("--reason", metavar="WORD", help="Only of this reason, such as unknown_device.")
+@click.option("--device", metavar="ID", help="Only of this device.")
+@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+def list_rejected(kafka: str | None, reason: str | None, device: str | None, as_json: bool) -> None:
+    """What was rejected: its name, when, why, and where it lay."""
+    from dashboard.rejected import rejected as found
+    from schemas.codec import Codec
+
+    count = 0
+    for each in found(stack.kafka_address(kafka), Codec(), reason=reason, device=device):
+        count += 1
+        if as_json:
+            click.echo(json.dumps(each.told()))
+            continue
+        record = each.record
+        where = f"{record.topic}/{record.partition}@{record.offset}"
+        click.echo(
+            f"{each.name:<10} {record.time:%Y-%m-%d %H:%M:%S}  {record.reason:<20} {record.device_id or '-':<20} "
+            f"{record.rows:>7} readings  {where}  {record.detail}"
+        )
+    if not count and not as_json:
+        click.echo("nothing was rejected" + (" that fits" if reason or device else ""), err=True)
+
+
+@rejected.command("show")
+@_KAFKA
+@click.argument("name", metavar="PARTITION/OFFSET")
+def show_rejected(kafka: str | None, name: str) -> None:
+    """One rejected record with what is in it, as JSON."""
+    from dashboard.rejected import find, frame_of
+    from schemas.codec import Codec
+    from schemas.errors import Refused
+
+    codec = Codec()
+    (found,) = find(stack.kafka_address(kafka), codec, [name])
+    told = found.told()
+    try:
+        frame = frame_of(found, codec)
+    except Refused:
+        told["payload"] = found.record.payload.hex()
+    else:
+        rows = [[None if math.isnan(cell) else cell for cell in row] for row in frame.values.tolist()]
+        told["frame"] = {
+            "spool_id": frame.spool_id,
+            "sequence": frame.sequence,
+            "channels": list(frame.channels),
+            "times": frame.times.tolist(),
+            "values": rows,
+        }
+    click.echo(json.dumps(told, indent=2))
+
+
+@rejected.command()
+@_KAFKA
+@click.argument("names", metavar="PARTITION/OFFSET...", nargs=-1)
+@click.option("--reason", metavar="WORD", help="All of this reason.")
+@click.option("--device", metavar="ID", help="All of this device.")
+@click.option("--json", "as_json", is_flag=True)
+def retry(kafka: str | None, names: tuple[str, ...], reason: str | None, device: str | None, as_json: bool) -> None:
+    """Send frames again, after the reason is gone: a device configured, a limit changed, a bug mended.
+
+    What is sent again twice is stored once.
+    """
+    from dashboard import rejected as store
+    from schemas.codec import Codec
+
+    if bool(names) == bool(reason or device):
+        raise click.UsageError("name the records, or say --reason or --device")
+    address, codec = stack.kafka_address(kafka), Codec()
+    chosen = (
+        store.find(address, codec, list(names))
+        if names
+        else list(store.rejected(address, codec, reason=reason, device=device))
+    )
+    readings = store.retry(address, codec, chosen)
+    if as_json:
+        click.echo(json.dumps({"frames": len(chosen), "readings": readings}))
+    else:
+        click.echo(f"sent {len(chosen)} frames with {readings:,} readings again")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from infra.stack import Stack
 
 Command = Callable[..., Any]
@@ -238,3 +240,111 @@ def settle(address: str | None, as_json: bool, timeout_s: float) -> None:
             click.echo(f"{each.group} is at {each.position} of {each.end} in {each.topic}, partition {each.partition}")
     if left:
         raise SystemExit(1)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+@directory
+@kafka_option
+@click.option("--from", "since", metavar="TIME", help="From what the broker took at this time on; with a zone or Z.")
+@click.option("--by", "length", metavar="LENGTH", help="Back by this much, such as 30m, 8h or 2d.")
+@click.option("--from-beginning", is_flag=True, help="All that the broker still has.")
+@click.option("--device", metavar="ID", help="Only the partition of this device.")
+@click.option("--dry-run", is_flag=True, help="Say what would be read again; change nothing.")
+@as_json
+def replay(
+    ctx: click.Context,
+    *,
+    folder: str | None,
+    address: str | None,
+    since: str | None,
+    length: str | None,
+    from_beginning: bool,
+    device: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Compute again from a point in the log, with today's configuration.
+
+    The worker that this stack runs is asked to end, the group's offsets are reset, and its supervisor starts it
+    again; it finds offsets without its mark and begins a new generation. Nobody is paged again.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    import signal
+    from dataclasses import asdict
+
+    from infra import replay as replays
+    from infra import stack
+
+    if [bool(since), bool(length), from_beginning].count(True) != 1:
+        raise click.UsageError("say one of --from TIME, --by LENGTH, --from-beginning; or: telltale replay list")
+    kafka = stack.kafka_address(address)
+    moves = replays.plan(kafka, since=_since(since, length), device_id=device)
+    if moves and not dry_run:
+        found = stack.recorded(folder)
+        running = [each.now() for each in found.services if each.name == "streams"] if found else []
+        asked: set[int] = set()
+
+        def ask_to_end() -> None:
+            for service in running:
+                if service.process and service.process.pid not in asked:
+                    asked.add(service.process.pid)
+                    service.process.send(signal.SIGTERM)
+
+        replays.reset(kafka, moves, between=ask_to_end)
+    records = sum(move.records for move in moves)
+    if as_json:
+        echo_json({"dry_run": dry_run, "records": records, "partitions": [asdict(move) for move in moves]})
+    elif not moves:
+        click.echo("nothing to read again: the broker has taken nothing since then, or it is not processed yet")
+    else:
+        will = "would be" if dry_run else "will be"
+        click.echo(f"{records:,} records of {len(moves)} partitions {will} read again")
+
+
+def _since(since: str | None, length: str | None) -> "datetime | None":
+    """The point in time that two options speak of; None: the beginning."""
+    import re
+    from datetime import UTC, datetime, timedelta
+
+    from schemas.errors import Refused
+
+    if length is not None:
+        parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", length)
+        if parts is None:
+            raise Refused(f'--by: expected a length such as 30m, 8h or 2d, got "{length}"')
+        seconds = float(parts[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[parts[2]]
+        return datetime.now(UTC) - timedelta(seconds=seconds)
+    if since is None:
+        return None
+    try:
+        time = datetime.fromisoformat(since)
+    except ValueError:
+        raise Refused(f'--from: expected a time such as 2026-11-24T08:00Z, got "{since}"') from None
+    if time.tzinfo is None:
+        raise Refused(f'--from: "{since}" has no zone; add Z for UTC, or an offset such as +01:00')
+    return time
+
+
+@replay.command("list")
+@kafka_option
+@as_json
+def list_replays(address: str | None, as_json: bool) -> None:
+    """The generation that each partition is in: how often an operator has had it computed again."""
+    from dataclasses import asdict
+
+    from infra import replay as replays
+    from infra.stack import kafka_address
+
+    found = replays.positions(kafka_address(address))
+    if as_json:
+        echo_json({"partitions": [asdict(each) for each in found]})
+        return
+    click.echo(f"{'partition':>9}  {'generation':>10}  {'offset':>12}  {'end':>12}")
+    for each in found:
+        generation = "reset" if each.generation is None and each.offset is not None else each.generation
+        offset = "-" if each.offset is None else each.offset
+        click.echo(
+            f"{each.partition:>9}  {'-' if generation is None else generation:>10}  {offset:>12}  {each.end:>12}"
+        )

@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quality": ("streams.cli:quality", "Try limits of the quality tests on a file."),
     "sink": ("sinks.timescale.cli:sink", "The sink from Kafka to the database."),
     "db": ("sinks.timescale.cli:db", "The database's schema."),
+    "rejected": ("dashboard.cli:rejected", "What could not be taken, and why; send it again."),
+    "replay": ("infra.cli:replay", "Compute again from a point in the log."),
     "topics": ("infra.cli:topics", "Kafka topics against the catalogue."),
     "kafka": ("infra.cli:kafka", "Run one of Kafka's own tools against the stack."),
 }

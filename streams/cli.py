@@ -24,6 +24,49 @@ def run(kafka: str | None) -> None:
     Stage(kafka_address(kafka), settings).run()
 
 
+@streams.command()
+@click.option("--kafka", metavar="HOST:PORT", help="Broker; else TELLTALE_KAFKA, else the stack in TELLTALE_DIR.")
+@click.option("--sample", "sample_s", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS")
+@click.option("--json", "as_json", is_flag=True, help="One object: totals, and a list of partitions.")
+def status(kafka: str | None, sample_s: float, as_json: bool) -> None:
+    """Per partition: owner, lag in records and seconds, rate over the sample, state, generation, last commit.
+
+    Exit code 1 if a partition has no owner.
+    """
+    import json
+    from dataclasses import asdict
+
+    from infra.stack import kafka_address
+    from streams.agents.status import status as look
+
+    found = look(kafka_address(kafka), sample_s=sample_s)
+    orphans = [each.partition for each in found if each.owner is None]
+    if as_json:
+        totals = {
+            "owners": len({each.owner for each in found if each.owner}),
+            "lag_records": sum(each.lag_records for each in found),
+            "lag_s": max(each.lag_s for each in found),
+            "records_per_s": round(sum(each.records_per_s or 0 for each in found), 1),
+            "generation": max((each.generation or 0 for each in found), default=0),
+        }
+        click.echo(json.dumps({**totals, "partitions": [asdict(each) for each in found]}))
+    else:
+        click.echo(
+            f"{'partition':>9}  {'generation':>10}  {'offset':>10}  {'lag':>9}  {'lag s':>8}  {'records/s':>9}  "
+            f"{'states':>7}  {'last commit':>11}  owner"
+        )
+        for each in found:
+            age = "never" if each.last_commit_age_s is None else f"{each.last_commit_age_s:.0f} s ago"
+            click.echo(
+                f"{each.partition:>9}  {'-' if each.generation is None else each.generation:>10}  "
+                f"{'-' if each.offset is None else each.offset:>10}  {each.lag_records:>9,}  {each.lag_s:>8.1f}  "
+                f"{each.records_per_s or 0:>9,.0f}  {each.state_records:>7,}  {age:>11}  {each.owner or 'NOBODY'}"
+            )
+    if orphans:
+        click.echo(f"nobody works on the partitions {', '.join(map(str, orphans))}", err=True)
+        raise SystemExit(1)
+
+
 @click.group()
 def quality() -> None:
     """Limits of the quality tests: try them on a file before they are deployed."""

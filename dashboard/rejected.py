@@ -1,0 +1,116 @@
+"""What could not be taken: list it, look into it, send it again after the reason is gone.
+
+Knows the topic `readings.rejected`. A record there is named `PARTITION/OFFSET`. Sent again, a frame gets the identity
+(spool `rejected-PARTITION`, sequence OFFSET): its own would be recognised as a repeat, and this one is if somebody
+sends it again twice.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from infra.client import connection, reader
+from schemas.codec import Codec
+from schemas.columnar import Unreadable
+from schemas.errors import Refused, Unavailable
+from schemas.frames import RawFrame
+from schemas.keys import PARTITIONER
+from schemas.records import Rejected
+from schemas.topics import READINGS_RAW, READINGS_REJECTED
+
+ANSWER_S_MAX = 10.0
+FLUSH_S_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A rejected record and its name."""
+
+    partition: int
+    offset: int
+    record: Rejected
+
+    @property
+    def name(self) -> str:
+        return f"{self.partition}/{self.offset}"
+
+    def told(self) -> dict[str, Any]:
+        """For scripts: everything but the payload."""
+        facts = self.record.model_dump(mode="json", exclude={"payload"})
+        return {"id": self.name, **facts, "bytes": len(self.record.payload)}
+
+
+def rejected(kafka: str, codec: Codec, *, reason: str | None = None, device: str | None = None) -> Iterator[Found]:
+    """Rejected records that fit, partition by partition. Raises `Unavailable`."""
+    for partition, offset, value in _read(kafka):
+        try:
+            record = codec.decode(Rejected, value)
+        except Unreadable:  # somebody else's: nothing that could be said about it
+            continue
+        if (reason is None or record.reason == reason) and (device is None or record.device_id == device):
+            yield Found(partition, offset, record)
+
+
+def find(kafka: str, codec: Codec, names: list[str]) -> list[Found]:
+    """The named records, in that order. Raises `Refused` for one that is not there."""
+    wanted = dict.fromkeys(names)
+    there = {found.name: found for found in rejected(kafka, codec)}
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise Refused(f"no rejected record {', '.join(missing)}; `telltale rejected list` shows those there are")
+    return [there[name] for name in wanted]
+
+
+def frame_of(found: Found, codec: Codec) -> RawFrame:
+    """The frame inside. Raises `Refused` where there is none."""
+    if found.record.topic != READINGS_RAW:
+        raise Refused(f"{found.name} came from {found.record.topic}; only readings can be sent again")
+    try:
+        frame: RawFrame = codec.decode_frame(RawFrame, found.record.payload)
+    except Unreadable as error:
+        raise Refused(f"{found.name} cannot be sent again: it is no frame ({error})") from None
+    return frame
+
+
+def retry(kafka: str, codec: Codec, chosen: list[Found]) -> int:
+    """Send frames again; how many readings. All are checked first. Raises `Refused`, `Unavailable`."""
+    frames = [
+        replace(frame_of(found, codec), spool_id=f"rejected-{found.partition}", sequence=found.offset)
+        for found in chosen
+    ]
+    producer = Producer({**connection(kafka), "enable.idempotence": True, "acks": "all", "partitioner": PARTITIONER})
+    failed: list[str] = []
+
+    def delivered(error: KafkaError | None, _message: Any) -> None:
+        if error is not None:
+            failed.append(error.str())
+
+    for frame in frames:
+        producer.produce(READINGS_RAW, key=frame.device_id, value=codec.encode(frame), on_delivery=delivered)
+        producer.poll(0)
+    if producer.flush(FLUSH_S_MAX) or failed:
+        raise Unavailable(f"kafka at {kafka} did not take all of it: {failed[0] if failed else 'no answer'}")
+    return sum(frame.values.size for frame in frames)
+
+
+def _read(kafka: str) -> Iterator[tuple[int, int, bytes | None]]:
+    consumer = Consumer(reader(kafka, group="telltale-rejected"))
+    try:
+        topic = consumer.list_topics(READINGS_REJECTED, timeout=ANSWER_S_MAX).topics[READINGS_REJECTED]
+        unread = set(topic.partitions)
+        consumer.assign([TopicPartition(READINGS_REJECTED, number, 0) for number in sorted(unread)])
+        while unread:
+            for message in consumer.consume(1000, timeout=0.05):
+                error = message.error()
+                if error is None:
+                    yield message.partition(), message.offset(), message.value()
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard(message.partition())
+                elif not error.retriable():
+                    raise KafkaException(error)
+    except KafkaException as error:
+        raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
+    finally:
+        consumer.close()

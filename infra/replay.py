@@ -1,0 +1,122 @@
+"""Replays by resetting the stage's offsets. Knows the group and the broker; what a replay means is the stage's.
+
+An offset is set without our mark, as Kafka's own tool sets it, and that is the whole message: the stage finds it and
+begins a new generation. The broker refuses while workers are in the group, so nothing is reset under their feet.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from infra.client import connection, reader
+from schemas.errors import Refused, Unavailable
+from schemas.keys import partition_of
+from schemas.topics import MARK, READINGS_RAW, STREAMS_GROUP
+
+ANSWER_S_MAX = 10.0
+
+EMPTY_S_MAX = 30.0
+"""A worker that is asked to end finishes its transaction first; one that was killed is missed after its session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the stage stands on one partition of readings.raw."""
+
+    partition: int
+    offset: int | None  # None: nothing committed yet
+    end: int
+    generation: int | None  # None: an operator has reset it, and no worker has found it yet
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One partition's reset."""
+
+    partition: int
+    former: int | None
+    offset: int
+    records: int  # that will be read again
+
+
+def positions(kafka: str) -> list[Position]:
+    """Where the stage stands. Raises `Unavailable`."""
+    consumer = Consumer(reader(kafka, group=STREAMS_GROUP))
+    try:
+        partitions = _partitions(consumer)
+        wanted = [TopicPartition(READINGS_RAW, number) for number in partitions]
+        found = []
+        for at in consumer.committed(wanted, timeout=ANSWER_S_MAX):
+            _, end = consumer.get_watermark_offsets(at, timeout=ANSWER_S_MAX, cached=False)
+            word, _, generation = (at.metadata or "").partition("/")
+            marked = word == MARK and generation.isdigit()
+            found.append(
+                Position(at.partition, at.offset if at.offset >= 0 else None, end, int(generation) if marked else None)
+            )
+        return found
+    except KafkaException as error:
+        raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Consumer) -> list[int]:
+    topic = consumer.list_topics(READINGS_RAW, timeout=ANSWER_S_MAX).topics[READINGS_RAW]
+    if topic.error is not None:
+        raise Refused(f"the broker has no topic {READINGS_RAW}; make it with: telltale topics provision")
+    return sorted(topic.partitions)
+
+
+def plan(kafka: str, *, since: datetime | None, device_id: str | None) -> list[Move]:
+    """The resets that read again all that the broker took from `since` on (None: all that it still has).
+
+    With a device only its partition moves; the other devices of that partition are computed again too, to the same
+    results.
+    """
+    standing = positions(kafka)
+    if device_id is not None:
+        standing = [at for at in standing if at.partition == partition_of(device_id, len(standing))]
+    spec = OffsetSpec.earliest() if since is None else OffsetSpec.for_timestamp(int(since.timestamp() * 1000))
+    wanted = {TopicPartition(READINGS_RAW, at.partition): spec for at in standing}
+    try:
+        answers = AdminClient(connection(kafka)).list_offsets(wanted, request_timeout=ANSWER_S_MAX)
+        starts = {tp.partition: future.result().offset for tp, future in answers.items()}
+    except KafkaException as error:
+        raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
+    moves = []
+    for at in standing:
+        start = starts[at.partition]
+        if 0 <= start < at.end and (at.offset is None or start < at.offset):
+            moves.append(Move(at.partition, at.offset, start, (at.offset or at.end) - start))
+    return moves
+
+
+def reset(kafka: str, moves: list[Move], *, between: Callable[[], None]) -> None:
+    """Set the offsets. `between` is called before each try: the place to ask workers to end.
+
+    Raises `Refused` if workers stay in the group.
+    """
+    admin = AdminClient(connection(kafka))
+    wanted = [TopicPartition(READINGS_RAW, move.partition, move.offset) for move in moves]
+    until = time.monotonic() + EMPTY_S_MAX
+    while True:
+        between()
+        request = [ConsumerGroupTopicPartitions(STREAMS_GROUP, wanted)]
+        (future,) = admin.alter_consumer_group_offsets(request, request_timeout=ANSWER_S_MAX).values()
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].name() not in {"NON_EMPTY_GROUP", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS"}:
+                raise Unavailable(f"offsets could not be reset: {error.args[0].str()}") from None
+            if time.monotonic() > until:
+                raise Refused(
+                    f"workers are still in the group {STREAMS_GROUP}; stop those that this stack does not run, "
+                    "then ask again"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return
