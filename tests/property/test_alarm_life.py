@@ -1,5 +1,6 @@
 """Alarms under any values, any cut, any restarts of the worker and any actions."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.alarms import Action, Alarm, AlarmAction, AlarmActionEvent, AlarmState
 from schemas.devices import AlarmRule
+from streams.alarms.memory import Entry
 from streams.pipeline import Outcome, advance, apply_action, look
 from streams.plan import plan_of
 from streams.state import State
@@ -46,6 +48,11 @@ def steps_of(alarms: list[Alarm]) -> dict[tuple[str, str], list[tuple[str, str, 
     return found
 
 
+def entries_of(state: State) -> list[Entry]:
+    """A window's mean is the same up to rounding."""
+    return [replace(entry, value=round(entry.value, 9)) for _, entry in sorted(state.alarms.live.entries.items())]
+
+
 def assert_lives(alarms: list[Alarm]) -> None:
     """One alarm at a time per rule and source; each begins, goes on and ends once."""
     for steps in steps_of(alarms).values():
@@ -76,7 +83,7 @@ def test_how_a_series_is_cut_changes_no_alarm(series: list[float], cut: list[int
     for frames, sizes in ((frames_of(series, cut), batches), (frames_of(series, [1] * len(series)), [])):
         state, found = told(frames, sizes)
         assert steps_of(found) == steps_of(alarms)
-        assert state.alarms.live == whole.alarms.live
+        assert entries_of(state) == entries_of(whole)
 
 
 @settings(deadline=None)
