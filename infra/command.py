@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("sinks.timescale.cli:db", "The database's schema."),
     "rejected": ("dashboard.cli:rejected", "What could not be taken, and why; send it again."),
     "replay": ("infra.cli:replay", "Compute again from a point in the log."),
+    "backup": ("infra.backup.cli:backup", "Back the database up, verify, restore."),
     "topics": ("infra.cli:topics", "Kafka topics against the catalogue."),
     "kafka": ("infra.cli:kafka", "Run one of Kafka's own tools against the stack."),
 }

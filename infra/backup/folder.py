@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -92,10 +92,23 @@ class Folder:
         self.path = path
 
     def backups(self, database: str | None = None) -> list[Backup]:
-        """Complete backups, newest first; of one database, or of all. Raises `Unavailable` for a damaged one."""
-        found = [self.read(path) for path in self._folders() if not path.name.endswith(PARTIAL)]
+        """Complete backups that can be read, newest first; of one database, or of all."""
+        found = []
+        for path in self._folders():
+            with suppress(Unavailable):
+                found.append(self.read(path))
         chosen = [each for each in found if database in (None, each.manifest.database)]
         return sorted(chosen, key=lambda each: (each.manifest.taken, each.name), reverse=True)
+
+    def damaged(self) -> list[str]:
+        """What looks like a backup and is none, a line for each."""
+        found = []
+        for path in self._folders():
+            try:
+                self.read(path)
+            except Unavailable as error:
+                found.append(str(error))
+        return found
 
     def named(self, name: str | None) -> Backup:
         """The backup of that name or path; without one, the newest. Raises `Refused`."""
@@ -138,9 +151,8 @@ class Folder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Unavailable(f"another backup is at work in {self.path}") from None
-            for left in self._folders():
-                if left.name.endswith(PARTIAL):
-                    shutil.rmtree(left, ignore_errors=True)
+            for left in self.path.glob(f"*{PARTIAL}"):
+                shutil.rmtree(left, ignore_errors=True)
             yield lock
         finally:
             os.close(lock)
@@ -179,7 +191,8 @@ class Folder:
     def _folders(self) -> list[Path]:
         if not self.path.is_dir():
             return []
-        return sorted(each for each in self.path.iterdir() if each.is_dir() and not each.name.startswith("."))
+        ours = {path.parent for name in (DUMP, MANIFEST) for path in self.path.glob(f"*/{name}")}
+        return sorted(path for path in ours if not path.name.endswith(PARTIAL))
 
 
 def note_verified(backup: Backup, verified: Verified) -> Backup:

@@ -1,0 +1,162 @@
+"""`telltale backup`. The composition root: clocks are read and clients made here and nowhere else."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from infra import stack
+
+if TYPE_CHECKING:
+    from infra.backup.folder import Backup, Folder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
+FOLDER = click.option(
+    "--folder", metavar="DIR", help="The backups; by default TELLTALE_BACKUP_FOLDER, else beside the stack's folder."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
+BACKUP = click.argument("name", metavar="[BACKUP]", required=False)
+
+
+def now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def opened(named: str | None) -> "Folder":
+    """The folder of backups, by option or setting."""
+    from infra.backup.folder import Folder
+    from infra.backup.settings import BackupSettings
+
+    return Folder(BackupSettings().place(named))
+
+
+@click.group()
+def backup() -> None:
+    """Backups of the database: make, list, verify, restore."""
+
+
+@backup.command()
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Then remove all but the newest N.")
+@click.option("--verify", "verified", is_flag=True, help="Then restore it into a scratch database and compare.")
+@FOLDER
+@DATABASE
+@AS_JSON
+def create(keep: int | None, verified: bool, folder: str | None, database: str | None, as_json: bool) -> None:
+    """Make a backup, while all goes on: rows and the sink's offsets of one moment."""
+    from infra.backup.making import create as make
+    from infra.backup.restoring import verify as check
+
+    place, dsn = opened(folder), stack.database_dsn(database)
+    with waiting("backing up", quiet=as_json):
+        made = make(dsn, place, clock=now)
+    if verified:
+        with waiting(f"verifying {made.name}", quiet=as_json):
+            made = check(dsn, made, clock=now)
+    gone = place.keep(keep, database=made.manifest.database) if keep else []
+    if as_json:
+        click.echo(json.dumps({**made.told(), "removed": gone}))
+        return
+    about = made.manifest
+    said = f"{about.rows:,} rows of {len(about.tables)} tables, {about.bytes / 1e6:.1f} MB, {about.seconds:.1f} s"
+    click.echo(f"made {made.path}: {said}{', verified' if verified else ''}")
+    for each in gone:
+        click.echo(f"removed {each}")
+
+
+@backup.command("list")
+@FOLDER
+@AS_JSON
+def list_(folder: str | None, as_json: bool) -> None:
+    """What backups there are, newest first."""
+    place = opened(folder)
+    found, damaged = place.backups(), place.damaged()
+    if as_json:
+        click.echo(json.dumps({"folder": str(place.path), "backups": [b.told() for b in found], "damaged": damaged}))
+        return
+    for each in found:
+        click.echo(_line(each))
+    for line in damaged:
+        click.echo(line)
+    click.echo(f"{len(found)} backups in {place.path}")
+
+
+def _line(each: "Backup") -> str:
+    about = each.manifest
+    verified = f"verified {each.verified.at:%Y-%m-%d %H:%M}Z" if each.verified else "not verified"
+    size = f"{about.rows:>15,} rows {about.bytes / 1e6:>10.1f} MB"
+    return f"{each.name}  {about.taken:%Y-%m-%d %H:%M:%S}Z {size}  {verified}"
+
+
+@backup.command()
+@BACKUP
+@FOLDER
+@DATABASE
+@AS_JSON
+def verify(name: str | None, folder: str | None, database: str | None, as_json: bool) -> None:
+    """Restore a backup (the newest) into a scratch database on the database's server and compare every table.
+
+    Exit code 1 if it does not give back what it was made of.
+    """
+    from infra.backup.restoring import verify as check
+
+    place, dsn = opened(folder), stack.database_dsn(database)
+    chosen = place.named(name)
+    with waiting(f"verifying {chosen.name}", quiet=as_json):
+        found = check(dsn, chosen, clock=now)
+    if as_json:
+        click.echo(json.dumps(found.told()))
+        return
+    took = found.verified.seconds if found.verified else 0.0
+    about = found.manifest
+    click.echo(f"{found.name} gives back {about.rows:,} rows of {len(about.tables)} tables ({took:.1f} s)")
+
+
+@backup.command()
+@BACKUP
+@click.option("--into", metavar="NAME", help="Into a database of this name, on the same server.")
+@click.option("--force", is_flag=True, help="Replace a database that holds something. Its sessions are ended.")
+@click.option("--no-privileges", is_flag=True, help="Without GRANTs, for a server that lacks the roles.")
+@FOLDER
+@DATABASE
+@AS_JSON
+def restore(
+    *,
+    name: str | None,
+    into: str | None,
+    force: bool,
+    no_privileges: bool,
+    folder: str | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """Make a database of a backup (the newest).
+
+    It is filled and compared beside the old one, which is replaced only then. Services may run on: the sink goes back
+    to the restored offsets and reads from Kafka what is missing.
+    """
+    from infra.backup.restoring import restore as bring_back
+
+    place, dsn = opened(folder), stack.database_dsn(database)
+    chosen = place.named(name)
+    with waiting(f"restoring {chosen.name}", quiet=as_json):
+        done = bring_back(dsn, chosen, into=into, force=force, privileges=not no_privileges)
+    if as_json:
+        click.echo(json.dumps({**chosen.told(), "into": done}))
+        return
+    about = chosen.manifest
+    click.echo(f"database {done} is {chosen.name}: {about.rows:,} rows of {len(about.tables)} tables, as they were")
+
+
+def waiting(what: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """Something that moves on a terminal, nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.quiet = quiet
+    return console.status(f"{what} ...")
