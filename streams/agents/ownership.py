@@ -300,6 +300,10 @@ class Ownership:
                 state = hear_heartbeat(state, beat, record.offset, appended_us, plan, outcome)
             except Unreadable:  # the sink says so; alive it is
                 state = replace(hear(state, appended_us, plan, outcome), heartbeats_position=record.offset)
+            except Exception:  # our bug, and one device's: alive it is, and the others go on
+                log.exception("heartbeat.threw", device=device_id, offset=record.offset)
+                outcome = Outcome()
+                state = replace(hear(state, appended_us, plan, outcome), heartbeats_position=record.offset)
             self._states[device_id] = state
             outcomes.append((device_id, outcome))
         return outcomes
@@ -360,7 +364,11 @@ class Ownership:
             device_id = plan.device.device_id
             if not self._is_mine(device_id):
                 continue
-            outcome = self._look(plan, now_us)
+            try:
+                outcome = self._look(plan, now_us)
+            except Exception:  # our bug, and one device's: the others are looked at
+                log.exception("look.threw", device=device_id)
+                continue
             if outcome is not None:
                 outcomes.append((device_id, outcome))
         if outcomes:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from infra.client import reader
 from schemas.alarms import STANDING, Alarm, read_alarm
 from schemas.columnar import Unreadable
+from schemas.errors import Refused
 from schemas.topics import ALARMS
 from streams.alarms.rules import DEVICE_SILENT, STAGE_BEHIND, STATION_SILENT
 
@@ -47,6 +48,8 @@ class Told:
     def start(self) -> None:
         """Begin to read; returns when everything there was at the time is read."""
         partitions = self._consumer.list_topics(ALARMS, timeout=READ_S_MAX).topics[ALARMS].partitions
+        if not partitions:
+            raise Refused(f"the broker has no topic {ALARMS}; make it with: telltale topics provision")
         self._unread = set(partitions)
         self._consumer.assign([TopicPartition(ALARMS, number, 0) for number in partitions])
         self._thread.start()
