@@ -16,7 +16,7 @@ import pytest
 from schemas.codec import Codec
 from schemas.frames import CleanFrame
 from schemas.keys import PARTITIONER
-from schemas.topics import READINGS_CLEAN
+from schemas.topics import READINGS_CLEAN, SINK_GROUP
 from sinks.timescale import schema
 
 WAIT_S_MAX = 60
@@ -58,7 +58,7 @@ class CleanReadings:
     def __init__(self, address: str) -> None:
         from confluent_kafka import Producer
 
-        self._codec = Codec()
+        self.address, self._codec = address, Codec()
         self._producer = Producer(
             {
                 "bootstrap.servers": address,
@@ -89,6 +89,24 @@ class CleanReadings:
                         frame.quality[row, column].item(),
                         frame.tests[row, column].item(),
                     )
+
+
+def reset_group(cluster: str, *, part: int, offset: int) -> None:
+    """As an operator does it: without metadata."""
+    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    wanted = [ConsumerGroupTopicPartitions(SINK_GROUP, [TopicPartition(READINGS_CLEAN, part, offset)])]
+    admin = AdminClient({"bootstrap.servers": cluster})
+
+    def accepted() -> bool:
+        try:
+            [future.result() for future in admin.alter_consumer_group_offsets(wanted).values()]
+        except Exception:  # noqa: BLE001 - the group still has a member that was killed
+            return False
+        return True
+
+    until(accepted, what="the group takes the reset")
 
 
 STORED = """

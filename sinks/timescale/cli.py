@@ -52,6 +52,7 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
 
     from schemas.codec import Codec
     from sinks.timescale import schema
+    from sinks.timescale.alarms import Teller, Waits
     from sinks.timescale.decode import Decoder
     from sinks.timescale.loop import Loop
     from sinks.timescale.rejects import Rejects, producer
@@ -86,6 +87,8 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
             store=store,
             writer=writer,
             settings=settings,
+            waits=Waits(owner, settings.alarm_after_s),
+            teller=Teller(lambda: producer(address)),
             on_working=readiness.announce,
         ).run(stop)
 
@@ -152,11 +155,12 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
     from confluent_kafka import Consumer
 
     from schemas.topics import SINK_GROUP
+    from sinks.timescale.alarms import CLIENT
 
     return Consumer(
         {
             **client.connection(address),
-            "client.id": f"telltale-sink-{owner}",
+            "client.id": CLIENT.format(owner),
             "group.id": SINK_GROUP,
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
@@ -171,7 +175,9 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
             "allow.auto.create.topics": False,
             "topic.metadata.refresh.interval.ms": 10_000,  # how late a topic that was made again is noticed
             "fetch.min.bytes": 1,
-            "fetch.wait.max.ms": 500,
+            # What arrives ends the wait, but only of partitions that are in the request already: the first
+            # requests after an assignment name few of them, and the others wait this long.
+            "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 10,  # the default of a second lets a full queue run dry
             "fetch.message.max.bytes": 4 * 2**20,
             "queued.max.messages.kbytes": settings.fetch_kbytes_max,

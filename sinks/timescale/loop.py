@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
@@ -16,7 +17,10 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from schemas.alarms import Alarm, AlarmEvent
 from schemas.errors import Unavailable
+from sinks.timescale import alarms
+from sinks.timescale.alarms import Teller, Waits
 from sinks.timescale.batch import Entry, Part, Pile
 from sinks.timescale.claims import ANSWER_S, claims, mark
 from sinks.timescale.decode import Decoder
@@ -33,11 +37,16 @@ IDLE_S = 0.2  # how long records must have ceased before positions alone are sto
 COMMIT_S = 0.2  # how often positions are told to Kafka, where they only show the lag
 STUCK_S = 1.0  # how long the database may take before partitions are paused; pausing costs a new fetch
 LEAVE_S = 5.0  # how long a rebalance waits for the batch in hand; the fence makes more needless
+LAST_S = 10.0  # what a sink that must stop gives the database for what is in hand, and the broker for the alarm
 RETRY_S = 0.1
 
 
 class LogLost(Unavailable):
     """The log no longer holds what comes next: records are lost, and a person must decide."""
+
+    def __init__(self, part: Part, detail: str) -> None:
+        super().__init__(f"{part}: {detail}")
+        self.part, self.detail = part, detail
 
 
 @dataclass(slots=True)
@@ -45,6 +54,7 @@ class Outage:
     """A neighbour is away: since when, and when to try again."""
 
     why: str
+    detail: str
     since: float
     pause_s: float
     retry_at: float
@@ -62,18 +72,22 @@ class Loop:
         store: Store,
         writer: Writer,
         settings: SinkSettings,
+        waits: Waits,
+        teller: Teller,
         on_working: Callable[[], None] = lambda: None,
     ) -> None:
         self._consumer, self._admin, self._decoder = consumer, admin, decoder
         self._store, self._writer, self._settings = store, writer, settings
+        self._waits, self._teller = waits, teller
         self._on_working = on_working
         self._pile = Pile(settings.rows_max, settings.bytes_max)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._job: Future[Any] | None = None
+        self._work: tuple[Any, ...] = ()  # what the job does, to be tried again
+        self._then: Callable[[Any, float], None] = self._stored
         self._job_since = 0.0
         self._given: list[Part] | None = None  # by the group, perhaps none; None: not a member
         self._open = False
-        self._opening = False
         self._closed_until = 0.0
         self._positions: dict[Part, Position] = {}
         self._handed: dict[Part, int] = {}
@@ -82,6 +96,7 @@ class Loop:
         self._paused = False
         self._outage: Outage | None = None
         self._rows_a_record = 1.0
+        self._alarms_due = False  # to look for alarms that nobody else ends
 
     def run(self, stop: Event) -> None:
         """Until `stop`. Raises `LogLost`, `Unavailable` when Kafka refuses us, and our own bugs."""
@@ -92,6 +107,10 @@ class Loop:
             while not stop.is_set():
                 self._turn()
             self._leave()
+        except LogLost as lost:
+            self._store_the_rest()
+            self._raise_lost(lost)
+            raise
         finally:
             self._store.interrupt()
             self._worker.shutdown(wait=True)
@@ -101,23 +120,22 @@ class Loop:
 
     def _turn(self) -> None:
         now = time.monotonic()
+        self._watch(now)
         if self._job is not None:
             self._attend(now)
         elif self._outage is not None and now < self._outage.retry_at:
             self._read(min(POLL_S, self._outage.retry_at - now))
         elif self._outage is not None and self._open:
-            self._start(self._writer.work)
+            self._start(*self._work, then=self._then)
         elif not self._open:
             if self._given is not None and now >= self._closed_until:
-                self._opening = True
-                self._start(self._take_over, list(self._given))
+                self._start(self._take_over, list(self._given), then=self._opened)
             else:
                 self._read(POLL_S)
+        elif self._alarms_due:
+            self._start(self._find_over, then=self._tell_over)
         elif self._due(now):
-            batch = self._pile.take()
-            self._handed = {part: stretch.end for part, stretch in batch.stretches.items()}
-            self._writer.take(batch)
-            self._start(self._writer.work)
+            self._hand_over()
         else:
             self._tell(now)
             self._read(min(POLL_S, self._settings.linger_ms / 1000) if len(self._pile) else POLL_S)
@@ -128,8 +146,30 @@ class Loop:
             return self._pile.full or now - self._grew_at >= self._settings.linger_ms / 1000
         return self._pile.moved and now - self._grew_at >= IDLE_S
 
-    def _start(self, work: Callable[..., Any], *arguments: Any) -> None:
+    def _start(self, work: Callable[..., Any], *arguments: Any, then: Callable[[Any, float], None]) -> None:
         self._job, self._job_since = self._worker.submit(work, *arguments), time.monotonic()
+        self._work, self._then = (work, *arguments), then
+
+    def _hand_over(self) -> None:
+        """The pile becomes the batch in hand."""
+        batch = self._pile.take()
+        self._handed = {part: stretch.end for part, stretch in batch.stretches.items()}
+        self._alarms_due |= any(isinstance(each.body, AlarmEvent) and alarms.ours(each.body) for each in batch.entries)
+        self._writer.take(batch)
+        self._start(self._writer.work, then=self._stored)
+
+    def _watch(self, now: float) -> None:
+        """An alarm when nothing has been stored for too long, whatever holds us up."""
+        self._teller.turn()
+        if self._outage is not None:
+            since, why, detail = self._outage.since, self._outage.why, self._outage.detail
+        elif self._job is not None:
+            since, why, detail = self._job_since, "no_answer", "the database does not answer"
+        else:
+            return
+        alarm = self._waits.waiting(now - since, why=why, detail=detail, now=datetime.now(UTC))
+        if alarm is not None:
+            self._teller.tell(alarm)
 
     def _attend(self, now: float) -> None:
         """While the database works: read on, up to the pile's bound."""
@@ -149,14 +189,13 @@ class Loop:
 
     def _conclude(self, job: Future[Any], now: float) -> None:
         """What has come of the job."""
-        opening, self._opening = self._opening, False
         try:
             result = job.result()
         except Waiting as trouble:
             self._wait(trouble, now)
             return
         except Fenced as fenced:
-            log.warning("fenced", by_another_owner_of=str(fenced))
+            log.warning("fenced", parts=str(fenced))
             self._close()
             self._consumer.assign([])
             # If the group still counts us in after this, it was no successor: then we take over again.
@@ -165,22 +204,25 @@ class Loop:
         if self._outage is not None:
             log.info("neighbour_back", why=self._outage.why, after_s=round(now - self._outage.since, 1))
             self._outage = None
+        if (over := self._waits.working()) is not None:
+            self._teller.tell(over)
         self._resume()
-        if opening:
-            self._opened(result, now)
-        else:
-            self._untold |= self._handed
-            log.debug("stored", ms=round(1000 * (now - self._job_since), 1), **self._writer.tally.told())
-            self._tell(now)
+        self._then(result, now)
+
+    def _stored(self, _: None, now: float) -> None:
+        self._untold |= self._handed
+        self._handed = {}
+        log.debug("stored", ms=round(1000 * (now - self._job_since), 1), **self._writer.tally.told())
+        self._tell(now)
 
     def _wait(self, trouble: Waiting, now: float) -> None:
         """Tries again later, with pauses that double up to a bound."""
         if self._outage is None:
-            self._outage = Outage(trouble.why, now, RETRY_S, now + RETRY_S)
+            self._outage = Outage(trouble.why, trouble.detail, self._job_since, RETRY_S, now + RETRY_S)
             log.warning("waiting", why=trouble.why, detail=trouble.detail)
         else:
             pause_s = min(2 * self._outage.pause_s, self._settings.retry_s_max)
-            self._outage.why, self._outage.pause_s, self._outage.retry_at = trouble.why, pause_s, now + pause_s
+            self._outage = Outage(trouble.why, trouble.detail, self._outage.since, pause_s, now + pause_s)
         self._pause()
 
     def _read(self, timeout: float) -> bool:
@@ -219,9 +261,10 @@ class Loop:
             self._grew_at = time.monotonic()
         elif code == KafkaError._AUTO_OFFSET_RESET:
             raise LogLost(
-                f"{message.topic()}[{message.partition()}]: the log does not hold offset {message.offset()}, which "
-                f"comes next ({error.str()}): records were lost before they were stored. To go on from what there is, "
-                "stop the sink and reset the group's offset (telltale kafka kafka-consumer-groups.sh --reset-offsets)"
+                Part(message.topic(), message.partition()),
+                f"the log does not hold offset {message.offset()}, which comes next ({error.str()}): "
+                "records were lost before they were stored. To go on from what there is, stop the sink and reset "
+                "the group's offset (telltale kafka kafka-consumer-groups.sh --reset-offsets)",
             )
         elif error.fatal() or code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise Unavailable(f"Kafka: {error.str()}")
@@ -235,7 +278,7 @@ class Loop:
         consumer.assign([])  # nothing is fetched before the database has said from where
 
     def _revoked(self, consumer: Consumer, _: Sequence[TopicPartition]) -> None:
-        if self._job is not None and not self._opening:
+        if self._job is not None and self._handed:
             wait([self._job], LEAVE_S)
             if self._job.done() and self._job.exception() is None:
                 self._untold |= self._handed
@@ -253,10 +296,12 @@ class Loop:
         if self._job is not None and not self._job.done():
             self._store.interrupt()
             wait([self._job])
-        if self._job is not None and (error := self._job.exception()) and not isinstance(error, Waiting | Fenced):
-            raise error
-        self._job, self._opening, self._open = None, False, False
-        self._outage = None
+        if self._job is not None and (error := self._job.exception()):
+            if not isinstance(error, Waiting | Fenced):
+                raise error
+            if isinstance(error, Fenced):
+                log.warning("fenced", parts=str(error))
+        self._job, self._open = None, False
         self._positions, self._handed, self._untold = {}, {}, {}
         self._pile.begin({})
         self._writer.drop()
@@ -270,6 +315,19 @@ class Loop:
                 raise Waiting("broker_away", str(error)) from None
             return [(claim.part, *self._store.open(claim)) for claim in known]
 
+    def _find_over(self) -> list[Alarm]:
+        """In the database's thread: alarms that nobody else ends."""
+        with waiting_for_database(self._store):
+            try:
+                return list(alarms.over(self._store.connection, self._admin))
+            except (KafkaException, TimeoutError) as error:
+                raise Waiting("broker_away", str(error)) from None
+
+    def _tell_over(self, found: list[Alarm], _: float) -> None:
+        self._alarms_due = False
+        for alarm in found:
+            self._teller.tell(alarm)
+
     def _opened(self, opened: Iterable[tuple[Part, Position, Replay | None]], now: float) -> None:
         for part, position, replay in opened:
             self._positions[part] = position
@@ -279,7 +337,7 @@ class Loop:
         stands = {part: position.next_offset for part, position in self._positions.items()}
         self._pile.begin(stands)
         self._consumer.assign([TopicPartition(*part, offset) for part, offset in stands.items()])
-        self._open, self._paused = True, False
+        self._open, self._paused, self._alarms_due = True, False, True
         self._untold = stands
         self._tell(now, now_or_never=True)
         log.info("assigned", partitions=len(stands))
@@ -311,11 +369,28 @@ class Loop:
 
     def _leave(self) -> None:
         """Stores what is in hand, if the database lets us, and says where we stand."""
-        if (
-            self._job is not None
-            and not self._opening
-            and wait([self._job], ANSWER_S).done
-            and not self._job.exception()
-        ):
+        if self._job is not None and self._handed and wait([self._job], ANSWER_S).done and not self._job.exception():
             self._untold |= self._handed
+        self._teller.finish(ANSWER_S / 2)  # an alarm that stands is ended by whoever stores next
         self._tell(time.monotonic(), now_or_never=True)
+
+    def _store_the_rest(self) -> None:
+        """What has been read before the log turned out to have lost what follows."""
+        for _ in range(2):  # the batch in hand, then the pile
+            if self._job is not None:
+                wait([self._job], LAST_S)
+                if not self._job.done():
+                    return
+                job, self._job = self._job, None
+                self._conclude(job, time.monotonic())
+            if self._outage is not None or not self._open or not len(self._pile):
+                return
+            self._hand_over()
+        if self._job is not None:
+            wait([self._job], LAST_S)
+
+    def _raise_lost(self, lost: LogLost) -> None:
+        position = self._positions.get(lost.part)
+        generation = position.generation if position is not None else 0
+        self._teller.tell(alarms.log_lost(lost.part, generation=generation, now=datetime.now(UTC), detail=lost.detail))
+        self._teller.finish(LAST_S)

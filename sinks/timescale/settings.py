@@ -23,6 +23,8 @@ class SinkSettings(BaseSettings):
     """How long a dead sink keeps its partitions. The broker allows no less than 6 s."""
     retry_s_max: Annotated[float, Field(gt=0)] = 5.0
     """Longest pause between two tries while the database is away."""
+    alarm_after_s: Annotated[float, Field(gt=0)] = 60.0
+    """How long nothing may be stored before an alarm says so. Below a restart of the database it would cry wolf."""
     copy_rows: bool = True
     """COPY for new rows. Off where the server has none (PGlite): all rows go by the upsert."""
     migrate: bool = True

@@ -5,9 +5,9 @@ import signal
 import time
 
 import pytest
-from fix_sink import clean_frame, until
+from fix_sink import clean_frame, reset_group, until
 
-from schemas.topics import READINGS_CLEAN, SINK_GROUP
+from schemas.topics import READINGS_CLEAN
 
 pytestmark = pytest.mark.integration
 
@@ -31,24 +31,6 @@ def produce(clean, *, rounds, rows=20, first=0):
 def settled(stored, clean):
     until(lambda: stored.one("SELECT count(*) FROM readings") >= len(clean.expected), what="all rows")
     assert stored.readings() == clean.expected
-
-
-def reset_group(cluster, *, part, offset):
-    """As an operator does it: without metadata."""
-    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-    from confluent_kafka.admin import AdminClient
-
-    wanted = [ConsumerGroupTopicPartitions(SINK_GROUP, [TopicPartition(READINGS_CLEAN, part, offset)])]
-    admin = AdminClient({"bootstrap.servers": cluster})
-
-    def accepted():
-        try:
-            [future.result() for future in admin.alter_consumer_group_offsets(wanted).values()]
-        except Exception:  # noqa: BLE001 - the group still has a member that was killed
-            return False
-        return True
-
-    until(accepted, what="the group takes the reset")
 
 
 def test_committed_readings_are_rows_and_aborted_ones_are_not(clean, stored, start_sink):

@@ -1,10 +1,11 @@
 """The sink in trouble: records that cannot be taken, a database that goes away, a log that has lost its beginning."""
 
+import json
 import signal
 from contextlib import contextmanager
 
 import pytest
-from fix_sink import Database, clean_frame, until
+from fix_sink import Database, clean_frame, reset_group, until
 from fix_stack import _start, _stop
 
 from infra import ports
@@ -12,7 +13,7 @@ from infra.accounts import unprivileged
 from infra.postgres import server
 from schemas.codec import Codec
 from schemas.records import Heartbeat
-from schemas.topics import HEARTBEATS, READINGS_CLEAN, READINGS_REJECTED
+from schemas.topics import ALARMS, HEARTBEATS, READINGS_CLEAN, READINGS_REJECTED
 
 pytestmark = pytest.mark.integration
 
@@ -69,6 +70,29 @@ def test_records_that_cannot_be_taken_are_told_and_the_rest_is_stored(cluster, s
     assert stored.one("SELECT payload FROM rejected WHERE reason = 'unreadable_wrong_magic'") == bad[0][2]
 
 
+def alarms_told(cluster):
+    """What the topic says, in the order of its partitions."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": cluster, "group.id": "look", "enable.partition.eof": True})
+    parts = sorted(consumer.list_topics(ALARMS).topics[ALARMS].partitions)
+    consumer.assign([TopicPartition(ALARMS, part, 0) for part in parts])
+    said, ended = [], 0
+    while ended < len(parts):
+        message = consumer.poll(5)
+        ended += message.error() is not None
+        if message.error() is None:
+            said.append(json.loads(message.value())["data"])
+    consumer.close()
+    return said
+
+
+def states_of_alarms(database):
+    history = database.rows("SELECT alarm_id, array_agg(state ORDER BY time) FROM alarm_events GROUP BY 1")
+    assert database.rows("SELECT state FROM alarms") == [(states[-1],) for _, states in history]
+    return [states for _, states in history]
+
+
 @contextmanager
 def server_running(one, log):
     account = unprivileged()
@@ -94,17 +118,19 @@ def test_database_that_goes_away_is_waited_for(clean, start_sink, own_server, tm
     with server_running(own_server, tmp_path / "pg1.log") as running:
         server.ensure_database(own_server.dsn("postgres"), "telltale")
         database = Database(own_server.dsn("telltale"))
-        sink = start_sink(dsn=database.dsn).working()
+        sink = start_sink(dsn=database.dsn, TELLTALE_SINK_ALARM_AFTER_S="1").working()
         clean.send(clean_frame("mast-0", 0, 10))
         until(lambda: database.readings() == clean.expected, what="the first readings")
         clean.send(clean_frame("mast-0", 10, 1000))
         running.send_signal(ending)
         running.wait()
     clean.send(clean_frame("mast-0", 2000, 10))
-    until(lambda: "waiting" in sink.said(), what="the sink notices")
+    [raised] = until(lambda: alarms_told(clean.address), what="the alarm")
+    assert (raised["state"], raised["rule"]) == ("raised", "sink_waiting")
     with server_running(own_server, tmp_path / "pg2.log"):
         until(lambda: database.readings() == clean.expected, what="all readings")
         assert database.one("SELECT count(*) FROM rejected") == 0
+        until(lambda: states_of_alarms(database) == [["raised", "cleared"]], what="the alarm's history")
         assert "neighbour_back" in sink.said()
         assert not sink.ended
         sink.send(signal.SIGTERM)
@@ -113,7 +139,7 @@ def test_database_that_goes_away_is_waited_for(clean, start_sink, own_server, tm
 
 def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored, start_sink):
     from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import AdminClient, OffsetSpec
 
     clean.send(clean_frame("mast-0", 0, 10))
     sink = start_sink().working()
@@ -129,10 +155,17 @@ def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored
     for future in admin.delete_records([TopicPartition(READINGS_CLEAN, part, -1)]).values():
         future.result()
     clean.send(clean_frame("mast-0", 20, 10))
-    sink = start_sink()
-    assert sink.wait() == 1
-    assert "the log does not hold" in sink.said()
-    assert "Traceback" not in sink.said()
+    for _ in range(2):  # as a supervisor would
+        sink = start_sink()
+        assert sink.wait() == 1
+        assert "the log does not hold" in sink.said()
+        assert "Traceback" not in sink.said()
+    assert len({alarm["alarm_id"] for alarm in alarms_told(cluster)}) == 1
+    starts = admin.list_offsets({TopicPartition(READINGS_CLEAN, part): OffsetSpec.earliest()})
+    reset_group(cluster, part=part, offset=next(iter(starts.values())).result().offset)
+    start_sink().working()
+    until(lambda: stored.one("SELECT count(*) FROM readings") == 40, what="what there is")
+    until(lambda: states_of_alarms(stored) == [["raised", "cleared"]], what="the alarm's history")
 
 
 def test_rejected_record_is_told_before_its_offset_is_passed(cluster, stored, start_sink):
