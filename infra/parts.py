@@ -1,5 +1,6 @@
 """The parts of a stack: how each is started and how it is known to work. Runs none of them; `supervisor` does."""
 
+import os
 import signal
 import sys
 import tomllib
@@ -86,10 +87,15 @@ def declared() -> dict[str, dict[str, object]]:
 
 
 def chosen(only: str | None) -> list[str]:
-    """The names of the parts to run: all, or those of a list such as "kafka,postgres". Raises `Refused`."""
-    known = [KAFKA, POSTGRES, *declared()]
+    """The names of the parts to run: all that are wanted here, or those of a list such as "kafka,postgres". Raises
+    `Refused`."""
+    services = declared()
+    known = [KAFKA, POSTGRES, *services]
     if only is None:
-        return known
+        unwanted = {
+            name for name, entry in services.items() if "where" in entry and not os.environ.get(str(entry["where"]))
+        }
+        return [name for name in known if name not in unwanted]
     asked = [name.strip() for name in only.split(",") if name.strip()]
     for name in asked:
         if name not in known:

@@ -4,16 +4,20 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from infra import stack
 
 if TYPE_CHECKING:
+    from infra.backup.alarms import Tell
     from infra.backup.folder import Backup, Folder
 
-F = TypeVar("F", bound=Callable[..., Any])
+LOOK_S = 5.0
+"""How late a backup begins, and an alarm is told again to a broker that was away."""
+TELL_S_MAX = 10.0
+"""A broker that takes longer is away; the alarm waits in its file."""
 
 DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 FOLDER = click.option(
@@ -160,3 +164,98 @@ def waiting(what: str, *, quiet: bool) -> AbstractContextManager[object]:
     console = Console(stderr=True)
     console.quiet = quiet
     return console.status(f"{what} ...")
+
+
+@backup.command()
+@click.option("--once", is_flag=True, help="Do what is due and end: for cron. Exit code 1 if an alarm stands.")
+@click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+@FOLDER
+@DATABASE
+def run(once: bool, kafka: str | None, folder: str | None, database: str | None) -> None:
+    """Make a backup every TELLTALE_BACKUP_EVERY, verify it, keep the newest; tell alarms. Until SIGTERM or Ctrl-C.
+
+    `telltale up` runs this where TELLTALE_BACKUP_EVERY is set.
+    """
+    from datetime import timedelta
+
+    from infra import events, readiness
+    from infra.backup import making, restoring, server
+    from infra.backup.alarms import Alarms
+    from infra.backup.schedule import Plan, Schedule
+    from infra.backup.settings import EVERY, BackupSettings
+    from schemas.errors import Refused
+
+    settings = BackupSettings()
+    if settings.every is None:
+        raise Refused(f"no schedule: set {EVERY}, such as {EVERY}=12h")
+    address, dsn = stack.kafka_address(kafka), stack.database_dsn(database)
+    events.configure()
+    place, name = opened(folder), server.database_of(dsn)
+    schedule = Schedule(
+        Plan(name, timedelta(seconds=settings.every), settings.keep, settings.verify),
+        place,
+        Alarms(place.path / f".{name}.alarms.json", source=f"backup/{name}", tell=teller(address)),
+        now,
+        make=lambda: making.create(dsn, place, clock=now),
+        verify=lambda each: restoring.verify(dsn, each, clock=now),
+    )
+    if once:
+        raise SystemExit(0 if schedule.turn() else 1)
+    _until_told_to_end(schedule.turn, working=readiness.announce)
+
+
+def _until_told_to_end(turn: Callable[[], bool], *, working: Callable[[], None]) -> None:
+    """One turn after another. A signal also ends a backup that is being made, which then is none."""
+    import signal
+    import time
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    working()
+    try:
+        while True:
+            turn()
+            time.sleep(LOOK_S)
+    except KeyboardInterrupt:
+        pass
+
+
+def teller(address: str) -> "Tell":
+    """Brings alarm events to the broker."""
+    from collections.abc import Sequence
+
+    from confluent_kafka import KafkaException, Producer
+
+    from infra import client
+    from schemas.alarms import AlarmEvent
+    from schemas.errors import Unavailable
+    from schemas.keys import PARTITIONER
+    from schemas.topics import ALARMS
+
+    def tell(events: Sequence[AlarmEvent]) -> None:
+        producer = Producer(
+            {
+                **client.connection(address),
+                "client.id": "telltale-backup",
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": PARTITIONER,
+                "delivery.timeout.ms": int(1000 * TELL_S_MAX),
+            }
+        )
+        failed: list[Any] = []
+
+        def note(error: Any, _: object) -> None:
+            if error is not None:
+                failed.append(error)
+
+        try:
+            for event in events:
+                key, value = event.data.alarm_id.encode(), event.model_dump_json().encode()
+                producer.produce(ALARMS, key=key, value=value, on_delivery=note)
+            left = producer.flush(TELL_S_MAX + 1)
+        except (KafkaException, BufferError) as error:
+            raise Unavailable(f"Kafka: {error}") from None
+        if failed or left:
+            raise Unavailable(f"Kafka: {failed[0].str() if failed else 'no answer'}")
+
+    return tell

@@ -184,7 +184,9 @@ class Folder:
         gone = [each for each in backups[count:] if each is not last_verified]
         for each in gone:
             # A half removed one must not look like a backup.
-            going = each.path.rename(each.path.with_name(each.name + PARTIAL))
+            going = each.path.with_name(each.name + PARTIAL)
+            shutil.rmtree(going, ignore_errors=True)
+            each.path.rename(going)
             shutil.rmtree(going, ignore_errors=True)
         return [each.name for each in gone]
 
