@@ -92,6 +92,7 @@ class Sender:
         self._acknowledged_at = 0.0
         self._parked: set[FrameKey] = set()
         self._frame_bytes_max = settings.frame_bytes_max
+        self._asleep = False
         self._healed = spool.healed
         self._behind_since: float | None = None
         self._live_looked_at = 0.0
@@ -113,8 +114,9 @@ class Sender:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something was accepted."""
-        self._wake.set()
+        """Something was accepted. A thread that knows of other readings already looks in time by itself."""
+        if self._asleep:
+            self._wake.set()
 
     def publish(self, topic: str, key: str, value: bytes) -> None:
         """Hand over a record beside the readings. Not spooled: lost if the broker does not come back in time."""
@@ -277,6 +279,9 @@ class Sender:
         if self._acknowledged:
             until.append(self._acknowledged_at + 2 * self._settings.linger_s - now)
         self._producer.poll(0)
+        self._asleep = not self._spool.unframed  # what comes after this line wakes it
+        if self._asleep and self._spool.unframed:
+            return
         if self._wake.wait(min(IDLE_S, max(0.001, min(until)))):
             self._wake.clear()
 
