@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from schemas.topics import READINGS_CLEAN, SINK_GROUP
 from sinks.timescale import schema
 
 WAIT_S_MAX = 60
+DEVICES = [f"mast-{number}" for number in range(6)]
+"""Together they lie on every one of four partitions."""
 START_US = 1_480_000_000_000_000  # 2016-11-24
 
 
@@ -107,6 +112,12 @@ def reset_group(cluster: str, *, part: int, offset: int) -> None:
         return True
 
     until(accepted, what="the group takes the reset")
+
+
+def settled(stored: "Database", clean: "CleanReadings") -> None:
+    """All that was committed is there, each once, and nothing else is."""
+    until(lambda: stored.one("SELECT count(*) FROM readings") >= len(clean.expected), what="all rows")
+    assert stored.readings() == clean.expected
 
 
 STORED = """
@@ -209,3 +220,72 @@ def start_sink(cluster: str, stored: Database, tmp_path: Path) -> Iterator[Calla
     yield start
     for process in started:
         process.kill()
+
+
+Moment = Callable[[bool, bytes], bytes | None]
+"""Is given each piece on its way (up: to the database) before it is passed on; what it answers is passed on instead,
+and None breaks the connection. It may take its time."""
+
+
+class Line:
+    """A line to the database on which a test lies in wait for a moment of the protocol."""
+
+    def __init__(self, dsn: str) -> None:
+        self._head, _, rest = dsn.rpartition("@")
+        address, _, self._database = rest.partition("/")
+        host, _, port = address.partition(":")
+        self._to = host, int(port)
+        self.moment: Moment = lambda _, piece: piece
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def dsn(self) -> str:
+        return f"{self._head}@127.0.0.1:{self._listener.getsockname()[1]}/{self._database}"
+
+    def lead_to(self, dsn: str) -> None:
+        """New connections go to another server."""
+        host, _, port = dsn.rpartition("@")[2].partition("/")[0].partition(":")
+        self._to = host, int(port)
+
+    def close(self) -> None:
+        for each in (self._listener, *self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._to, timeout=5)
+            except OSError:
+                client.close()
+                continue
+            server.settimeout(None)
+            self._open += [client, server]
+            for up, one, other in ((True, client, server), (False, server, client)):
+                threading.Thread(target=self._pass_on, args=(up, one, other), daemon=True).start()
+
+    def _pass_on(self, up: bool, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := one.recv(65_536):
+                passed = self.moment(up, piece)
+                if passed is None:
+                    break
+                other.sendall(passed)
+        for each in (one, other):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def line(stored: Database) -> Iterator[Line]:
+    """A line to the test's own database."""
+    made = Line(stored.dsn)
+    yield made
+    made.close()

@@ -161,7 +161,7 @@ class Teller:
 
 def ours(event: AlarmEvent) -> bool:
     """Whether a sink has said that an alarm of its own stands."""
-    return event.data.rule in (WAITING, LOG_LOST) and event.data.state is not AlarmState.CLEARED
+    return event.data.rule in (WAITING, LOG_LOST) and event.data.state != AlarmState.CLEARED
 
 
 def over(connection: psycopg.Connection[Any], admin: AdminClient) -> list[Alarm]:

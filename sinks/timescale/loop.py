@@ -22,7 +22,7 @@ from schemas.errors import Unavailable
 from sinks.timescale import alarms
 from sinks.timescale.alarms import Teller, Waits
 from sinks.timescale.batch import Entry, Part, Pile
-from sinks.timescale.claims import ANSWER_S, claims, mark
+from sinks.timescale.claims import ANSWER_S, Identities, claims, mark
 from sinks.timescale.decode import Decoder
 from sinks.timescale.positions import Fenced, Position, Replay
 from sinks.timescale.settings import SinkSettings
@@ -96,6 +96,7 @@ class Loop:
         self._paused = False
         self._outage: Outage | None = None
         self._rows_a_record = 1.0
+        self._identities = Identities(admin)
         self._alarms_due = False  # to look for alarms that nobody else ends
 
     def run(self, stop: Event) -> None:
@@ -121,6 +122,7 @@ class Loop:
     def _turn(self) -> None:
         now = time.monotonic()
         self._watch(now)
+        self._look(now)
         if self._job is not None:
             self._attend(now)
         elif self._outage is not None and now < self._outage.retry_at:
@@ -171,6 +173,12 @@ class Loop:
         if alarm is not None:
             self._teller.tell(alarm)
 
+    def _look(self, now: float) -> None:
+        """Takes topics over anew that are others than they were."""
+        if self._open and (changed := self._identities.changed(now)):
+            log.warning("topic_created_again", topics=changed)
+            self._reopen(now)
+
     def _attend(self, now: float) -> None:
         """While the database works: read on, up to the pile's bound."""
         job = self._job
@@ -196,10 +204,8 @@ class Loop:
             return
         except Fenced as fenced:
             log.warning("fenced", parts=str(fenced))
-            self._close()
-            self._consumer.assign([])
             # If the group still counts us in after this, it was no successor: then we take over again.
-            self._closed_until = now + self._settings.session_timeout_ms / 1000
+            self._reopen(now + self._settings.session_timeout_ms / 1000)
             return
         if self._outage is not None:
             log.info("neighbour_back", why=self._outage.why, after_s=round(now - self._outage.since, 1))
@@ -214,6 +220,12 @@ class Loop:
         self._handed = {}
         log.debug("stored", ms=round(1000 * (now - self._job_since), 1), **self._writer.tally.told())
         self._tell(now)
+
+    def _reopen(self, at: float) -> None:
+        """Gives up what is open, and takes it over anew at that time, if it is still ours."""
+        self._close()
+        self._consumer.assign([])
+        self._closed_until = at
 
     def _wait(self, trouble: Waiting, now: float) -> None:
         """Tries again later, with pauses that double up to a bound."""
@@ -260,6 +272,12 @@ class Loop:
             self._pile.reach(Part(message.topic(), message.partition()), message.offset())
             self._grew_at = time.monotonic()
         elif code == KafkaError._AUTO_OFFSET_RESET:
+            if not self._open:
+                return
+            if self._identities.changed_now(message.topic()):
+                log.warning("topic_created_again", topics=[message.topic()])
+                self._reopen(time.monotonic())
+                return
             raise LogLost(
                 Part(message.topic(), message.partition()),
                 f"the log does not hold offset {message.offset()}, which comes next ({error.str()}): "
@@ -313,6 +331,7 @@ class Loop:
                 known = claims(self._consumer, self._admin, sorted(parts))
             except Unavailable as error:
                 raise Waiting("broker_away", str(error)) from None
+            self._identities.know(known)
             return [(claim.part, *self._store.open(claim)) for claim in known]
 
     def _find_over(self) -> list[Alarm]:

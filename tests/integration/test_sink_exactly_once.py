@@ -1,11 +1,9 @@
 """The sink against a real broker and database: each committed reading is one row, whatever dies."""
 
-import random
 import signal
-import time
 
 import pytest
-from fix_sink import clean_frame, reset_group, until
+from fix_sink import DEVICES, clean_frame, reset_group, settled, until
 
 from schemas.topics import READINGS_CLEAN
 
@@ -17,20 +15,12 @@ def device_partitions():
     return 4
 
 
-DEVICES = [f"mast-{number}" for number in range(6)]
-
-
 def produce(clean, *, rounds, rows=20, first=0):
     for round_ in range(first, first + rounds):
         frames = [clean_frame(device, round_ * rows, rows) for device in DEVICES]
         clean.send(*frames)
         if round_ % 5 == 0:
             clean.send(*(clean_frame(device, 10_000_000 + round_, 3) for device in DEVICES), aborted=True)
-
-
-def settled(stored, clean):
-    until(lambda: stored.one("SELECT count(*) FROM readings") >= len(clean.expected), what="all rows")
-    assert stored.readings() == clean.expected
 
 
 def test_committed_readings_are_rows_and_aborted_ones_are_not(clean, stored, start_sink):
@@ -40,31 +30,6 @@ def test_committed_readings_are_rows_and_aborted_ones_are_not(clean, stored, sta
     sink.send(signal.SIGTERM)
     assert sink.wait() == 0
     assert "Traceback" not in sink.said()
-
-
-def test_killed_sinks_lose_and_repeat_nothing(clean, stored, start_sink):
-    chance = random.Random(7)
-    for round_ in range(5):
-        sink = start_sink(TELLTALE_SINK_ROWS_MAX="100").working()
-        produce(clean, rounds=30, first=30 * round_)
-        time.sleep(chance.random() / 5)  # the moment of death is what varies, not a wait for something
-        sink.kill()
-    start_sink()
-    settled(stored, clean)
-
-
-def test_frozen_owner_is_refused_after_its_successor_has_written(clean, stored, start_sink):
-    zombie = start_sink().working()
-    produce(clean, rounds=5)
-    settled(stored, clean)
-    zombie.send(signal.SIGSTOP)
-    produce(clean, rounds=10, first=5)
-    start_sink().working()
-    settled(stored, clean)
-    zombie.send(signal.SIGCONT)
-    produce(clean, rounds=10, first=15)
-    settled(stored, clean)
-    assert not zombie.ended
 
 
 def test_two_sinks_share_and_take_over(clean, stored, start_sink):
