@@ -17,6 +17,7 @@ class Rejection(StrEnum):
     TIME_BEFORE_DEVICE = "time_before_device"
     OUR_ERROR = "our_error"  # processing threw: our bug, kept for a retry after the fix
     DATABASE_REFUSED = "database_refused"
+    OLDER_THAN_RETENTION = "older_than_retention"  # rows that the database does not keep any more
 
 
 def unread(reason: Unread) -> str:

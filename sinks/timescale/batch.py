@@ -52,15 +52,25 @@ class Entry:
     body: Body
     rows: int = field(init=False)  # what it makes in the database; 0 where that cannot be told
     told: bool = False  # a refusal that stands in `readings.rejected`
+    remainder: Body | None = None  # of a refusal of some rows: the body once the refusal is told
 
     def __post_init__(self) -> None:
-        body = self.body
+        self.rows = self.rows_of(self.body)
+
+    @staticmethod
+    def rows_of(body: Body) -> int:
         if isinstance(body, CleanFrame):
-            self.rows = body.quality.size
-        elif isinstance(body, WindowFrame):
-            self.rows = len(body.starts)
-        else:
-            self.rows = 0 if isinstance(body, Refusal) else 1
+            return body.quality.size
+        if isinstance(body, WindowFrame):
+            return len(body.starts)
+        return 0 if isinstance(body, Refusal) else 1
+
+    def tell(self) -> None:
+        """The refusal stands in `readings.rejected`; what it left is now to be stored."""
+        self.told = True
+        if self.remainder is not None:
+            self.body, self.remainder, self.told = self.remainder, None, False
+            self.rows = self.rows_of(self.body)
 
 
 class Stretch(NamedTuple):

@@ -69,7 +69,7 @@ class Rejects:
             if left or failures:
                 raise Unavailable(f"{READINGS_REJECTED}: {left} records not acknowledged; {'; '.join(failures[:1])}")
         for entry in told:
-            entry.told = True
+            entry.tell()
         return len(told)
 
 

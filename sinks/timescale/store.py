@@ -18,6 +18,7 @@ from psycopg.pq import Format
 from schemas.columnar import Longs
 from schemas.frames import CleanFrame, WindowFrame
 from schemas.rejection import Rejection
+from sinks.timescale import horizon
 from sinks.timescale import rows as rows_of
 from sinks.timescale.batch import Batch, Entry, Part, Refusal
 from sinks.timescale.months import Months
@@ -191,7 +192,8 @@ class Store:
     def write(self, batch: Batch) -> None:
         """Stores a batch, once. Raises `Fenced` when another owner has written.
 
-        Entries that no column can hold become refusals before anything is written, and `Unfit` is raised.
+        Entries that no column can hold become refusals before anything is written, and `Unfit` is raised; so do
+        rows older than retention, and `Outdated` is raised.
         """
         connection = self.connection
         series = self._series(connection, batch.entries)
@@ -223,6 +225,7 @@ class Store:
                 raise Unfit([(mine[place], detail) for place, detail in misfits])
             if not len(rows[series.time]):
                 continue
+            horizon.check(connection, series.table, mine)
             if series is READINGS and self._partitioned:
                 self._months.ensure(connection, rows_of.months(rows["time"]))
             rows = rows_of.last_of_each_key(series, rows)

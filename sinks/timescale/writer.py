@@ -13,6 +13,7 @@ import psycopg
 from schemas.errors import Unavailable
 from schemas.rejection import Rejection
 from sinks.timescale.batch import Batch, Refusal
+from sinks.timescale.horizon import Outdated
 from sinks.timescale.rejects import Rejects
 from sinks.timescale.store import Store, Unfit
 from sinks.timescale.trouble import Trouble, trouble
@@ -86,7 +87,7 @@ class Writer:
                     self._store.write(batch)
             except Unavailable as error:
                 raise Waiting("broker_away", str(error)) from None
-            except Unfit as error:
+            except (Unfit, Outdated) as error:
                 error.refuse()
                 continue
             except psycopg.Error as error:

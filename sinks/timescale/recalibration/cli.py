@@ -1,0 +1,116 @@
+"""`telltale recalibrate`. The composition root."""
+
+import getpass
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra import stack
+from schemas.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    from sinks.timescale.recalibration.work import Run
+
+
+@click.command()
+@click.argument("sensor", metavar="[DEVICE/CHANNEL]", required=False)
+@click.option("--station", metavar="ID", help="All sensors of this station instead of one.")
+@click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given.")
+@click.option("--to", "end", metavar="TIME", help="Before this time.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
+@click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
+def recalibrate(
+    *,
+    sensor: str | None,
+    station: str | None,
+    begin: str | None,
+    end: str | None,
+    dry_run: bool,
+    as_json: bool,
+    database: str | None,
+) -> None:
+    """Calibrate stored readings anew: from the logged values, by the calibrations now valid.
+
+    Works in slices beside a running sink; after Ctrl-C or a crash the same command goes on where it stood. Running it
+    twice changes nothing. Quality flags stay as they were judged: to have them judged anew, replay.
+    """
+    import psycopg
+
+    from sinks.timescale.recalibration.selection import select
+    from sinks.timescale.recalibration.work import connect, finish
+    from sinks.timescale.recalibration.work import recalibrate as runs_of
+    from sinks.timescale.upkeep import recompress, refresh
+
+    try:
+        with connect(stack.database_dsn(database)) as connection:
+            chosen = select(connection, sensor=sensor, station=station, begin=begin, end=end)
+            for name in chosen.left_out:
+                click.echo(f"{name}: no longer configured; left as it is", err=True)
+            runs = []
+            for run in runs_of(connection, chosen, author=getpass.getuser(), dry_run=dry_run, report=_progress()):
+                runs.append(run)
+                if not as_json:
+                    _tell(run, dry_run=dry_run)
+            touched = [run for run in runs if run.changed_from is not None and run.changed_to is not None]
+            if touched and not dry_run:
+                first = min(run.changed_from for run in touched if run.changed_from)
+                last = max(run.changed_to for run in touched if run.changed_to)
+                refresh(connection, first, last)
+                recompress(connection)
+            if not dry_run:
+                finish(connection, runs)
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is None:
+            raise Refused(f"database: {str(error).strip()}") from None
+        raise
+    if as_json:
+        click.echo(json.dumps({"dry_run": dry_run, "sensors": [_plain(run) for run in runs]}))
+    elif not runs:
+        click.echo("no readings there; nothing to do")
+
+
+def _progress() -> "Callable[[Run], None]":
+    """A line that is written over on a terminal; elsewhere nothing."""
+    from sinks.timescale.recalibration.work import share
+
+    if not sys.stderr.isatty():
+        return lambda _: None
+    return lambda run: click.echo(
+        f"\r{run.sensor.name}  {share(run):4.0%}  {run.rows:,} rows, {run.changed:,} changed\033[K",
+        err=True,
+        nl=run.reached >= run.ends,
+    )
+
+
+def _tell(run: "Run", *, dry_run: bool) -> None:
+    told = run.summary.told()
+    resumed = ", resumed" if run.is_resumed else ""
+    change = f", by {told['largest_change']:.6g} at most" if told["largest_change"] is not None else ""
+    done = "would change" if dry_run else "changed"
+    click.echo(f"{run.sensor.name}: {run.rows:,} readings, {run.changed:,} {done}{change}{resumed}")
+    if run.changed:
+        for side in ("before", "after"):
+            figures = [
+                f"{name} {told[side][name]:.6g}" for name in ("mean", "min", "max") if told[side][name] is not None
+            ]
+            if told["before"]["not_calibrated"] or told["after"]["not_calibrated"]:
+                figures.append(f"not calibrated {told[side]['not_calibrated']:,}")
+            click.echo(f"  {side:<7} {', '.join(figures)}")
+
+
+def _plain(run: "Run") -> dict[str, Any]:
+    return {
+        "sensor": run.sensor.name,
+        "from": run.begins.isoformat(),
+        "to": run.ends.isoformat(),
+        "readings": run.rows,
+        "changed": run.changed,
+        "resumed": run.is_resumed,
+        **run.summary.told(),
+    }

@@ -1,0 +1,279 @@
+"""The work itself: slice after slice of a sensor's readings, each a transaction that also notes how far it came.
+
+Nothing is lost beside a live sink. A slice is one UPDATE that computes from `logged` as it stands when the row is
+locked; a row that the sink writes meanwhile is waited for and computed from what the sink wrote, and one that the sink
+writes afterwards is the sink's. Such a row may still be calibrated as it was when the stage took it, so a sensor is
+gone through again until nothing is found to change.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from schemas.errors import Refused, Unavailable
+from schemas.quality import Test
+from sinks.timescale.recalibration import ways as ways_of
+from sinks.timescale.recalibration.selection import Selection, Sensor
+from sinks.timescale.recalibration.summary import Summary
+from sinks.timescale.recalibration.ways import MISSING, Way, Ways
+
+SLICE_ROWS = 20_000  # of one transaction: a row stays locked for some 0.2 s at most, far below the sink's lock timeout
+PASSES_MAX = 5  # each finds what was written during the one before; more says that something else is wrong
+TRIES_MAX = 20  # of a slice that meets a lock or a deadlock
+TRY_S = 0.25
+MICROSECOND = timedelta(microseconds=1)
+
+SPAN = """
+SELECT (SELECT time FROM readings WHERE sensor_id = %(sensor)s ORDER BY time LIMIT 1),
+       (SELECT time FROM readings WHERE sensor_id = %(sensor)s ORDER BY time DESC LIMIT 1)"""
+SLICE_END = """
+SELECT time FROM readings WHERE sensor_id = %(sensor)s AND time >= %(begin)s AND time < %(end)s
+ORDER BY time OFFSET %(rows)s LIMIT 1"""
+
+NEW_VALUE = """calibrated(%(way)s, logged, %(logger_slope)s::float8, %(logger_offset)s::float8, %(slope)s::float8,
+    %(offset)s::float8, %(turn)s::float8)"""
+NEW_TESTS = "(tests & ~%(bit)s::int | %(bits)s::int)"
+# To the last bit: 0 and -0 are equal, and yet not the same. NaN equals NaN here.
+DIFFERS = "(value <> {new} OR tests <> {tests} OR (value = 0 AND float8send(value) <> float8send({new})))"
+MINE = "sensor_id = %(sensor)s AND time >= %(begin)s AND time < %(end)s"
+
+LOOK = f"""
+SELECT count(*), count(*) FILTER (WHERE differs), min(time) FILTER (WHERE differs), max(time) FILTER (WHERE differs),
+  max(abs(new - value)) FILTER (WHERE differs AND abs(new) < 1e300 AND abs(value) < 1e300),
+  count(*) FILTER (WHERE tests & %(bit)s::int <> 0), count(*) FILTER (WHERE new_tests & %(bit)s::int <> 0),
+  {{}}, {{}}
+FROM (SELECT *, {DIFFERS.format(new="new", tests="new_tests")} AS differs FROM (
+  SELECT time, value, tests, {NEW_VALUE} AS new, {NEW_TESTS} AS new_tests FROM readings WHERE {MINE}
+  OFFSET 0) AS computed) AS compared""".format(  # noqa: S608 - our own words; OFFSET 0: compute once a row
+    *(
+        f"count(*) FILTER (WHERE {finite}), sum({name}) FILTER (WHERE {finite}), min({name}) FILTER (WHERE {finite}), "
+        f"max({name}) FILTER (WHERE {finite}), sum(sind({name})) FILTER (WHERE {finite}), "
+        f"sum(cosd({name})) FILTER (WHERE {finite})"
+        for name in ("value", "new")
+        for finite in (f"abs({name}) < 1e300",)  # so that sums do not overflow, which is an error here
+    )
+)
+REWRITE = f"""
+UPDATE readings SET value = {NEW_VALUE}, tests = {NEW_TESTS}
+WHERE {MINE} AND {DIFFERS.format(new=NEW_VALUE, tests=NEW_TESTS)}"""  # noqa: S608 - our own words
+
+OPEN = """
+SELECT recalibration_id, begins, ends, reached, numbers, rows, changed, changed_from, changed_to, summary
+FROM recalibrations
+WHERE sensor_id = %s AND asked_from IS NOT DISTINCT FROM %s AND asked_to IS NOT DISTINCT FROM %s AND finished IS NULL
+ORDER BY recalibration_id DESC LIMIT 1"""
+BEGIN = """
+INSERT INTO recalibrations (sensor_id, asked_from, asked_to, begins, ends, reached, numbers, author)
+VALUES (%(sensor)s, %(asked_from)s, %(asked_to)s, %(begins)s, %(ends)s, %(begins)s, %(numbers)s, %(author)s)
+RETURNING recalibration_id"""
+# Two at the same work: the one that comes second to a slice sees that it was done.
+REACH = """
+UPDATE recalibrations SET ends = %(ends)s, reached = %(reached)s, numbers = %(numbers)s, rows = %(rows)s,
+  changed = %(changed)s, changed_from = %(changed_from)s, changed_to = %(changed_to)s, summary = %(summary)s
+WHERE recalibration_id = %(id)s AND reached = %(stood)s AND finished IS NULL"""
+FINISH = "UPDATE recalibrations SET finished = now() WHERE recalibration_id = ANY (%s) AND finished IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How far a sensor's recalibration has come. Without an id it is a dry run, which notes and changes nothing."""
+
+    sensor: Sensor
+    begins: datetime
+    ends: datetime
+    reached: datetime
+    ways: list[dict[str, Any]]
+    recalibration_id: int | None = None
+    is_resumed: bool = False
+    rows: int = 0
+    changed: int = 0
+    changed_from: datetime | None = None
+    changed_to: datetime | None = None
+    summary: Summary = field(default_factory=Summary)
+
+
+Report = Callable[[Run], None]
+
+
+def connect(dsn: str) -> psycopg.Connection[Any]:
+    """A connection on which slices of compressed chunks may be rewritten."""
+    connection = psycopg.connect(
+        dsn,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=10,
+        application_name="telltale-recalibrate",
+    )
+    connection.execute("SET timezone = 'UTC'")
+    connection.execute("SET lock_timeout = '4s'")
+    if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'").fetchone():
+        connection.execute("SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+    return connection
+
+
+def recalibrate(
+    connection: psycopg.Connection[Any],
+    selection: Selection,
+    *,
+    author: str,
+    dry_run: bool = False,
+    slice_rows: int = SLICE_ROWS,
+    report: Report = lambda _: None,
+) -> Iterator[Run]:
+    """Each sensor's run when its last slice is done; sensors without readings are left out.
+
+    What was interrupted goes on where it stood. Call `finish` when the aggregates have followed. Raises `Refused`,
+    `Unavailable`, `psycopg.Error`.
+    """
+    for sensor in selection.sensors:
+        run = _begin(connection, sensor, selection, author=author, dry_run=dry_run)
+        if run is None:
+            continue
+        for _ in range(1 if dry_run else PASSES_MAX):
+            before = (
+                run.changed if run.reached == run.begins else -1
+            )  # what another process began is gone through again
+            run = _pass(connection, run, slice_rows=slice_rows, report=report)
+            if run.changed == before or dry_run:
+                break
+            run = _again(connection, run, selection)
+        yield run
+
+
+def finish(connection: psycopg.Connection[Any], runs: list[Run]) -> None:
+    """Notes that all is done."""
+    connection.execute(FINISH, ([run.recalibration_id for run in runs if run.recalibration_id is not None],))
+
+
+def _begin(
+    connection: psycopg.Connection[Any], sensor: Sensor, selection: Selection, *, author: str, dry_run: bool
+) -> Run | None:
+    span = _span(connection, sensor, selection)
+    if not dry_run:
+        asked = (sensor.sensor_id, selection.begin, selection.end)
+        row = connection.execute(OPEN, asked).fetchone()
+        if row is not None:
+            number, begins, ends, reached, numbers, rows, changed, changed_from, changed_to, summary = row
+            past = Summary.of(summary)
+            return Run(
+                sensor, begins, ends, reached, numbers, number, True, rows, changed, changed_from, changed_to, past
+            )
+    if span is None:
+        return None
+    ways = ways_of.read(connection, sensor.sensor_id, lock=False).plain()
+    run = Run(sensor, span[0], span[1], span[0], ways)
+    if dry_run:
+        return run
+    names: dict[str, Any] = {"sensor": sensor.sensor_id, "asked_from": selection.begin, "asked_to": selection.end}
+    names |= {"begins": run.begins, "ends": run.ends, "numbers": Jsonb(ways), "author": author}
+    made = connection.execute(BEGIN, names).fetchone()
+    assert made is not None  # noqa: S101 - RETURNING of an insert
+    return replace(run, recalibration_id=made[0])
+
+
+def _span(
+    connection: psycopg.Connection[Any], sensor: Sensor, selection: Selection
+) -> tuple[datetime, datetime] | None:
+    """From the first reading to behind the last one, within what was asked for."""
+    row = connection.execute(SPAN, {"sensor": sensor.sensor_id}).fetchone()
+    if row is None or row[0] is None:
+        return None
+    begin = max(row[0].astimezone(UTC), selection.begin or row[0])
+    end = min(row[1].astimezone(UTC) + MICROSECOND, selection.end or datetime.max.replace(tzinfo=UTC))
+    return (begin, end) if begin < end else None
+
+
+def _again(connection: psycopg.Connection[Any], run: Run, selection: Selection) -> Run:
+    """Back to the beginning, with what has come meanwhile."""
+    span = _span(connection, run.sensor, selection)
+    again = replace(run, reached=run.begins, ends=max(run.ends, span[1]) if span else run.ends)
+    with connection.transaction():
+        _note(connection, run, again)
+    return again
+
+
+def _pass(connection: psycopg.Connection[Any], run: Run, *, slice_rows: int, report: Report) -> Run:
+    """All slices that are left."""
+    while run.reached < run.ends:
+        run = _patiently(partial(_slice, connection, run, slice_rows=slice_rows))
+        report(run)
+    return run
+
+
+def _patiently(work: Callable[[], Run]) -> Run:
+    """Tries again, up to a bound, what met a lock or a deadlock."""
+    for tried in range(TRIES_MAX):
+        try:
+            return work()
+        except (psycopg.errors.TransactionRollback, psycopg.errors.LockNotAvailable) as error:
+            if tried == TRIES_MAX - 1:
+                raise Unavailable(f"database: {str(error).splitlines()[0]}, {TRIES_MAX} times") from None
+            time.sleep(TRY_S)
+    raise AssertionError("unreachable")
+
+
+def _slice(connection: psycopg.Connection[Any], run: Run, *, slice_rows: int) -> Run:
+    """One transaction."""
+    is_dry = run.recalibration_id is None
+    with connection.transaction():
+        ways = ways_of.read(connection, run.sensor.sensor_id, lock=not is_dry)
+        now = run
+        if ways.plain() != run.ways:  # calibrated otherwise meanwhile: what was done is to be done anew
+            now = replace(run, reached=run.begins, ways=ways.plain(), rows=0, summary=Summary())
+        first = not now.summary.is_whole
+        end = _slice_end(connection, now, ways, slice_rows)
+        names = _names(now, ways.at(now.reached), end)
+        row = connection.execute(LOOK, names).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT of aggregates
+        rows, changed, changed_from, changed_to = row[:4]
+        if changed and not is_dry:
+            connection.execute(REWRITE, names)
+        after = replace(
+            now,
+            reached=end,
+            rows=now.rows + (rows if first else 0),
+            changed=now.changed + changed,
+            changed_from=min((t for t in (now.changed_from, changed_from) if t is not None), default=None),
+            changed_to=max((t for t in (now.changed_to, changed_to) if t is not None), default=None),
+            summary=now.summary.plus(row[4:], is_angle=run.sensor.is_angle) if first else now.summary,
+        )
+        if end >= run.ends and first:
+            after = replace(after, summary=replace(after.summary, is_whole=True))
+        if not is_dry:
+            _note(connection, run, after)
+    return after
+
+
+def _slice_end(connection: psycopg.Connection[Any], run: Run, ways: Ways, slice_rows: int) -> datetime:
+    """Behind so many rows, but not over an edge between two calibrations."""
+    edge = ways.edge_after(run.reached)
+    end = min(run.ends, edge) if edge else run.ends
+    names = {"sensor": run.sensor.sensor_id, "begin": run.reached, "end": end, "rows": slice_rows}
+    row = connection.execute(SLICE_END, names).fetchone()
+    return row[0] if row else end
+
+
+def _names(run: Run, way: Way, end: datetime) -> dict[str, Any]:
+    names = {"sensor": run.sensor.sensor_id, "begin": run.reached, "end": end, "bit": int(Test.NOT_CALIBRATED)}
+    return way.arguments() | names | {"bits": int(Test.NOT_CALIBRATED) if way.way == MISSING else 0}
+
+
+def _note(connection: psycopg.Connection[Any], stood: Run, run: Run) -> None:
+    names = {name: getattr(run, name) for name in ("ends", "reached", "rows", "changed", "changed_from", "changed_to")}
+    names |= {"id": run.recalibration_id, "stood": stood.reached, "numbers": Jsonb(run.ways)}
+    names |= {"summary": Jsonb(run.summary.plain())}
+    if connection.execute(REACH, names).rowcount != 1:
+        raise Refused(f"{run.sensor.name}: another `telltale recalibrate` of the same period is at work on it")
+
+
+def share(run: Run) -> float:
+    """How much of the period is done, 0 to 1."""
+    length = (run.ends - run.begins).total_seconds()
+    return 1.0 if length <= 0 or not math.isfinite(length) else (run.reached - run.begins).total_seconds() / length
