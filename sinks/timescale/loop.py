@@ -356,6 +356,7 @@ class Loop:
         stands = {part: position.next_offset for part, position in self._positions.items()}
         self._pile.begin(stands)
         self._consumer.assign([TopicPartition(*part, offset) for part, offset in stands.items()])
+        self._consumer.resume(self._consumer.assignment())  # a pause outlives the assignment it was made in
         self._open, self._paused, self._alarms_due = True, False, True
         self._untold = stands
         self._tell(now, now_or_never=True)
