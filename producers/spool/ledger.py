@@ -5,7 +5,7 @@ Every change is made in a `transaction`: committed it is in both, failed it is i
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +38,37 @@ class Known:
     live_to: int = 0  # of those, every group up to here has a frame
     bytes: int = 0
     changed: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Waits:
+    """What waits of one device."""
+
+    groups: int = 0
+    bytes: int = 0
+    readings: int = 0
+    oldest_us: int | None = None
+
+
+def waiting(db: sqlite3.Connection, streams: Mapping[int, int]) -> dict[int, Waits]:
+    """{device: what waits}, of {stream: device}; in one pass, in bounded memory."""
+    by_stream: dict[int, Waits] = defaultdict(Waits)
+    for stream, size, accepted_us, readings in db.execute(queries.WAITING):
+        waits = by_stream[stream]
+        waits.groups += 1
+        waits.bytes += size + GROUP_OVERHEAD_BYTES
+        waits.readings += readings
+        if waits.oldest_us is None or accepted_us < waits.oldest_us:
+            waits.oldest_us = accepted_us
+    by_device: dict[int, Waits] = {}
+    for stream, waits in by_stream.items():
+        device = streams[stream]
+        of = by_device.setdefault(device, Waits())
+        of.groups += waits.groups
+        of.bytes += waits.bytes
+        of.readings += waits.readings
+        of.oldest_us = min(each for each in (of.oldest_us, waits.oldest_us) if each is not None)
+    return by_device
 
 
 def where(key: FrameKey) -> tuple[str, str, int]:
@@ -103,10 +134,12 @@ class Ledger:
             names = tuple(orjson.loads(channels))
             known.streams[device, names] = number
             known.channels[number] = (device, names)
-        for device, groups, size, oldest_us in self.db.execute(queries.WAITING):
-            whole = size + groups * GROUP_OVERHEAD_BYTES
-            known.counts[device] = replace(known.counts[device], groups=groups, bytes=whole, oldest_us=oldest_us)
-            known.bytes += whole
+        streams = {stream: device for stream, (device, _) in known.channels.items()}
+        for device, waits in waiting(self.db, streams).items():
+            known.counts[device] = replace(
+                known.counts[device], groups=waits.groups, bytes=waits.bytes, oldest_us=waits.oldest_us
+            )
+            known.bytes += waits.bytes
         last, count = self.db.execute(queries.TOTALS).fetchone()
         known.next_group = last + 1
         framed, framed_bytes = self.db.execute(queries.FRAMED_TOTALS).fetchone()

@@ -1,10 +1,11 @@
 """A look at a spool from outside, while its writer works. Knows SQLite; changes nothing."""
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from producers.spool import database, queries
+from producers.spool.ledger import Waits, waiting
 from producers.spool.policy import Counts
 from schemas.errors import Unavailable
 
@@ -26,13 +27,20 @@ def look(folder: Path) -> list[Look]:
         connection = database.reader(folder)
         try:
             spool_id = connection.execute(queries.SPOOL_ID).fetchone()[0]
-            rows = connection.execute(queries.LOOK).fetchall()
+            devices = connection.execute(f"{queries.DEVICES} order by device_id").fetchall()
+            streams = {number: device for number, device, _ in connection.execute(queries.STREAMS)}
+            waits = waiting(connection, streams)
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
         raise Unavailable(f"spool {folder} cannot be read: {error}") from None
     size = sum(path.stat().st_size for path in folder.glob(f"{database.NAME}*"))
-    return [Look(folder, spool_id, Counts(*counts), waiting, size) for *counts, waiting in rows]
+    found = []
+    for number, *counts in devices:
+        of = waits.get(number, Waits())
+        seen = replace(Counts(*counts), groups=of.groups, bytes=of.bytes, oldest_us=of.oldest_us)
+        found.append(Look(folder, spool_id, seen, of.readings, size))
+    return found
 
 
 def spools(below: Path) -> list[Path]:

@@ -32,9 +32,8 @@ FRAMED = """select d.device_id, s.spool_id, f.sequence, count(*), sum(g.rows), s
     from framed f join groups g on g.id = f.group_id
     join devices d on d.number = f.device join spools s on s.number = f.spool
     group by f.spool, f.device, f.sequence order by min(g.id)"""
-# What waits, by device.
-WAITING = """select s.device, count(*), sum(length(g.body)), min(g.accepted_us) from groups g
-    join streams s on s.number = g.stream group by s.device"""
+# What waits, group by group: to sum it up by device, SQLite would hold every body in memory.
+WAITING = """select stream, length(body), accepted_us, readings from groups"""
 TOTALS = "select coalesce(max(id), 0), count(*) from groups"
 FRAMED_TOTALS = "select count(*), coalesce(sum(length(g.body)), 0) from framed f join groups g on g.id = f.group_id"
 # When the first group of a device that still waits was accepted. The cross join keeps SQLite from sorting all groups.
@@ -73,8 +72,4 @@ SAVE_PLACE = (
 PLACE = "select place from places where source = ?"
 
 # For those who look on.
-LOOK = """select d.device_id, d.next_sequence, d.accepted, d.sent, d.dropped, d.refused, d.acknowledged_us,
-    count(g.id), coalesce(sum(length(g.body)), 0), min(g.accepted_us), coalesce(sum(g.readings), 0)
-    from devices d left join streams s on s.device = d.number left join groups g on g.stream = s.number
-    group by d.number order by d.device_id"""
 SPOOL_ID = "select spool_id from spools order by number limit 1"

@@ -284,3 +284,28 @@ def test_new_readings_go_before_a_backlog_within_their_share(make: Callable[...,
     assert [each for each in order if each < 100] == list(range(40))
     assert [each for each in order if each >= 100] == list(range(100, 120))
     assert not spool.prefers_new
+
+
+def test_opening_and_looking_at_a_large_spool_takes_little_memory(tmp_path: Path) -> None:
+    """In a process of its own, for its largest size at any time."""
+    import subprocess
+    import sys
+
+    with Spool(tmp_path, clock_us=lambda: 0) as spool:
+        for first in range(0, 8_000_000, 500_000):
+            spool.accept([some_rows(500_000, channels=("a",), first=first)])
+    code = """
+import resource, sys
+from pathlib import Path
+from producers.spool import Spool
+from producers.spool.look import look
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+look(Path(sys.argv[1]))
+with Spool(Path(sys.argv[1]), clock_us=lambda: 0) as spool:
+    spool.turn(room_bytes=1 << 20, frame_bytes_max=1 << 18)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    assert int(done.stdout) < 30_000  # kB, of 128 MB on disk
