@@ -83,7 +83,8 @@ def plan(kafka: str, *, since: datetime | None, device_id: str | None) -> list[M
     spec = OffsetSpec.earliest() if since is None else OffsetSpec.for_timestamp(int(since.timestamp() * 1000))
     wanted = {TopicPartition(READINGS_RAW, at.partition): spec for at in standing}
     try:
-        answers = AdminClient(connection(kafka)).list_offsets(wanted, request_timeout=ANSWER_S_MAX)
+        admin = AdminClient(connection(kafka))  # by name: a client that is let go of never answers
+        answers = admin.list_offsets(wanted, request_timeout=ANSWER_S_MAX)
         starts = {tp.partition: future.result().offset for tp, future in answers.items()}
     except KafkaException as error:
         raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None

@@ -12,13 +12,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.client import reader
 from schemas.errors import Unavailable
-from schemas.topics import HEARTBEATS, READINGS_RAW, SINK_GROUP, STREAMS_GROUP, TOPICS
+from schemas.topics import ALARM_ACTIONS, HEARTBEATS, READINGS_RAW, SINK_GROUP, STREAMS_GROUP, TOPICS
 
 ANSWER_S_MAX = 10.0
 """A broker that takes longer for a question about offsets is not answering."""
 
 STAGES: dict[str, tuple[str, ...]] = {
-    STREAMS_GROUP: (READINGS_RAW, HEARTBEATS),
+    STREAMS_GROUP: (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS),
     SINK_GROUP: tuple(topic.name for topic in TOPICS.values() if "sink" in topic.read_by),
 }
 """Consumer groups in the order in which data passes them, and what each reads."""

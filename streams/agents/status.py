@@ -88,6 +88,9 @@ def status(kafka: str, *, sample_s: float) -> list[PartitionStatus]:
 
 def _owners(admin: AdminClient) -> dict[int, str]:
     """Who has which partition: the client's name and where it is."""
+    known = {group.group_id for group in admin.list_consumer_groups(request_timeout=ANSWER_S_MAX).result().valid}
+    if STREAMS_GROUP not in known:  # no worker has ever run
+        return {}
     described = admin.describe_consumer_groups([STREAMS_GROUP], request_timeout=ANSWER_S_MAX)[STREAMS_GROUP].result()
     return {
         tp.partition: f"{member.member_id.rsplit('-', 5)[0]}@{member.host.lstrip('/')}"
