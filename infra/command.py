@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "streams": ("streams.cli:streams", "The stage that validates, calibrates, windows and alarms."),
     "quality": ("streams.cli:quality", "Try limits of the quality tests on a file."),
     "sink": ("sinks.timescale.cli:sink", "The sink from Kafka to the database."),
+    "recalibrate": ("sinks.timescale.recalibration.cli:recalibrate", "Calibrate stored readings anew."),
+    "flags": ("dashboard.flags.cli:flags", "Flag bad periods, and take flags off."),
     "db": ("sinks.timescale.cli:db", "The database's schema."),
     "rejected": ("dashboard.cli:rejected", "What could not be taken, and why; send it again."),
     "replay": ("infra.cli:replay", "Compute again from a point in the log."),

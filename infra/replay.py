@@ -13,11 +13,10 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.client import connection, reader
+from infra.offsets import ANSWER_S_MAX, committed
 from schemas.errors import Refused, Unavailable
 from schemas.keys import partition_of
 from schemas.topics import MARK, READINGS_RAW, STREAMS_GROUP
-
-ANSWER_S_MAX = 10.0
 
 EMPTY_S_MAX = 30.0
 """A worker that is asked to end finishes its transaction first; one that was killed is missed after its session."""
@@ -50,7 +49,7 @@ def positions(kafka: str) -> list[Position]:
         partitions = _partitions(consumer)
         wanted = [TopicPartition(READINGS_RAW, number) for number in partitions]
         found = []
-        for at in consumer.committed(wanted, timeout=ANSWER_S_MAX):
+        for at in committed(consumer, wanted):
             _, end = consumer.get_watermark_offsets(at, timeout=ANSWER_S_MAX, cached=False)
             word, _, generation = (at.metadata or "").partition("/")
             marked = word == MARK and generation.isdigit()

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.client import reader
+from infra.offsets import ANSWER_S_MAX, committed
 from schemas.errors import Unavailable
 from schemas.topics import ALARM_ACTIONS, HEARTBEATS, READINGS_RAW, SINK_GROUP, STREAMS_GROUP, TOPICS
-
-ANSWER_S_MAX = 10.0
-"""A broker that takes longer for a question about offsets is not answering."""
 
 STAGES: dict[str, tuple[str, ...]] = {
     STREAMS_GROUP: (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS),
@@ -50,7 +48,7 @@ def _behind(consumer: Consumer, group: str, topics: Iterable[str]) -> list[Behin
     known = consumer.list_topics(timeout=ANSWER_S_MAX).topics
     wanted = [TopicPartition(name, number) for name in topics if name in known for number in known[name].partitions]
     doubtful = {}
-    for found in consumer.committed(wanted, timeout=ANSWER_S_MAX):
+    for found in committed(consumer, wanted):
         low, end = consumer.get_watermark_offsets(found, timeout=ANSWER_S_MAX, cached=False)
         position = max(found.offset, low)
         if position < end:

@@ -10,14 +10,13 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.client import connection, reader
+from infra.offsets import ANSWER_S_MAX, committed
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Unavailable
 from schemas.frames import RawFrame
 from schemas.topics import MARK, READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
 from streams.agents.app import count_partitions
-
-ANSWER_S_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def _owners(admin: AdminClient) -> dict[int, str]:
 
 def _committed(consumer: Consumer, partitions: range) -> dict[int, TopicPartition]:
     wanted = [TopicPartition(READINGS_RAW, number) for number in partitions]
-    return {tp.partition: tp for tp in consumer.committed(wanted, timeout=ANSWER_S_MAX)}
+    return {tp.partition: tp for tp in committed(consumer, wanted)}
 
 
 def _offsets(admin: AdminClient, topic: str, partitions: range, spec: OffsetSpec) -> dict[int, tuple[int, int]]:
