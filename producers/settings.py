@@ -38,7 +38,7 @@ class EdgeSettings(BaseSettings):
         default=256 * 1024, ge=1024, le=3 * 1024 * 1024, description="Of one frame, when catching up."
     )
     window_bytes: int = Field(
-        default=2 << 20, ge=1 << 12, description="On their way to the broker at once, at most: bounds memory."
+        default=1 << 20, ge=1 << 12, description="On their way to the broker at once, at most: bounds memory."
     )
     live_within_s: float = Field(
         default=10.0, gt=0, description="When a backlog makes new readings wait for longer, they overtake it."

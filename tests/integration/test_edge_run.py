@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fix_edge import mast_rows, toa5_text
 from fix_services import Start, await_true
 
@@ -30,12 +30,24 @@ def device_partitions() -> int:
     return 2
 
 
+def ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    for left in range(50, -1, -1):
+        try:
+            low, high = consumer.get_watermark_offsets(partition, timeout=10)
+            return int(low), int(high)
+        except KafkaException:  # a topic that was just made has no leader for a moment
+            if not left:
+                raise
+            time.sleep(0.1)
+    raise AssertionError
+
+
 def values(address: str, topic: str) -> list[bytes]:
     consumer = Consumer({"bootstrap.servers": address, "group.id": "look", "enable.auto.commit": False})
     found: list[bytes] = []
     try:
         for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            low, high = ends(consumer, TopicPartition(topic, partition))
             consumer.assign([TopicPartition(topic, partition, low)])
             while low < high:
                 message = consumer.poll(10)
