@@ -192,3 +192,19 @@ def test_a_stage_that_is_behind_says_so_and_says_when_it_is_not(wire: Wire) -> N
     told.stop()
     table.stop()
     assert failures == []
+
+
+def test_silence_is_still_judged_after_an_action(wire: Wire, start: Start) -> None:
+    """The answer's transaction leaves a marker behind it, which is no record to wait for."""
+    wire.configure(make_device("d0", silence_limit_s=2))
+    wire.send(make_frame("d0", 0, first=0, rows=1))
+    start("streams", "run", TELLTALE_KAFKA=wire.kafka).await_ready()
+    await_true(lambda: len(wire.alarms()) == 1, what="silent", within_s=20)
+    code, said = telltale(wire.kafka, "alarms", "acknowledge", wire.alarms()[0].data.alarm_id, "--why", "seen")
+    assert code == 0, said
+    wire.send(make_frame("d0", 1, first=1, rows=1))
+
+    def raised() -> int:
+        return sum(event.data.state == "raised" and event.data.rule == "device_silent" for event in wire.alarms())
+
+    await_true(lambda: raised() == 2, what="silent again", within_s=20)
