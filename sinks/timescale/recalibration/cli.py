@@ -94,6 +94,8 @@ def _tell(run: "Run", *, dry_run: bool) -> None:
     change = f", by {told['largest_change']:.6g} at most" if told["largest_change"] is not None else ""
     done = "would change" if dry_run else "changed"
     click.echo(f"{run.sensor.name}: {run.rows:,} readings, {run.changed:,} {done}{change}{resumed}")
+    if not run.is_settled:
+        click.echo("  readings calibrated as before still arrive: run it again when the sink has caught up", err=True)
     if run.changed:
         for side in ("before", "after"):
             figures = [
@@ -112,5 +114,6 @@ def _plain(run: "Run") -> dict[str, Any]:
         "readings": run.rows,
         "changed": run.changed,
         "resumed": run.is_resumed,
+        "settled": run.is_settled,
         **run.summary.told(),
     }

@@ -92,6 +92,7 @@ class Run:
     ways: list[dict[str, Any]]
     recalibration_id: int | None = None
     is_resumed: bool = False
+    is_settled: bool = False  # a last time through has found nothing to change
     rows: int = 0
     changed: int = 0
     changed_from: datetime | None = None
@@ -142,6 +143,7 @@ def recalibrate(
             )  # what another process began is gone through again
             run = _pass(connection, run, slice_rows=slice_rows, report=report)
             if run.changed == before or dry_run:
+                run = replace(run, is_settled=True)
                 break
             run = _again(connection, run, selection)
         yield run
@@ -160,11 +162,11 @@ def _begin(
         asked = (sensor.sensor_id, selection.begin, selection.end)
         row = connection.execute(OPEN, asked).fetchone()
         if row is not None:
-            number, begins, ends, reached, numbers, rows, changed, changed_from, changed_to, summary = row
-            past = Summary.of(summary)
-            return Run(
-                sensor, begins, ends, reached, numbers, number, True, rows, changed, changed_from, changed_to, past
-            )
+            number, begins, ends, reached, numbers, *counts, summary = row
+            names = ("rows", "changed", "changed_from", "changed_to")
+            past: dict[str, Any] = dict(zip(names, counts, strict=True))
+            past["summary"] = Summary.of(summary)
+            return Run(sensor, begins, ends, reached, numbers, number, is_resumed=True, **past)
     if span is None:
         return None
     ways = ways_of.read(connection, sensor.sensor_id, lock=False).plain()
