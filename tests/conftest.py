@@ -6,4 +6,13 @@ from pathlib import Path
 # Test folders are no packages (importmode importlib); the fixture files beside this one are found by their names.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["fix_services", "fix_sink", "fix_stack", "fix_stage", "fix_edge", "fix_proxy", "fix_sources"]
+pytest_plugins = [
+    "fix_edge",
+    "fix_proxy",
+    "fix_services",
+    "fix_sink",
+    "fix_sources",
+    "fix_stack",
+    "fix_stage",
+    "fix_timescaledb",
+]

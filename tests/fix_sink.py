@@ -133,8 +133,13 @@ class Database:
         schema.migrate(dsn)
 
     def rows(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with psycopg.connect(self.dsn, autocommit=True, prepare_threshold=None) as connection:
             return connection.execute(statement.encode(), arguments or None).fetchall()
+
+    def call(self, statement: str) -> None:
+        """A statement that answers nothing."""
+        with psycopg.connect(self.dsn, autocommit=True, prepare_threshold=None) as connection:
+            connection.execute(statement.encode())
 
     def one(self, statement: str, *arguments: Any) -> Any:
         """The only column of the only row."""
