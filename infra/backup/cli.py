@@ -45,7 +45,7 @@ def backup() -> None:
     """Backups of the database: make, list, verify, restore."""
 
 
-@backup.command()
+@backup.command(short_help="Make a backup, while all goes on.")
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Then remove all but the newest N.")
 @click.option("--verify", "verified", is_flag=True, help="Then restore it into a scratch database and compare.")
 @FOLDER
@@ -97,7 +97,7 @@ def _line(each: "Backup") -> str:
     return f"{each.name}  {about.taken:%Y-%m-%d %H:%M:%S}Z {size}  {verified}"
 
 
-@backup.command()
+@backup.command(short_help="Whether a backup gives back what it was made of.")
 @BACKUP
 @FOLDER
 @DATABASE
@@ -166,7 +166,7 @@ def waiting(what: str, *, quiet: bool) -> AbstractContextManager[object]:
     return console.status(f"{what} ...")
 
 
-@backup.command()
+@backup.command(short_help="Make them on a schedule, with alarms.")
 @click.option("--once", is_flag=True, help="Do what is due and end: for cron. Exit code 1 if an alarm stands.")
 @click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
 @FOLDER

@@ -41,6 +41,7 @@ SETTINGS = (
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
     ("idle_in_transaction_session_timeout", "0"),
+    ("statement_timeout", "0"),
     ("lock_timeout", "60s"),
     ("search_path", "pg_catalog"),
 )

@@ -48,6 +48,11 @@ class Manifest(BaseModel):
     tables: dict[str, Table]
 
     @property
+    def server_major(self) -> int:
+        """15 of "15.18 (Debian 15.18-0)"; the 19 of "19beta2"."""
+        return int(re.match(r"\d*", self.server)[0] or 0)  # type: ignore[index]  # it matches anything
+
+    @property
     def rows(self) -> int:
         return sum(table.rows for table in self.tables.values())
 

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from infra.backup import server
-from infra.backup.contents import contents, settle, tables, timescaledb
+from infra.backup.contents import Table, contents, settle, tables, timescaledb
 from infra.backup.folder import DUMP, MANIFEST, Backup, Folder, Manifest, sha256, write
 from infra.postgres.programs import Programs, find_clients
 from schemas.errors import Refused, Unavailable
@@ -40,7 +41,6 @@ def create(dsn: str, folder: Folder, *, clock: Callable[[], datetime], s_max: fl
             try:
                 connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{s_max:.0f}s",))
                 found = _dump(connection, programs, dsn=dsn, place=place, lock=lock, s_max=s_max)
-                (place / "pg_dump.log").unlink()
                 manifest = Manifest(
                     database=connection.info.dbname,
                     taken=taken,
@@ -62,8 +62,8 @@ def create(dsn: str, folder: Folder, *, clock: Callable[[], datetime], s_max: fl
 
 
 def _dump(
-    connection: psycopg.Connection[Any], programs: Programs, *, dsn: str, place: Any, lock: int, s_max: float
-) -> Any:
+    connection: psycopg.Connection[Any], programs: Programs, *, dsn: str, place: Path, lock: int, s_max: float
+) -> dict[str, Table]:
     """Dumps and counts at the same time: pg_dump joins our snapshot."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -73,10 +73,8 @@ def _dump(
         names = sql.SQL(", ").join(sql.Identifier(schema, name) for schema, name in tables(connection))
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
         arguments = [*ARGUMENTS, f"--snapshot={row[0]}", f"--file={place / DUMP}"]
-        started = server.run(
-            programs.program("pg_dump"), arguments, dsn=dsn, log=place / "pg_dump.log", s_max=s_max, inherit=lock
-        )
-        with started as dump:
+        program = programs.program("pg_dump")
+        with server.run(program, arguments, dsn=dsn, s_max=s_max, inherit=lock) as dump:
             found = contents(connection)
             dump.finish()
     return found

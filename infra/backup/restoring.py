@@ -8,12 +8,10 @@ So a restore that fails has touched nothing. TimescaleDB is in its restoring mod
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -126,18 +124,15 @@ def _fill(dsn: str, backup: Backup, *, s_max: float, privileges: bool) -> None:
     if wants:
         _begin_restoring(dsn, wants)
     with server.connect(dsn) as connection:
-        major = max(
-            connection.info.server_version // 10_000, int(backup.manifest.server.split(".")[0].split("beta")[0])
-        )
+        major = max(connection.info.server_version // 10_000, backup.manifest.server_major)
     # TimescaleDB's catalogue does not survive parallel jobs.
     jobs = 1 if wants else min(JOBS_MAX, os.cpu_count() or 1)
     arguments = ["--exit-on-error", "--no-owner", f"--jobs={jobs}", str(backup.dump)]
     if not privileges:
         arguments.insert(0, "--no-privileges")
-    with tempfile.TemporaryDirectory(prefix="telltale-restore-") as place:
-        program = find_clients(major=major).program("pg_restore")
-        with server.run(program, arguments, dsn=dsn, log=Path(place) / "log", s_max=s_max) as restoring:
-            restoring.finish()
+    program = find_clients(major=major).program("pg_restore")
+    with server.run(program, arguments, dsn=dsn, s_max=s_max) as restoring:
+        restoring.finish()
 
 
 def _begin_restoring(dsn: str, version: str) -> None:

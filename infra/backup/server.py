@@ -5,11 +5,12 @@ Passwords go by the environment: arguments are seen by everybody on the machine.
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 from psycopg import sql
@@ -140,10 +141,8 @@ def _shut(connection: psycopg.Connection[Any], database: str, there: bool, *, sh
         connection.execute(statement.format(sql.Identifier(database), allowed))
 
 
-def run(
-    program: str, arguments: Sequence[str], *, dsn: str, log: Path, s_max: float, inherit: int | None = None
-) -> "Program":
-    """Starts one of PostgreSQL's programs against a database; what it says goes to `log`."""
+def run(program: str, arguments: Sequence[str], *, dsn: str, s_max: float, inherit: int | None = None) -> "Program":
+    """Starts one of PostgreSQL's programs against a database."""
     secret: dict[str, Any] = dict(conninfo_to_dict(dsn))
     password = secret.pop("password", None)
     environment = {**os.environ, "PGAPPNAME": "telltale-backup", "PGCONNECT_TIMEOUT": str(CONNECT_S)}
@@ -151,23 +150,23 @@ def run(
     environment["PGOPTIONS"] = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
     if password:
         environment["PGPASSWORD"] = str(password)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [program, "--no-password", f"--dbname={make_conninfo(**secret)}", *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=() if inherit is None else (inherit,),
-        )
-    return Program(process, log=log, s_max=s_max)
+    words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `Program`. Not beside the dump: that disk may be full
+    process = subprocess.Popen(
+        [program, "--no-password", f"--dbname={make_conninfo(**secret)}", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=words,
+        stderr=words,
+        pass_fds=() if inherit is None else (inherit,),
+    )
+    return Program(Path(program).name, process, words=words, s_max=s_max)
 
 
 class Program:
     """One running program. Ends with the `with` block, however that ends."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", *, log: Path, s_max: float) -> None:
-        self._process, self._log = process, log
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]", *, words: IO[bytes], s_max: float) -> None:
+        self._name, self._process, self._words = name, process, words
         self._s_max, self._until = s_max, time.monotonic() + s_max
 
     def __enter__(self) -> "Program":
@@ -177,18 +176,19 @@ class Program:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._words.close()
 
     def finish(self) -> None:
         """Waits for its good end. Raises `Unavailable` with its last words."""
-        name = Path(str(self._process.args[0])).name  # type: ignore[index]  # a list: made above
         try:
             code = self._process.wait(max(0.0, self._until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"{name} did not end within {self._s_max:.0f} s") from None
+            raise Unavailable(f"{self._name} did not end within {self._s_max:.0f} s") from None
         if code != 0:
-            raise Unavailable(f"{name}: {self._last_words() or f'ended with exit code {code}'}")
+            raise Unavailable(f"{self._name}: {self._complaint() or f'ended with exit code {code}'}")
 
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        errors = [line for line in lines if "error:" in line or "ERROR:" in line]
-        return (errors or lines or [""])[0].partition("error: ")[2] or (errors or lines or [""])[0]
+    def _complaint(self) -> str:
+        self._words.seek(0)
+        lines = self._words.read().decode(errors="replace").splitlines()
+        errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
+        return (errors or lines or [""])[0]

@@ -137,3 +137,12 @@ def test_the_order_of_cleanup_policies_means_nothing() -> None:
 def test_the_count_of_existing_topics_stands() -> None:
     assert device_partitions({"readings.raw": Found(4, {})}, topics=CATALOGUE) == 4
     assert device_partitions({}, topics=CATALOGUE) == PARTITIONS
+
+
+def test_clients_of_the_server_or_newer_are_found_where_servers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TELLTALE_POSTGRES", raising=False)
+    newest = max(each.major for each in (programs.find(), *programs._wheel()))
+    assert programs.find_clients(major=14).major >= 14
+    assert Path(programs.find_clients(major=newest).program("pg_dump")).exists()
+    with pytest.raises(Unavailable, match="postgresql-client-99"):
+        programs.find_clients(major=99)
