@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from producers.files.logger_file import Kind, LoggerFile
 
 
@@ -14,8 +12,9 @@ def csv_lines(file: LoggerFile) -> Iterator[str]:
     for chunk in file.chunks(lambda column: column.name):
         places = {name: at for at, name in enumerate(chunk.columns)}
         order = [places.get(name) for name in names]
-        unit = "us" if (chunk.stamps % 1_000_000).any() else "s"
-        stamps = np.datetime_as_string(chunk.stamps.astype("datetime64[us]"), unit=unit).tolist()
+        at = chunk.stamps.astype("datetime64[us]")
+        whole = not (chunk.stamps % 1_000_000).any()
+        stamps = (at.astype("datetime64[s]") if whole else at).astype(str).tolist()
         for stamp, values in zip(stamps, chunk.values.tolist(), strict=True):
             cells = ("" if at is None or values[at] != values[at] else repr(values[at]) for at in order)
             yield ",".join([stamp, *cells])

@@ -208,7 +208,7 @@ class Kept:
 
 def begin(path: Path, known: FileMark | None = None, *, told: Stamping = UTC_BEGIN) -> Import:
     file = recognise(path)
-    made = plan(file, path, device_id="mast-7", device=device(), told=told, sha256=sha256_of(path))
+    made = plan(file, name=path.name, device_id="mast-7", device=device(), told=told, sha256=sha256_of(path))
     return Import.begin(file, made, known)
 
 
