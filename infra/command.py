@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stations": ("producers.stations.cli:stations", "Stations, devices and their sensors: import, show."),
     "edge": ("producers.cli:edge", "Send readings: spool, deliver, report."),
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
-    "alarms": ("dashboard.cli:alarms", "Tail alarms."),
+    "alarms": ("dashboard.cli:alarms", "Alarms: tail, list, acknowledge, shelve."),
     "streams": ("streams.cli:streams", "The stage that validates, calibrates, windows and alarms."),
     "quality": ("streams.cli:quality", "Try limits of the quality tests on a file."),
     "sink": ("sinks.timescale.cli:sink", "The sink from Kafka to the database."),
