@@ -39,7 +39,7 @@ def sink() -> None:
 
 @click.group()
 def db() -> None:
-    """The database's schema."""
+    """The database: its schema, what it holds, how long, and its upkeep."""
 
 
 @sink.command()
@@ -58,6 +58,7 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     from sinks.timescale.rejects import Rejects, producer
     from sinks.timescale.settings import SinkSettings
     from sinks.timescale.store import Store
+    from sinks.timescale.upkeep import beside as upkeep_beside
     from sinks.timescale.writer import Writer
 
     address, dsn = stack.kafka_address(kafka), stack.database_dsn(database)
@@ -80,7 +81,7 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
         codec = Codec()
         store = Store(dsn, owner=owner, copy=settings.copy_rows)
         writer = Writer(store, Rejects(lambda: producer(address), codec=codec))
-        Loop(
+        loop = Loop(
             _consumer(address, settings, owner=owner),
             admin=admin,
             decoder=Decoder(codec),
@@ -90,7 +91,9 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
             waits=Waits(owner, settings.alarm_after_s),
             teller=Teller(lambda: producer(address)),
             on_working=readiness.announce,
-        ).run(stop)
+        )
+        with upkeep_beside(dsn, period_s=settings.upkeep_s):
+            loop.run(stop)
 
 
 @sink.command("status")
@@ -136,7 +139,7 @@ def migrate(database: str | None, as_json: bool) -> None:
 @DATABASE
 @AS_JSON
 def db_status(database: str | None, as_json: bool) -> None:
-    """Versions, features, and migrations applied and pending."""
+    """Versions, features, migrations; sizes, compression, oldest and newest reading, aggregates, retention."""
     from sinks.timescale.status import database as about
 
     with _neighbours(), _connected(stack.database_dsn(database)) as connection:
@@ -149,6 +152,82 @@ def db_status(database: str | None, as_json: bool) -> None:
     click.echo(f"features  {', '.join(found['features']) or 'none yet'}")
     for state in ("applied", "pending"):
         click.echo(f"{state:<9} {', '.join(found[state]) or 'none'}")
+    if "tables" in found:
+        _tell_holdings(found)
+
+
+def _tell_holdings(found: dict[str, Any]) -> None:
+    click.echo(f"readings  {found['oldest_reading'] or 'none'} to {found['newest_reading'] or 'none'}")
+    columns = {"compressed_chunks": "compressed", "compression_ratio": "ratio", "not_before": "since"}
+    tables = [
+        {columns.get(name, name): value for name, value in each.items()}
+        | {
+            "MB": f"{each['bytes'] / 1e6:.1f}",
+            "keep": each["keep"] or "for ever",
+            "since": (each["not_before"] or "")[:10],
+        }
+        for each in found["tables"]
+    ]
+    _table(tables, ("table", "MB", "chunks", "compressed", "ratio", "keep", "since"))
+    for each in found["aggregates"]:
+        lag = "" if each["lag_s"] is None else f", {each['lag_s']:.0f} s behind the newest reading"
+        click.echo(f"{each['aggregate']:<16}  made until {each['made_until'] or 'never'}{lag}")
+
+
+@db.command()
+@DATABASE
+@AS_JSON
+def upkeep(database: str | None, as_json: bool) -> None:
+    """Once: aggregates follow late rows, what is older than retention goes, chunks that are due are compressed.
+
+    A running sink does the same every minute.
+    """
+    from sinks.timescale import upkeep as keeping
+
+    with _neighbours(), keeping.connect(_migrated(database)) as connection:
+        done = keeping.round_of(connection)
+    if done is None:
+        raise Unavailable("another upkeep is at work on this database; try again later")
+    if as_json:
+        click.echo(json.dumps(done.told()))
+    else:
+        click.echo(
+            f"{done.refreshed} slices of aggregates, {done.dropped} dropped, {done.compressed} tables compressed"
+        )
+
+
+@db.command()
+@click.argument("series", type=click.Choice(["readings", "windows", "heartbeats"]))
+@click.option(
+    "--days", type=click.IntRange(31, 36_500), help="So long; older ones are dropped, and refused from now on."
+)
+@click.option("--forever", is_flag=True, help="Drop nothing more. What was dropped is still refused.")
+@DATABASE
+@AS_JSON
+def keep(series: str, days: int | None, forever: bool, database: str | None, as_json: bool) -> None:
+    """How long a series is kept. Statistics of readings outlive them where TimescaleDB makes aggregates."""
+    from sinks.timescale import upkeep as keeping
+
+    if (days is None) == (not forever):
+        raise click.UsageError("say --days N or --forever")
+    with _neighbours(), keeping.connect(_migrated(database)) as connection:
+        keeping.keep(connection, series, days=days)
+    if as_json:
+        click.echo(json.dumps({"series": series, "days": days}))
+    else:
+        click.echo(f"{series}: kept {'for ever' if forever else f'{days} days; the next upkeep drops what is older'}")
+
+
+def _migrated(database: str | None) -> str:
+    """The DSN of a database whose schema is ours and up to date. Raises `Refused`."""
+    from sinks.timescale import schema
+
+    dsn = stack.database_dsn(database)
+    with _connected(dsn) as connection:
+        had = schema.applied(connection)
+        if schema.pending(had, flavours=schema.flavours(connection, had), known=schema.migrations()):
+            raise Refused("the database's schema is not up to date; bring it there with: telltale db migrate")
+    return dsn
 
 
 def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:

@@ -29,3 +29,5 @@ class SinkSettings(BaseSettings):
     """COPY for new rows. Off where the server has none (PGlite): all rows go by the upsert."""
     migrate: bool = True
     """Bring the schema up to date at start."""
+    upkeep_s: Annotated[float, Field(ge=0)] = 60.0
+    """How often aggregates follow late rows, and retention and compression are seen to. 0: never, by this sink."""

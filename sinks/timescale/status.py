@@ -8,16 +8,17 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import Unavailable
 from sinks.timescale import schema
+from sinks.timescale.inventory import holdings
 from sinks.timescale.positions import SINK
 
 POSITIONS = """
 SELECT topic, part, next_offset, generation, epoch, owner, updated_at
 FROM sink_offsets WHERE sink = %s ORDER BY topic, part"""
 VERSIONS = """
-SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
+SELECT now(), current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
   current_setting('timescaledb.license', true), pg_database_size(current_database())"""
 FEATURES = {"plain": "partitions by month", "timescaledb": "hypertables", "views": "statistics as views"}
-FEATURES["aggregates"] = "continuous aggregates"
+FEATURES["aggregates"] = "continuous aggregates, compression"
 ANSWER_S = 10.0
 
 
@@ -54,15 +55,15 @@ def positions(connection: psycopg.Connection[Any], admin: AdminClient) -> list[d
 
 
 def database(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    """Versions, features and migrations."""
+    """Versions, features, migrations, and what the tables hold."""
     row = connection.execute(VERSIONS).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM
-    server, timescaledb, licence, size = row
+    now, server, timescaledb, licence, size = row
     had = schema.applied(connection)
     known = schema.migrations()
     flavours = {migration.flavour for migration in known if migration.name in had} - {None}
     fitting = {m.name for m in known if m.flavour is None or m.flavour in flavours}
-    return {
+    about: dict[str, Any] = {
         "server": server,
         "timescaledb": timescaledb,
         "licence": licence if timescaledb else None,
@@ -71,3 +72,7 @@ def database(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         "applied": list(had),
         "pending": sorted(fitting - had.keys()) if had else [m.name for m in known if m.flavour is None],
     }
+    if had and not about["pending"]:
+        licensed = "aggregates" in flavours
+        about |= holdings(connection, timescale="timescaledb" in flavours, licensed=licensed, now=now)
+    return about

@@ -9,6 +9,7 @@ aggregate's history.
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,13 +48,17 @@ UPDATE retention SET horizon = greatest(horizon, %(oldest)s), dropped = greatest
   oldest = %(oldest)s
 WHERE series = 'readings' AND oldest < %(oldest)s"""
 REMEMBER = """
-UPDATE retention SET oldest = %(oldest)s WHERE series = 'readings' AND oldest IS DISTINCT FROM %(oldest)s"""
+INSERT INTO retention AS r (series, oldest) VALUES ('readings', %(oldest)s)
+ON CONFLICT (series) DO UPDATE SET oldest = excluded.oldest WHERE r.oldest IS DISTINCT FROM excluded.oldest"""
 
 RAISE_HORIZONS = """
 UPDATE retention SET horizon = greatest(horizon, date_trunc('day', now() - keep, 'UTC')) WHERE keep IS NOT NULL"""
 TO_DROP = "SELECT series, horizon FROM retention WHERE horizon IS NOT NULL ORDER BY series"
 DROPPED = "UPDATE retention SET dropped = greatest(dropped, %s) WHERE series = %s AND dropped IS DISTINCT FROM %s"
-FLOOR = "SELECT dropped FROM retention WHERE series = 'readings'"
+KEEP = """
+INSERT INTO retention (series, keep) VALUES (%s, make_interval(days => %s))
+ON CONFLICT (series) DO UPDATE SET keep = excluded.keep"""
+FLOOR = "SELECT max(dropped) FROM retention WHERE series = 'readings'"
 MONTHS = """
 SELECT inhrelid::regclass::text FROM pg_inherits
 WHERE inhparent = 'readings'::regclass AND inhrelid::regclass::text ~ '^readings_[0-9]{4}_[0-9]{2}$'"""
@@ -87,6 +92,11 @@ def round_of(connection: psycopg.Connection[Any], *, compress: bool = True) -> D
     finally:
         if not connection.closed and not connection.broken:
             connection.execute(RELEASE)
+
+
+def keep(connection: psycopg.Connection[Any], series: str, *, days: int | None) -> None:
+    """How long a series is kept; None: for ever. What was dropped stays refused."""
+    connection.execute(KEEP, (series, days))
 
 
 def refresh(
@@ -230,3 +240,17 @@ class Keeper(threading.Thread):
             except psycopg.Error as error:
                 log.info("upkeep_not_cancelled", detail=str(error).strip())
         self.join(5.0)
+
+
+@contextmanager
+def beside(dsn: str, *, period_s: float) -> Iterator[None]:
+    """Upkeep while the block runs; none where the period is 0."""
+    if period_s == 0:
+        yield
+        return
+    keeper = Keeper(dsn, period_s=period_s)
+    keeper.start()
+    try:
+        yield
+    finally:
+        keeper.end()

@@ -1,7 +1,7 @@
 -- How long series are kept, and calibrating anew what is stored.
 
 -- Nothing older than `horizon` is taken any more; up to `dropped` it is gone. Both only ever move on: aggregates outlive
--- the readings, and making them anew from less would erase them.
+-- the readings, and making them anew from less would erase them. No row: kept for ever.
 CREATE TABLE retention (
   series  text PRIMARY KEY,
   keep    interval CHECK (keep >= interval '31 days'),  -- null: for ever. Less would meet rows that are only late.
@@ -9,7 +9,6 @@ CREATE TABLE retention (
   dropped timestamptz,
   oldest  timestamptz  -- begin of the oldest chunk when last seen: if it moves on, somebody else has dropped
 );
-INSERT INTO retention (series) VALUES ('readings'), ('windows'), ('heartbeats');
 
 -- One for each sensor and command; `reached` moves in the transaction that has rewritten what lies before it.
 CREATE TABLE recalibrations (

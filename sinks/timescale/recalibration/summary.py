@@ -72,12 +72,14 @@ class Summary:
 
     def plain(self) -> dict[str, Any]:
         """For keeping; `of` reads it. JSON knows no infinity, which a total may become."""
-        sides: dict[str, Any] = {name: _finite(getattr(self, name)) for name in ("before", "after")}
-        return sides | {each.name: getattr(self, each.name) for each in fields(self) if each.name not in sides}
+        kept: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        kept["before"], kept["after"] = _finite(self.before), _finite(self.after)
+        return kept
 
     @staticmethod
     def of(kept: dict[str, Any]) -> "Summary":
-        return Summary(**{**kept, **{name: Side(**kept[name]) for name in ("before", "after") if name in kept}})
+        sides: dict[str, Any] = {name: Side(**kept[name]) for name in ("before", "after") if name in kept}
+        return Summary(**(kept | sides))
 
     def told(self) -> dict[str, Any]:
         """For people and scripts."""

@@ -163,8 +163,8 @@ def _begin(
         row = connection.execute(OPEN, asked).fetchone()
         if row is not None:
             number, begins, ends, reached, numbers, *counts, summary = row
-            names = ("rows", "changed", "changed_from", "changed_to")
-            past: dict[str, Any] = dict(zip(names, counts, strict=True))
+            kept = ("rows", "changed", "changed_from", "changed_to")
+            past: dict[str, Any] = dict(zip(kept, counts, strict=True))
             past["summary"] = Summary.of(summary)
             return Run(sensor, begins, ends, reached, numbers, number, is_resumed=True, **past)
     if span is None:
