@@ -164,6 +164,8 @@ def spools_json(looks: Sequence[Look]) -> str:
             "sent": each.counts.sent,
             "dropped": each.counts.dropped,
             "refused": each.counts.refused,
+            "kept": each.kept,
+            "kept_bytes": each.kept_bytes,
             "next_sequence": each.counts.next_sequence,
             "last_acknowledged": _utc(each.counts.acknowledged_us),
         }
@@ -173,6 +175,7 @@ def spools_json(looks: Sequence[Look]) -> str:
 
 
 def spools_table(looks: Sequence[Look], *, now_s: float, width: int | None) -> None:
+    keeps = any(each.kept for each in looks)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in (
         "device",
@@ -184,6 +187,7 @@ def spools_table(looks: Sequence[Look], *, now_s: float, width: int | None) -> N
         "sent",
         "dropped",
         "refused",
+        *(["kept"] if keeps else []),
         "last acknowledged",
     ):
         table.add_column(name, justify="left" if name == "device" else "right")
@@ -191,7 +195,9 @@ def spools_table(looks: Sequence[Look], *, now_s: float, width: int | None) -> N
         counts = each.counts
         oldest = "-" if counts.oldest_us is None else f"{now_s - counts.oldest_us / 1e6:,.0f} s"
         numbers = (each.waiting, counts.groups, counts.bytes)
-        totals = (counts.accepted, counts.sent, counts.dropped, counts.refused)
+        totals = [counts.accepted, counts.sent, counts.dropped, counts.refused]
+        if keeps:
+            totals.append(each.kept)
         row = (*(f"{n:,}" for n in numbers), oldest, *(f"{n:,}" for n in totals), _utc(counts.acknowledged_us) or "-")
         table.add_row(counts.device_id, *row)
     Console(width=width).print(table)

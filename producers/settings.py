@@ -30,6 +30,11 @@ class EdgeSettings(BaseSettings):
     spool_age_s_max: float | None = Field(default=None, gt=0, description="Age at which `when_full` decides too.")
     when_full: WhenFull = Field(default=WhenFull.REFUSE, description="`refuse` new readings or `drop-oldest`.")
 
+    keep_s: float | None = Field(default=None, gt=0, description="How long acknowledged readings stay in the spool.")
+    keep_bytes: int | None = Field(
+        default=None, gt=0, description="How much of them; with `keep_s` alone, `spool_bytes_max`."
+    )
+
     heartbeat_s: float = Field(default=30.0, gt=0, description="Between two heartbeats of a device.")
     linger_s: float = Field(
         default=0.15, ge=0, description="Between two frames of single readings: longer saves messages, costs latency."
@@ -60,7 +65,13 @@ class EdgeSettings(BaseSettings):
 
     def limits(self) -> Limits:
         """The spool's bounds."""
-        return Limits(bytes_max=self.spool_bytes_max, age_s_max=self.spool_age_s_max, when_full=self.when_full)
+        return Limits(
+            bytes_max=self.spool_bytes_max,
+            age_s_max=self.spool_age_s_max,
+            when_full=self.when_full,
+            keep_s=self.keep_s,
+            keep_bytes=self.keep_bytes,
+        )
 
     def spool_folder(self, name: str) -> Path:
         return self.spool or default_spool(name)

@@ -34,6 +34,7 @@ FRAMES_MAX = 5_000  # cut and not acknowledged, whatever their size
 LAST_WORDS_S_MAX = 5.0  # for the last heartbeat and the outbox when all readings are through
 ACKNOWLEDGED_BYTES_MAX = 1 << 20  # deleted at once; less waits for the next cut, to share its commit
 ALONE_S = 60.0  # for which frames go one by one after one, or its company, was too large
+AGAIN_LOOK_S = 1.0  # between two looks at what was asked to be sent again, and at what was kept long enough
 LIVE_LOOK_S = 1.0  # between two looks at how old the newest of a backlog are
 
 
@@ -96,6 +97,7 @@ class Sender:
         self._healed = spool.healed
         self._behind_since: float | None = None
         self._live_looked_at = 0.0
+        self._again_looked_at = 0.0
         self._alone_until = 0.0
         self._generation = 0
         self._fatal = False
@@ -192,6 +194,9 @@ class Sender:
         if self._spool.healed != self._healed:  # what was cut may be cut otherwise now
             self._healed = self._spool.healed
             self._ready_anew()
+        if self._spool.kept_bytes and now - self._again_looked_at > AGAIN_LOOK_S and not self._ready:
+            self._again_looked_at = now
+            self._ready.extend(self._spool.send_again())
         room = self._room() if now >= self._not_before and self._cut_due(now) else 0
         if room <= 0 and not self._forget_due(now):
             return

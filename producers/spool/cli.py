@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -44,6 +45,54 @@ def spool(context: click.Context, *, device_id: str | None, spool: Path | None, 
 
 
 @spool.command()
+@click.option("--from", "from_", required=True, metavar="TIME", help="ISO 8601 with a zone: 2024-05-01T12:00Z.")
+@click.option("--to", required=True, metavar="TIME", help="The end, not with it.")
+@click.option("--device", "device_id", metavar="ID", help="Only this device's readings.")
+@spool_option
+def resend(*, from_: str, to: str, device_id: str | None, spool: Path | None) -> None:
+    """Send readings of a time again that were acknowledged and are kept (settings keep_s, keep_bytes).
+
+    They go under their old identity, so that whoever has them already does not take them twice. Whole frames go, by
+    the edge that runs on the spool, or the next one that does.
+    """
+    from producers.spool.kept import ask
+
+    from_us, to_us = _moment_us(from_, "--from"), _moment_us(to, "--to")
+    if to_us <= from_us:
+        raise Refused(f"--to {to} is not after --from {from_}")
+    place = _one(spool, device_id)
+    made = ask(place, from_us=from_us, to_us=to_us, device_id=device_id)
+    click.echo(
+        f"{made.readings:,} readings in {made.frames:,} frames go again, by the edge that runs on {place} "
+        "or the next one that does"
+    )
+
+
+def _moment_us(text: str, option: str) -> int:
+    from producers.edge import time_us
+
+    try:
+        return time_us(datetime.fromisoformat(text))
+    except ValueError:
+        raise Refused(f"{option} {text!r}: expected a time such as 2024-05-01T12:00Z") from None
+
+
+def _one(named: Path | None, device_id: str | None) -> Path:
+    """The spool that is meant. Raises `Refused` where that is not clear."""
+    from infra.stack import folder
+    from producers.spool.look import spools
+
+    place = _folder(named, device_id)
+    if place is not None:
+        return place
+    found = spools(folder() / "edge")
+    if len(found) != 1:
+        known = ", ".join(each.name for each in found) or "none"
+        raise Refused(f"which spool? There are: {known}; name one with --device ID or --spool FOLDER")
+    return found[0]
+
+
+@spool.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--device", "device_id", metavar="ID", help="Whose spool.")
 @spool_option
@@ -53,17 +102,9 @@ def export(*, file: Path, device_id: str | None, spool: Path | None) -> None:
     Works while the edge runs, and on a spool that was set aside as damaged (--spool .../damaged-TIME). The lines can be
     sent by another edge: its source of kind "stdin" reads them.
     """
-    from infra.stack import folder
     from producers.spool.export import export as write
-    from producers.spool.look import spools
 
-    place = _folder(spool, device_id)
-    if place is None:
-        found = spools(folder() / "edge")
-        if len(found) != 1:
-            known = ", ".join(each.name for each in found) or "none"
-            raise Refused(f"which spool? There are: {known}; name one with --device ID or --spool FOLDER")
-        place = found[0]
+    place = _one(spool, device_id)
     if str(file) == "-":
         done = write(place, sys.stdout.buffer)
     else:

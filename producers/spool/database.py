@@ -49,6 +49,8 @@ def connect(folder: Path, *, created_us: int) -> sqlite3.Connection:
             raise Refused(
                 f"{path} is of version {version}, this Telltale reads version {SCHEMA_VERSION}: update Telltale"
             )
+        # Also in spools that were made before anything could be kept; with the table there, nothing is written.
+        connection.executescript((files("producers.spool") / "kept.sql").read_text())
         connection.execute("select count(*), sum(readings), sum(length(body)) from groups").fetchone()
         connection.execute("select count(*), sum(sequence) from framed").fetchone()
     except BaseException:
@@ -85,6 +87,11 @@ def reader(folder: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10)
     connection.execute("pragma query_only = on")
     return connection
+
+
+def keeps(connection: sqlite3.Connection) -> bool:
+    """Whether the spool's file knows of keeping: one made by an earlier Telltale learns it when its writer opens it."""
+    return connection.execute("select 1 from sqlite_master where name = 'kept'").fetchone() is not None
 
 
 def set_aside(folder: Path, *, stamp: str) -> Path:

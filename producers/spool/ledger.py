@@ -37,6 +37,7 @@ class Known:
     live_from: int | None = None  # groups from here on go before the older ones; None: all in one order
     live_to: int = 0  # of those, every group up to here has a frame
     bytes: int = 0
+    kept_bytes: int = 0  # of acknowledged frames that stay
     changed: set[int] = field(default_factory=set)
 
 
@@ -145,6 +146,7 @@ class Ledger:
         framed, framed_bytes = self.db.execute(queries.FRAMED_TOTALS).fetchone()
         known.unframed = count - framed
         known.unframed_bytes = known.bytes - framed_bytes - framed * GROUP_OVERHEAD_BYTES
+        known.kept_bytes = sum(size + GROUP_OVERHEAD_BYTES for _, _, size in self.db.execute(queries.KEPT))
         self.known = known
 
     def set(self, device: int, **values: int | None) -> None:

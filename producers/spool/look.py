@@ -1,11 +1,12 @@
 """A look at a spool from outside, while its writer works. Knows SQLite; changes nothing."""
 
 import sqlite3
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from producers.spool import database, queries
-from producers.spool.ledger import Waits, waiting
+from producers.spool.ledger import GROUP_OVERHEAD_BYTES, Waits, waiting
 from producers.spool.policy import Counts
 from schemas.errors import Unavailable
 
@@ -19,6 +20,8 @@ class Look:
     counts: Counts
     waiting: int  # readings
     file_bytes: int  # of the whole spool on disk
+    kept: int = 0  # acknowledged readings that stay
+    kept_bytes: int = 0
 
 
 def look(folder: Path) -> list[Look]:
@@ -30,6 +33,10 @@ def look(folder: Path) -> list[Look]:
             devices = connection.execute(f"{queries.DEVICES} order by device_id").fetchall()
             streams = {number: device for number, device, _ in connection.execute(queries.STREAMS)}
             waits = waiting(connection, streams)
+            kept: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+            for device, readings, body_bytes in connection.execute(queries.KEPT) if database.keeps(connection) else ():
+                kept[device][0] += readings
+                kept[device][1] += body_bytes + GROUP_OVERHEAD_BYTES
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
@@ -39,7 +46,7 @@ def look(folder: Path) -> list[Look]:
     for number, *counts in devices:
         of = waits.get(number, Waits())
         seen = replace(Counts(*counts), groups=of.groups, bytes=of.bytes, oldest_us=of.oldest_us)
-        found.append(Look(folder, spool_id, seen, of.readings, size))
+        found.append(Look(folder, spool_id, seen, of.readings, size, *kept[number]))
     return found
 
 

@@ -16,11 +16,25 @@ class WhenFull(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a spool. Bytes are those of the groups, with their overhead; age is that of the oldest group."""
+    """Bounds of a spool, and of what stays in it after acknowledgement.
+
+    Bytes are those of the groups, with their overhead; age is that of the oldest group.
+    """
 
     bytes_max: int = 1 << 30
     age_s_max: float | None = None
     when_full: WhenFull = WhenFull.REFUSE
+    keep_s: float | None = None  # how long acknowledged frames stay, and
+    keep_bytes: int | None = None  # how much of them; both None: not at all
+
+    @property
+    def keeps(self) -> bool:
+        return self.keep_s is not None or self.keep_bytes is not None
+
+    @property
+    def kept_bytes_max(self) -> int:
+        """Kept for a time only: as much again as may wait."""
+        return self.bytes_max if self.keep_bytes is None else self.keep_bytes
 
 
 class SpoolFull(Refused):

@@ -71,5 +71,27 @@ SAVE_PLACE = (
 )
 PLACE = "select place from places where source = ?"
 
+# What stays after its acknowledgement: a frame's bodies, one group's copy, the oldest, and a frame's end.
+FRAME_BODIES = """select g.id, g.rows, g.body from framed f join groups g on g.id = f.group_id
+    where f.spool = (select number from spools where spool_id = ?)
+    and f.device = (select number from devices where device_id = ?) and f.sequence = ? order by g.id"""
+KEEP = """insert into kept (spool, device, sequence, stream, acknowledged_us, first_us, last_us, rows, readings,
+    has_status, crc32, body) select f.spool, f.device, f.sequence, g.stream, ?, ?, ?, g.rows, g.readings,
+    g.has_status, g.crc32, g.body from groups g join framed f on f.group_id = g.id where g.id = ?"""
+OLDEST_KEPT = "select spool, device, sequence, acknowledged_us from kept order by id limit 1"
+FORGET_KEPT = "delete from kept where spool = ? and device = ? and sequence = ? returning length(body)"
+KEPT_FRAME = """select stream, rows, readings, has_status, crc32, body from kept
+    where spool = ? and device = ? and sequence = ? order by id"""
+# Sending again: the oldest request, the frames it means, how many those are, and its end.
+ASK = "insert into resends (from_us, to_us, device, id_max) values (?, ?, ?, ?)"
+RESEND = "select number, from_us, to_us, device, id_max from resends order by number limit 1"
+ASKED = """select spool, device, sequence from kept
+    where last_us >= ?1 and first_us < ?2 and (?3 is null or device = ?3) and id <= ?4
+    group by spool, device, sequence order by min(id) limit ?5"""
+ASKED_TOTALS = f"""select count(distinct sequence || ' ' || device || ' ' || spool), coalesce(sum(readings), 0)
+    from kept where (spool, device, sequence) in (select * from ({ASKED}))""".replace("limit ?5", "")  # noqa: S608 - of constants
+ANSWERED = "delete from resends where number = ?"
+KEPT = "select device, readings, length(body) from kept"
+
 # For those who look on.
 SPOOL_ID = "select spool_id from spools order by number limit 1"

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from producers.spool import admission, database, framing, queries, recovery
+from producers.spool import admission, database, framing, kept, queries, recovery
 from producers.spool.admission import Ticket
 from producers.spool.framing import Cut
 from producers.spool.ledger import FileDamaged, Ledger
@@ -144,7 +144,12 @@ class Spool:
 
     def _commit(self, tickets: list[Ticket]) -> None:
         try:
-            self._work(lambda: self._take(tickets))
+            try:
+                self._work(lambda: self._take(tickets))
+            except DiskTrouble:
+                if not self._make_way():
+                    raise
+                self._work(lambda: self._take(tickets))
         except DiskTrouble as trouble:
             for ticket in tickets:
                 admission.count_refused(self._ledger, ticket)
@@ -193,7 +198,7 @@ class Spool:
             return self._work(work)
         except DiskTrouble:
             with self._lock:
-                if not database.free_reserve(self.folder, self._ledger.db):
+                if not self._make_way() and not database.free_reserve(self.folder, self._ledger.db):
                     raise
             return self._work(work)
 
@@ -203,13 +208,41 @@ class Spool:
         if not keys and not (room_bytes > 0 and ledger.known.unframed):
             return cuts
         with ledger.transaction():
+            now_us = self._clock_us()
             for key in keys:
-                framing.remove(ledger, key, acknowledged_us=self._clock_us())
+                if self._limits.keeps:
+                    kept.keep(ledger, key, acknowledged_us=now_us)
+                framing.remove(ledger, key, acknowledged_us=now_us)
+            kept.forget(ledger, self._limits, now_us)
             if room_bytes > 0:
                 cuts = framing.cut(ledger, room_bytes, frame_bytes_max, live_share=live_share)
         if not ledger.known.bytes:
             self._give_back()
         return cuts
+
+    def send_again(self) -> list[Cut]:
+        """The next frames that a person asked to be sent again, cut as they were. Forgets what was kept long enough."""
+
+        def work() -> list[Cut]:
+            ledger, now_us = self._ledger, self._clock_us()
+            asked = kept.asked(ledger)
+            if not asked and not kept.overdue(ledger, self._limits, now_us):
+                return []
+            with ledger.transaction():
+                cuts = kept.again(ledger, limits=self._limits, now_us=now_us) if asked else []
+                kept.forget(ledger, self._limits, now_us)
+            return cuts
+
+        return self._work(work)
+
+    def _make_way(self) -> bool:
+        """Copies of what the broker has go when the disk is full. False if there are none."""
+        if not self._ledger.known.kept_bytes:
+            return False
+        database.free_reserve(self.folder, self._ledger.db)
+        with suppress(DiskTrouble, FileDamaged), self._ledger.transaction():
+            kept.forget_all(self._ledger)
+        return not self._ledger.known.kept_bytes
 
     def prefer_new(self, *, waited_s_max: float = 0.0) -> None:
         """If what goes first has waited so long: from now on new readings go before it. Not remembered.
@@ -282,6 +315,11 @@ class Spool:
     @property
     def bytes(self) -> int:
         return self._ledger.known.bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of acknowledged frames that stay; not among `bytes`."""
+        return self._ledger.known.kept_bytes
 
     def free_disk_bytes(self) -> int:
         return shutil.disk_usage(self.folder).free

@@ -4,6 +4,7 @@ identity never means two contents."""
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from fix_edge import some_rows
@@ -11,7 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from producers.spool import FrameKey, Spool
+from producers.spool import FrameKey, Limits, Spool
+from producers.spool.kept import ask
+from schemas.errors import Refused
 
 CHANNELS = (("a",), ("a", "b"), ("c",))
 
@@ -31,7 +34,7 @@ class SpoolLife(RuleBasedStateMachine):
         self.spool = self.open()
 
     def open(self) -> Spool:
-        return Spool(self.folder, clock_us=lambda: self.now)
+        return Spool(self.folder, clock_us=lambda: self.now, limits=Limits(keep_bytes=2_000))
 
     def content(self, key: FrameKey) -> tuple:  # type: ignore[type-arg]  # of cells
         frame = self.spool.read(key)
@@ -72,6 +75,17 @@ class SpoolLife(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(waiting))
             self.spool.split(key)  # the broker has refused it, so it may mean less from now on
             self.meant[key] = self.content(key)
+
+    @rule(first=st.integers(0, 20), count=st.integers(1, 20))
+    def ask_again(self, first: int, count: int) -> None:
+        """Only what a person asked for goes again, accepted once more under what it always meant."""
+        assert not self.spool.send_again()
+        with suppress(Refused):
+            ask(self.folder, from_us=first * 1_000_000, to_us=(first + count) * 1_000_000, device_id=None)
+        for each in self.spool.send_again():
+            assert self.content(each.key) == self.meant[each.key]
+            self.done.remove(each.key)
+            self.accepted.update(self.meant[each.key])
 
     @rule()
     def restart(self) -> None:

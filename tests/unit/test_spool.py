@@ -10,6 +10,7 @@ import pytest
 from fix_edge import some_rows
 
 from producers.spool import Damaged, DiskTrouble, FileMark, Limits, Spool, SpoolFull, WhenFull
+from producers.spool.kept import ask
 from producers.spool.look import look
 from schemas.errors import Refused
 
@@ -298,6 +299,7 @@ def test_opening_and_looking_at_a_large_spool_takes_little_memory(tmp_path: Path
 import resource, sys
 from pathlib import Path
 from producers.spool import Spool
+from producers.spool.kept import ask
 from producers.spool.look import look
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 look(Path(sys.argv[1]))
@@ -309,3 +311,83 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     assert int(done.stdout) < 30_000  # kB, of 128 MB on disk
+
+
+def sent(spool: Spool) -> None:
+    """Everything that waits is cut and acknowledged."""
+    spool.turn([each.key for each in cut(spool)], frame_bytes_max=FRAME)
+
+
+def test_acknowledged_readings_are_kept_apart_until_their_time(make: Callable[..., Spool], clock: list[int]) -> None:
+    spool = make(keep_s=60)
+    spool.accept([some_rows(10)])
+    sent(spool)
+    assert (spool.bytes, spool.counts("mast-7").groups, cut(spool)) == (0, 0, [])
+    (seen,) = look(spool.folder)
+    assert (seen.waiting, seen.kept, seen.kept_bytes) == (0, 20, spool.kept_bytes)
+    spool.close()
+    again = make(keep_s=60)
+    clock[0] += 61_000_000
+    assert again.send_again() == []
+    assert again.kept_bytes == 0
+
+
+def test_what_is_kept_has_a_bound_and_the_oldest_frames_go_first(make: Callable[..., Spool]) -> None:
+    spool = make(keep_bytes=1000)
+    for first in range(0, 100, 10):
+        spool.accept([some_rows(10, first=first)])
+        sent(spool)
+    assert 500 < spool.kept_bytes <= 1000
+    with pytest.raises(Refused, match="no readings of that time"):
+        ask(spool.folder, from_us=0, to_us=10_000_000, device_id=None)
+
+
+def test_nothing_is_kept_by_default(make: Callable[..., Spool]) -> None:
+    spool = make()
+    spool.accept([some_rows(10)])
+    sent(spool)
+    assert spool.kept_bytes == 0
+
+
+def test_kept_frames_of_a_time_go_again_as_they_were_and_once(make: Callable[..., Spool]) -> None:
+    spool = make(keep_s=60)
+    before = {}
+    for first in range(0, 50, 10):
+        spool.accept([some_rows(10, first=first), some_rows(1, device="other", first=first)])
+        (one, other) = cut(spool)
+        before[one.key] = spool.read(one.key).values
+        spool.turn([one.key, other.key], frame_bytes_max=FRAME)
+    asked = ask(spool.folder, from_us=15_000_000, to_us=30_000_000, device_id="mast-7")
+    assert (asked.frames, asked.readings) == (2, 40)
+    again = spool.send_again()
+    assert [each.key.sequence for each in again] == [1, 2]
+    assert all(np.array_equal(spool.read(each.key).values, before[each.key]) for each in again)
+    assert spool.unacknowledged() == again
+    counts = spool.counts("mast-7")
+    assert (counts.accepted - counts.sent, counts.next_sequence) == (40, 5)
+    spool.turn([each.key for each in again], frame_bytes_max=FRAME)
+    assert spool.send_again() == []
+    assert spool.bytes == 0
+
+
+def test_a_request_survives_a_restart_and_waits_for_room(make: Callable[..., Spool]) -> None:
+    spool = make(keep_s=60, keep_bytes=1 << 20, bytes_max=1000)
+    spool.accept([some_rows(20)])
+    sent(spool)
+    ask(spool.folder, from_us=0, to_us=1, device_id=None)
+    spool.close()
+    spool = make(keep_s=60, keep_bytes=1 << 20, bytes_max=1000)
+    spool.accept([some_rows(20, first=20)])
+    assert spool.send_again() == []
+    sent(spool)
+    assert [each.rows for each in spool.send_again()] == [20]
+
+
+def test_a_full_disk_takes_the_kept_before_it_refuses(make: Callable[..., Spool]) -> None:
+    spool = make(keep_s=60)
+    spool.accept([some_rows(20_000)])
+    sent(spool)
+    db = spool._ledger.db
+    db.execute(f"pragma max_page_count = {db.execute('pragma page_count').fetchone()[0] + 2}")
+    spool.accept([some_rows(30_000, first=20_000)])
+    assert (spool.kept_bytes, spool.counts("mast-7").refused) == (0, 0)
