@@ -168,6 +168,8 @@ def spools_json(looks: Sequence[Look]) -> str:
             "kept_bytes": each.kept_bytes,
             "next_sequence": each.counts.next_sequence,
             "last_acknowledged": _utc(each.counts.acknowledged_us),
+            "link": each.link,
+            "link_detail": each.link_detail,
         }
         for each in looks
     ]
@@ -200,4 +202,8 @@ def spools_table(looks: Sequence[Look], *, now_s: float, width: int | None) -> N
             totals.append(each.kept)
         row = (*(f"{n:,}" for n in numbers), oldest, *(f"{n:,}" for n in totals), _utc(counts.acknowledged_us) or "-")
         table.add_row(counts.device_id, *row)
-    Console(width=width).print(table)
+    console = Console(width=width)
+    console.print(table)
+    for folder, link, detail in dict.fromkeys((each.folder, each.link, each.link_detail) for each in looks):
+        if link is not None:
+            console.print(f"{folder}: link {link}{': ' + detail if detail else ''}", markup=False, highlight=False)

@@ -23,6 +23,7 @@ from producers.delivery.aside import Aside, States
 from producers.delivery.backoff import Backoff
 from producers.delivery.link import PURGED, TOO_LARGE, Link, LinkState, link_state
 from producers.delivery.pace import Pace
+from producers.delivery.told import LinkFile
 from producers.settings import EdgeSettings
 from producers.spool import Cut, Damaged, DiskTrouble, FrameKey, Spool
 from schemas.codec import Codec
@@ -105,6 +106,7 @@ class Sender:
         self._not_before = 0.0
         self._cut_at = 0.0
         self._link = LinkState(Link.CONNECTING, address)
+        self._link_file = LinkFile(spool.folder)
         self._readings = 0
         self._frames = 0
         self._last_sequence: int | None = None
@@ -160,6 +162,7 @@ class Sender:
                 except DiskTrouble as trouble:
                     self._hold(now, LinkState(Link.DISK, str(trouble)))
                 self._aside.say()
+                self._link_file.tell(self._link, now=now, now_us=self._clock_us())
                 if self._stop_at is not None and (now >= self._stop_at or self._nothing_left()):
                     break
                 self._wait(now)
@@ -298,6 +301,7 @@ class Sender:
             self._producer.flush(LAST_WORDS_S_MAX)
             self._turn(time.monotonic())
         self._drop_producer()
+        self._link_file.end()
 
     def _drop_producer(self) -> None:
         self._producer.purge()

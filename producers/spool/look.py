@@ -5,10 +5,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import orjson
+
 from producers.spool import database, queries
 from producers.spool.ledger import GROUP_OVERHEAD_BYTES, Waits, waiting
 from producers.spool.policy import Counts
 from schemas.errors import Unavailable
+
+LINK = "link.json"
+"""What the edge at work says of its link, in the spool's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,8 @@ class Look:
     file_bytes: int  # of the whole spool on disk
     kept: int = 0  # acknowledged readings that stay
     kept_bytes: int = 0
+    link: str | None = None  # as the edge at work last told; None: none is at work, or it has not told
+    link_detail: str = ""
 
 
 def look(folder: Path) -> list[Look]:
@@ -46,8 +53,18 @@ def look(folder: Path) -> list[Look]:
     for number, *counts in devices:
         of = waits.get(number, Waits())
         seen = replace(Counts(*counts), groups=of.groups, bytes=of.bytes, oldest_us=of.oldest_us)
-        found.append(Look(folder, spool_id, seen, of.readings, size, *kept[number]))
+        readings, kept_bytes = kept[number]
+        link, detail = _link(folder)
+        found.append(Look(folder, spool_id, seen, of.readings, size, readings, kept_bytes, link, detail))
     return found
+
+
+def _link(folder: Path) -> tuple[str | None, str]:
+    try:
+        said = orjson.loads((folder / LINK).read_bytes())
+        return str(said["link"]), str(said["detail"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, ""
 
 
 def spools(below: Path) -> list[Path]:
