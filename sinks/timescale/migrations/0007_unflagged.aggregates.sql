@@ -12,18 +12,22 @@ BEGIN
       SELECT a.sensor_id, a.time, a.count, a.mean, a.sd, a.min, a.max, a.sine, a.cosine
       FROM aggregate_%1$s a
       WHERE NOT EXISTS (
-        SELECT FROM excluded e
+        SELECT FROM exclusions e
         WHERE e.sensor_id = a.sensor_id AND e.during && tstzrange(a.time, a.time + interval %2$L))
       UNION ALL
-      SELECT r.sensor_id, b.time, count(*), avg(r.value), stddev_samp(r.value), min(r.value), max(r.value),
-             avg(sind(r.value)), avg(cosd(r.value))
+      SELECT b.sensor_id, b.time, x.count, x.mean, x.sd, x.min, x.max, x.sine, x.cosine
       FROM (
         SELECT DISTINCT e.sensor_id, time_bucket(%2$L, edge) AS time
-        FROM excluded e, LATERAL (VALUES (lower(e.during)), (upper(e.during))) AS v (edge)
+        FROM (SELECT sensor_id, unnest(during) AS during FROM exclusions) e,
+          LATERAL (VALUES (lower(e.during)), (upper(e.during))) AS v (edge)
         WHERE isfinite(edge)
           AND e.during && tstzrange(time_bucket(%2$L, edge), time_bucket(%2$L, edge) + interval %2$L)) b
-      JOIN readings_good r ON r.sensor_id = b.sensor_id AND r.time >= b.time AND r.time < b.time + interval %2$L
-      GROUP BY r.sensor_id, b.time
+      CROSS JOIN LATERAL (  -- one look by index for each edge
+        SELECT count(*) AS count, avg(r.value) AS mean, stddev_samp(r.value) AS sd, min(r.value) AS min,
+               max(r.value) AS max, avg(sind(r.value)) AS sine, avg(cosd(r.value)) AS cosine
+        FROM readings_good r
+        WHERE r.sensor_id = b.sensor_id AND r.time >= b.time AND r.time < b.time + interval %2$L) x
+      WHERE x.count > 0
     $view$, each.name, each.span);
   END LOOP;
 END $outer$;
