@@ -151,7 +151,7 @@ def test_sink_goes_on_from_the_restored_offsets(load, position, stored, start_si
     told, stands = position()
     ahead = [part for part in stands if told[part] > stands[part]]
     assert len(ahead) >= 3  # Kafka's position, and the database's must win
-    start_sink()
+    start_sink().working()
     until(lambda: stored.readings() == clean.expected, what="what is missing is read again")
     assert stored.rows("SELECT * FROM replays") == []
 
