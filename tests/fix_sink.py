@@ -128,9 +128,10 @@ FROM readings JOIN sensors USING (sensor_id)"""
 class Database:
     """What the sink has written."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, migrate: bool = True) -> None:
         self.dsn = dsn
-        schema.migrate(dsn)
+        if migrate:
+            schema.migrate(dsn)
 
     def rows(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.dsn, autocommit=True, prepare_threshold=None) as connection:

@@ -229,12 +229,12 @@ class Loop:
 
     def _wait(self, trouble: Waiting, now: float) -> None:
         """Tries again later, with pauses that double up to a bound."""
-        if self._outage is None:
-            self._outage = Outage(trouble.why, trouble.detail, self._job_since, RETRY_S, now + RETRY_S)
+        before = self._outage
+        pause_s = RETRY_S if before is None else min(2 * before.pause_s, self._settings.retry_s_max)
+        since = self._job_since if before is None else before.since
+        self._outage = Outage(trouble.why, trouble.detail, since, pause_s, now + pause_s)
+        if before is None or before.detail[:5] != trouble.detail[:5]:  # another SQLSTATE is news
             log.warning("waiting", why=trouble.why, detail=trouble.detail)
-        else:
-            pause_s = min(2 * self._outage.pause_s, self._settings.retry_s_max)
-            self._outage = Outage(trouble.why, trouble.detail, self._outage.since, pause_s, now + pause_s)
         self._pause()
 
     def _read(self, timeout: float) -> bool:
