@@ -13,8 +13,11 @@ from importlib.resources import files
 from typing import Any
 
 import psycopg
+import structlog
 
 from schemas.errors import Refused
+
+log = structlog.get_logger(__name__)
 
 # The lock on this table lets one starter at a time go on, also where advisory locks exclude nobody (PGlite).
 RECORD = """
@@ -121,6 +124,11 @@ def _load_timescaledb(dsn: str) -> None:
         except psycopg.Error as error:
             if "preload" not in str(error):
                 raise
+            log.warning(
+                "timescaledb_not_preloaded",
+                detail="the database is made as a plain PostgreSQL one and stays so; for TimescaleDB put it into "
+                "shared_preload_libraries, restart the server, and begin with a new database",
+            )
 
 
 def migrate(dsn: str) -> list[str]:
