@@ -25,6 +25,7 @@ from streams.alarms.watch import TALLY_US, StationView, Taken
 from streams.calibration import calibrate
 from streams.plan import Plan, Selection, WindowPlan
 from streams.quality.judge import Correction, judge
+from streams.quality.settled import Settled, held
 from streams.sequences import Received
 from streams.state import State, restarted
 from streams.validation import Arrival, Refused, Run, runs
@@ -68,6 +69,9 @@ def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation
                 state = _hear_sensors(state, run, max(a.appended_us for a in arrivals), plan, outcome)
     state = _count(state, received, fresh, outcome, plan)
     state = replace(state, received=received, readings_position=arrivals[-1].offset)
+    for arrival in fresh if state.alarms.live.entries else ():
+        states = watch.frame_passed(state.alarms, plan, arrival.appended_us, outcome.alarms)
+        state = replace(state, alarms=states)
     heard = [arrival.appended_us for arrival in arrivals]
     # Only where there is an alarm to clear does it matter which of them was first; the broker's clock may step back.
     for appended_us in heard if state.alarms.live.entries else [max(heard)]:
@@ -81,6 +85,18 @@ def hear(state: State, appended_us: int, plan: Plan, outcome: Outcome) -> State:
         return state
     states = watch.heard(state.alarms, plan, appended_us, outcome.alarms) if state.alarms.live.entries else state.alarms
     return replace(state, heard_us=appended_us, alarms=states)
+
+
+def threw(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
+    state: State, arrival: Arrival, what: str, plan: Plan, outcome: Outcome, generation: int
+) -> State:
+    """`advance` threw on a frame: it is set aside, and somebody is told, unless it is read again."""
+    if generation > state.generation:
+        state = restarted(state, generation)
+    state = hear(state, arrival.appended_us, plan, outcome)
+    if state.watermark_us <= state.alarms.reread_until_us != NEVER:
+        return state
+    return replace(state, alarms=watch.frame_threw(state.alarms, plan, what, arrival.appended_us, outcome.alarms))
 
 
 def hear_heartbeat(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
@@ -188,18 +204,18 @@ def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome) -> State:
     )
     outcome.clean.append(clean)
     closed = len(outcome.windows)
-    after = _advance_windows(state, run, clean, selection, plan, outcome)
-    return _judge_rules(after, clean, selection, plan, outcome, closed)
+    after = _advance_windows(state, run, judged.settled, selection, plan, outcome)
+    return _judge_rules(after, judged.settled, selection, plan, outcome, closed)
 
 
 def _judge_rules(  # noqa: PLR0917
-    state: State, clean: CleanFrame, selection: Selection, plan: Plan, outcome: Outcome, closed: int
+    state: State, settled: Settled, selection: Selection, plan: Plan, outcome: Outcome, closed: int
 ) -> State:
     """Alarm rules on the rows and on the windows that they closed (those behind the first `closed`)."""
     frames = outcome.windows[closed:] if plan.rules.figures else []
     if selection.thresholds is None and not frames:
         return state
-    rows = Rows(clean.times, clean.values, clean.quality)
+    rows = Rows(settled.times, settled.values, settled.flags, settled.fresh)
     states = watch.after_readings(state.alarms, plan, rows, selection.thresholds, frames, outcome.alarms)
     return replace(state, alarms=states)
 
@@ -231,21 +247,24 @@ def _partial_until(state: State, run: Run) -> int:
 
 
 def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
-    state: State, run: Run, clean: CleanFrame, selection: Selection, plan: Plan, outcome: Outcome
+    state: State, run: Run, settled: Settled, selection: Selection, plan: Plan, outcome: Outcome
 ) -> State:
-    """Put the rows into their windows and close those that the watermark has passed."""
+    """Put the settled rows into their windows and close those that the watermark has passed."""
     before, watermark = _watermarks(state.watermark_us, run)
+    carried = settled.carried  # in time when they came: behind the watermark now, they have been in their windows
+    if carried and not isinstance(before, int):
+        before = np.concatenate((np.full(carried, state.watermark_us), before))
     partial_until = _partial_until(state, run)
     under_way = {group.length_s: group for group in state.open}
     still_open = []
     for window, (of, to) in zip(plan.windows, selection.windows, strict=True):
         length_us = window.length_s * windows.US
-        ends = clean.times - np.mod(clean.times, length_us) + length_us
+        ends = settled.times - np.mod(settled.times, length_us) + length_us
         late = ends + plan.lateness_us <= before
-        values, flags = clean.values[:, of], clean.quality[:, of]
-        times = clean.times
+        values, flags = settled.values[:, of], settled.flags[:, of]
+        times = settled.times
         if late.any():
-            outcome.late += int(late.sum()) * len(of)
+            outcome.late += int(late[carried:].sum()) * len(of)
             values, flags, times = values[~late], flags[~late], times[~late]
         names = tuple(window.channels[at] for at in to)
         new = windows.gather(window.length_s, names, windows.Rows(times, values, flags), window.circular[to])
@@ -253,6 +272,8 @@ def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as ev
         both = windows.merge(
             windows.realign(old, window.channels), windows.realign(new, window.channels), window.circular
         )
+        if state.quality is not None and state.quality.waiting and watermark > state.watermark_us:
+            both = windows.merge(both, _overtaken(state, window, plan.lateness_us, watermark), window.circular)
         closed = both.starts + length_us + plan.lateness_us <= watermark
         if closed.any():
             full = both.pick(closed & (both.starts >= partial_until))
@@ -260,6 +281,24 @@ def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as ev
             both = both.pick(~closed)
         still_open.append(both)
     return replace(state, watermark_us=watermark, partial_until_us=partial_until, open=tuple(still_open))
+
+
+def _overtaken(state: State, window: WindowPlan, lateness_us: int, watermark_us: int) -> windows.Open:
+    """Readings that wait for their successors while other channels close their windows: with the flags they have."""
+    if state.quality is None:
+        return windows.empty(window.length_s, window.channels)
+    waiting = held(state.quality)
+    length_us = window.length_s * windows.US
+    ends = waiting.times - np.mod(waiting.times, length_us) + length_us + lateness_us
+    has_window = np.array([name in window.channels for name in waiting.channels], bool)
+    waiting = waiting.pick((ends > state.watermark_us) & (ends <= watermark_us) & has_window)
+    row = np.arange(len(waiting.times))
+    column = np.array([window.channels.index(name) for name in waiting.channels], np.intp)
+    values, flags = np.zeros((2, len(row), len(window.channels)))
+    values[row, column], flags[row, column] = waiting.values, waiting.flags
+    order = np.argsort(waiting.times, kind="stable")
+    rows = windows.Rows(waiting.times[order], values[order], flags[order].astype(np.uint8))
+    return windows.gather(window.length_s, window.channels, rows, window.circular)
 
 
 WINDOWS_MAX = 16_384

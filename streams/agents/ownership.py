@@ -23,9 +23,7 @@ from schemas.alarms import (
     ActionAnswerEvent,
     Alarm,
     AlarmActionEvent,
-    AlarmState,
     Refusal,
-    Severity,
     alarm_event,
     answer_event,
     read_action_or_answer,
@@ -33,7 +31,7 @@ from schemas.alarms import (
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.frames import CleanFrame, DeviceState, RawFrame
-from schemas.keys import PARTITIONER, partition_of
+from schemas.keys import PARTITIONER
 from schemas.records import Heartbeat, Rejected
 from schemas.rejection import Rejection, unread
 from schemas.topics import (
@@ -49,12 +47,9 @@ from schemas.topics import (
     WINDOWS,
 )
 from streams.agents.devices import DeviceTable
+from streams.agents.looks import Looks
 from streams.agents.told import Told
-from streams.alarms import watch
-from streams.alarms.panel import alarm_id, instant
-from streams.alarms.rules import DEVICE_SILENT, STAGE_BEHIND, STATION_SILENT, device_source, station_source
-from streams.alarms.watch import StationView
-from streams.pipeline import Outcome, advance, apply_action, hear, hear_heartbeat, look
+from streams.pipeline import Outcome, advance, apply_action, hear, hear_heartbeat, threw
 from streams.plan import Plan
 from streams.state import State, from_record, to_record
 from streams.validation import Arrival
@@ -65,12 +60,6 @@ SOURCES = (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS)
 
 CELLS_MAX = 65_536
 """Readings in one output frame: 1.2 MB at most, far below the topic's limit, and enough to pay for its header."""
-
-BEHIND_US_MIN = 30_000_000
-"""A backlog is an alarm after so long, or the limit if that is shorter: a restart's is gone by then."""
-
-SETTLE_US_MAX = 15_000_000
-"""After opening, or after the broker was away, devices get this long to be heard before silence is judged."""
 
 
 class Record(Protocol):
@@ -108,19 +97,13 @@ class Ownership:
         self.number = number
         self.counts = Counts()
         self.generation = 0
-        self._partitions = partitions
         self._kafka = kafka
         self._codec = codec
         self._devices = devices
-        self._told = told
-        self._mine: dict[str, bool] = {}  # whether a device is this partition's
+        self._looks = Looks(number, partitions, devices=devices, told=told)
         self._applied_us = 0  # when the newest reading applied was appended
-        self._behind_since_us: int | None = None
-        self._told_behind: tuple[str, AlarmState] | None = None
         self._states: dict[str, State] = {}
         self._next: dict[str, int] = {}
-        self._listening_since_us = 0
-        self._last_look_us = 0
 
     def open(self, *, transaction_timeout_s: int) -> None:
         """Fence the former owner, then take over its offsets and state."""
@@ -276,6 +259,9 @@ class Ownership:
                     size = arrival.frame.values.size
                     record = by_offset[arrival.offset]
                     rejected.append(self._rejected(record, device_id, Rejection.OUR_ERROR, detail, size))
+                    what = f"{type(error).__name__}, traceback {digest}"
+                    state, outcome = self._tell_of_bug(state, arrival, what, plan)
+                    outcomes.append(outcome)
         self._states[device_id] = state
         for outcome in outcomes:
             for refused in outcome.refused:
@@ -285,6 +271,15 @@ class Ownership:
                 rejected.append(part.model_copy(update={"payload": self._codec.encode(frame)}))
         self.counts.frames += len(arrivals)
         return [(device_id, outcome) for outcome in outcomes]
+
+    def _tell_of_bug(self, state: State, arrival: Arrival, what: str, plan: Plan) -> tuple[State, Outcome]:
+        """An alarm about a frame that was set aside, unless the bug is in the alarms."""
+        outcome = Outcome()
+        try:
+            return threw(state, arrival, what, plan, outcome, self.generation), outcome
+        except Exception:
+            log.exception("alarm.threw", device=state.device_id, offset=arrival.offset)
+            return state, Outcome()
 
     def _hear(self, records: Iterable[Record]) -> list[tuple[str, Outcome]]:
         """Heartbeats: the device is alive, and tells of its clock and its spool."""
@@ -355,137 +350,26 @@ class Ownership:
         Args:
             ends: the end of each source topic's partition, asked from the broker at `now_us`.
         """
-        if now_us - self._last_look_us > 5 * look_every_us:  # just opened, or the broker was away, or we were frozen
-            self._listening_since_us = now_us
-        self._last_look_us = now_us
         # Actions say nothing of silence, and behind the last of them stands a transaction's marker, never a record.
-        if any(self._next[topic] < ends.get(topic, 0) for topic in (READINGS_RAW, HEARTBEATS)):
+        caught_up = all(self._next[topic] >= ends.get(topic, 0) for topic in (READINGS_RAW, HEARTBEATS))
+        self._looks.began(now_us, every_us=look_every_us)
+        if not caught_up:
             return
-        outcomes = []
-        for plan in self._devices.plans():
-            device_id = plan.device.device_id
-            if not self._is_mine(device_id):
-                continue
-            try:
-                outcome = self._look(plan, now_us)
-            except Exception:  # our bug, and one device's: the others are looked at
-                log.exception("look.threw", device=device_id)
-                continue
-            if outcome is not None:
-                outcomes.append((device_id, outcome))
-        if outcomes:
-            self._transact(outcomes, [])
-
-    def _is_mine(self, device_id: str) -> bool:
-        mine = self._mine.get(device_id)
-        if mine is None:
-            mine = self._mine[device_id] = partition_of(device_id, self._partitions) == self.number
-        return mine
-
-    def _look(self, plan: Plan, now_us: int) -> Outcome | None:
-        """One device by the wall clock; None: nothing has changed."""
-        device_id, limit_us = plan.device.device_id, plan.silence_limit_us
-        state = self._states.get(device_id)
-        since_us = state.heard_us if state and state.heard_us else plan.configured_us
-        silent = limit_us is not None and now_us - since_us > limit_us
-        leads = self._leads(plan)
-        if not (silent or leads or (state and watch.needs_look(state.alarms, plan)) or plan.rules.sensor_silence):
-            return None
-        before = state = state or self._state(device_id)
-        listened = now_us - self._listening_since_us >= min(limit_us or SETTLE_US_MAX, SETTLE_US_MAX)
-        station = self._station_view(plan, since_us) if silent else None
-        state, outcome = look(
-            state, plan, expected_us=plan.configured_us, now_us=now_us, judge_silence=listened, station=station
-        )
-        state = self._look_at_station(state, plan, now_us, outcome, leads=leads and listened)
-        if state is before:
-            return None
-        self._states[device_id] = state
-        return outcome
-
-    def _leads(self, plan: Plan) -> bool:
-        """Whether this device's partition decides on its station's silence."""
-        together = self._devices.station(plan.device.station.station_id)
-        return len(together) > 1 and together[0].device.device_id == plan.device.device_id
-
-    def _station_view(self, plan: Plan, heard_us: int) -> StationView | None:
-        """The station of a silent device, if it may be silent as a whole."""
-        station_id = plan.device.station.station_id
-        together = self._devices.station(station_id)
-        if len(together) < 2 or any(other.silence_limit_us is None for other in together):
-            return None
-        for other in together:  # those that are ours may tell at once that it is not
-            known = self._states.get(other.device.device_id)
-            if known and other is not plan and known.heard_us > heard_us + (plan.silence_limit_us or 0) // 2:
-                return None
-        source = station_source(station_id)
-        silent = self._told.standing(STATION_SILENT, source) is not None
-        return StationView(silent, self._told.cleared_us(STATION_SILENT, source))
-
-    def _look_at_station(self, state: State, plan: Plan, now_us: int, outcome: Outcome, *, leads: bool) -> State:
-        """Raise and clear the station's alarm; one of a station that this device no longer leads ends."""
-        station_id = plan.device.station.station_id
-        mine = station_source(station_id)
-        sources = {entry.source for entry in state.alarms.live.entries.values() if entry.rule == STATION_SILENT}
-        for source in sources | ({mine} if leads else set()):
-            since_us = None
-            if source == mine and leads:
-                together = [other.device for other in self._devices.station(station_id)]
-                told = [self._told.standing(DEVICE_SILENT, device_source(device)) for device in together]
-                onsets = [round(alarm.onset.timestamp() * 1e6) for alarm in told if alarm]
-                since_us = max(onsets) if len(onsets) == len(together) else None
-            states = watch.station(state.alarms, plan, source, since_us, now_us, outcome.alarms)
-            state = state if states is state.alarms else replace(state, alarms=states)
-        return state
+        changed = self._looks.at_devices(self._states, now_us, generation=self.generation)
+        if changed:
+            self._states.update({state.device_id: state for state, _ in changed})
+            self._transact([(state.device_id, outcome) for state, outcome in changed], [])
 
     def look_behind(self, ends: dict[str, int], *, now_us: int, limit_us: int) -> None:
         """The stage's own alarm: what waits for this partition is older than the limit, and stays so for a while."""
-        source = f"streams/partition-{self.number}"
-        standing = self._told.standing(STAGE_BEHIND, source)
-        if self._next[READINGS_RAW] >= ends.get(READINGS_RAW, 0):
-            self._behind_since_us = None
-            if standing:
-                self._tell_behind(standing.model_copy(update={"step": standing.step + 1}), AlarmState.CLEARED, 0.0)
-            return
-        if self._behind_since_us is None:
-            self._behind_since_us = now_us
-        oldest_us = max(self._applied_us, 0) or self._behind_since_us
-        lag_us = now_us - oldest_us
-        if standing or lag_us <= limit_us or now_us - self._behind_since_us < min(limit_us, BEHIND_US_MIN):
-            return
-        onset = self._behind_since_us
-        alarm = Alarm(
-            alarm_id=alarm_id(STAGE_BEHIND, source, onset),
-            rule=STAGE_BEHIND,
-            source=source,
-            device_id=None,
-            station_id=None,
-            severity=Severity.MAJOR,
-            state=AlarmState.RAISED,
-            reason="behind",
-            onset=instant(onset),
-            limit=limit_us / 1e6,
-            unit="s",
-            message="",
+        caught_up = self._next[READINGS_RAW] >= ends.get(READINGS_RAW, 0)
+        alarm = self._looks.at_backlog(
+            caught_up=caught_up, applied_us=self._applied_us, now_us=now_us, limit_us=limit_us
         )
-        self._tell_behind(alarm, AlarmState.RAISED, lag_us / 1e6)
-
-    def _tell_behind(self, alarm: Alarm, state: AlarmState, lag_s: float) -> None:
-        if (alarm.alarm_id, state) == self._told_behind:
-            return  # said already, and not read back yet
-        self._told_behind = (alarm.alarm_id, state)
-        raised = state is AlarmState.RAISED
-        message = (
-            f"Partition {self.number} of the stage is {lag_s:.0f} s behind: its alarms come late and silence is not "
-            f"judged until it has caught up. More workers (`telltale streams run`) share the partitions."
-            if raised
-            else f"Partition {self.number} of the stage has caught up."
-        )
-        reason = "behind" if raised else "caught_up"
-        changes = {"state": state, "value": round(lag_s, 3), "message": message, "reason": reason}
-        self._producer.begin_transaction()
-        self._produce_alarm(alarm.model_copy(update=changes))
-        self._producer.commit_transaction(self._timeout_s)
+        if alarm is not None:
+            self._producer.begin_transaction()
+            self._produce_alarm(alarm)
+            self._producer.commit_transaction(self._timeout_s)
 
     # -- the transaction --
 

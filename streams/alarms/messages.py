@@ -4,7 +4,7 @@ from datetime import datetime
 
 from schemas.alarms import AlarmState
 from schemas.devices import Device, RuleKind
-from streams.alarms.rules import ALARM_FLOOD, STATION_SILENT, Bound
+from streams.alarms.rules import ALARM_FLOOD, FRAMES_THROW, STATION_SILENT, Bound
 
 _DOES: dict[RuleKind | str, str] = {
     RuleKind.ABOVE: "reads {value}, above {limit}",
@@ -17,6 +17,7 @@ _DOES: dict[RuleKind | str, str] = {
     RuleKind.CLOCK_SKEW: "has a clock that is {value} off, limit {limit}",
     RuleKind.REJECTED_SHARE: "sent readings that cannot be taken: {value}, limit {limit}",
     RuleKind.SPOOL_DROPPING: "has lost {value} at the edge since its last heartbeat",
+    FRAMES_THROW: "sends frames on which the stage itself fails{figure}",
     ALARM_FLOOD: "raises alarm after alarm; those that follow stand under this one",
 }
 
@@ -29,6 +30,7 @@ _DO: dict[RuleKind | str, str] = {
     RuleKind.CLOCK_SKEW: "Set its clock (NTP, GPS); its readings carry its time.",
     RuleKind.REJECTED_SHARE: "`telltale rejected list` tells why.",
     RuleKind.SPOOL_DROPPING: "Its spool is full: check its link and its disk (`telltale edge spool`).",
+    FRAMES_THROW: "A bug: `telltale rejected list` has the frames, `telltale rejected retry` sends them again.",
     ALARM_FLOOD: "Look for what they have in common: logger, power, line.",
 }
 

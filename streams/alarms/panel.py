@@ -17,7 +17,7 @@ from schemas.devices import Device, RuleKind
 from streams.alarms.lifecycle import Cause, Phase, move
 from streams.alarms.memory import NEVER, Entry
 from streams.alarms.messages import message
-from streams.alarms.rules import ALARM_FLOOD, STATION_SILENT, Bound, Key, Rules, device_source
+from streams.alarms.rules import ALARM_FLOOD, FRAMES_THROW, STATION_SILENT, Bound, Key, Rules, device_source
 
 CHATTER_RAISES = 5
 CHATTER_US = 600_000_000
@@ -27,11 +27,12 @@ FLOOD_ALARMS = 10
 FLOOD_US = 60_000_000
 """So many alarms of one device with onsets within a minute are a flood. It ends when fewer than half of them hold."""
 
-OWN: dict[str, tuple[Severity, float | None, str | None]] = {
-    ALARM_FLOOD: (Severity.MAJOR, float(FLOOD_ALARMS), "alarms"),
-    STATION_SILENT: (Severity.CRITICAL, None, "s"),
+OWN: dict[str, tuple[Severity, float | None, str | None, int]] = {
+    ALARM_FLOOD: (Severity.MAJOR, float(FLOOD_ALARMS), "alarms", 0),
+    STATION_SILENT: (Severity.CRITICAL, None, "s", 0),
+    FRAMES_THROW: (Severity.MAJOR, None, None, 60_000_000),
 }
-"""Alarms that no rule in a configuration makes: severity, limit, unit."""
+"""Alarms that no rule in a configuration makes: severity, limit, unit, off-delay in µs."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KEEP = "keep"  # nothing is known of the station at this step: what is covered stays so
@@ -113,8 +114,8 @@ class Panel:
         found = self.rules.bound.get(entry.key)
         if found:
             return found
-        severity, limit, unit = OWN.get(entry.rule, (Severity.MINOR, None, None))
-        return Bound(entry.rule, entry.rule, entry.source, severity, limit, unit)
+        severity, limit, unit, off_delay_us = OWN.get(entry.rule, (Severity.MINOR, None, None, 0))
+        return Bound(entry.rule, entry.rule, entry.source, severity, limit, unit, off_delay_us=off_delay_us)
 
     def drop(self, entry: Entry, reason: str) -> None:
         """The rule is no longer configured, or its source is not."""

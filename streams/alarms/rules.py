@@ -26,6 +26,7 @@ STATION_SILENT = "station_silent"
 ALARM_FLOOD = "alarm_flood"
 DEVICE_SILENT = "device_silent"
 STAGE_BEHIND = "stage_behind"
+FRAMES_THROW = "frames_throw"
 
 LIMIT_UNITS = {
     RuleKind.SILENCE: "s",

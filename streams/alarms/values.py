@@ -62,6 +62,7 @@ class Rows:
     times: Longs  # (n,)
     values: Doubles  # (n, c)
     flags: Ints  # (n, c)
+    fresh: Bools | None = None  # (n, c) which are there, and newer than those before them; None: by their times
 
 
 def judge_values(
@@ -73,6 +74,8 @@ def judge_values(
     times = rows.times
     values = rows.values[:, thresholds.columns]  # (n, k)
     late = _late(times, before)
+    if rows.fresh is not None:
+        late = ~rows.fresh[:, thresholds.columns] | (times[:, None] <= before)
     if late is not None:
         values = np.where(late, np.nan, values)
     quiet = not panel.entries or not any(bound.key in panel.entries for bound in thresholds.bounds)

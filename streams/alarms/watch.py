@@ -6,6 +6,7 @@ time, the others by the broker's or the wall clock's.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from streams.alarms.figures import judge_windows
 from streams.alarms.lifecycle import Phase
 from streams.alarms.memory import NEVER, AlarmStates, Entry, Judging, Tally
 from streams.alarms.panel import CHATTER_US, OWN, TOLD, Panel, shown
-from streams.alarms.rules import Bound, Rules
+from streams.alarms.rules import FRAMES_THROW, Bound, Rules, device_source
 from streams.alarms.values import Rows, Thresholds, judge_values
 from streams.plan import Plan
 
@@ -116,7 +117,10 @@ def _judged(  # noqa: PLR0917
 
 
 def _rows(rows: Rows, which: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Rows:
-    return rows if which.all() else Rows(rows.times[which], rows.values[which], rows.flags[which])
+    if which.all():
+        return rows
+    fresh = None if rows.fresh is None else rows.fresh[which]
+    return Rows(rows.times[which], rows.values[which], rows.flags[which], fresh)
 
 
 def _after_us(frame: WindowFrame, plan: Plan) -> int:
@@ -215,6 +219,28 @@ def after_heartbeat(states: AlarmStates, plan: Plan, beat: Heartbeat, at_us: int
             _judge(bound, panel, max(0, lost - known), at_us)
     panel.settle()
     return _kept(replace(states, lost_spool=beat.spool_id, lost_readings=lost), panel)
+
+
+def frame_threw(states: AlarmStates, plan: Plan, what: str, at_us: int, out: list[Alarm]) -> AlarmStates:
+    """Our code threw on a frame: one alarm per device, which says what it was the first time."""
+    entry = Entry(FRAMES_THROW, device_source(plan.device))
+    bound = replace(_panel(states, plan, out).bound(entry), figure=f": {what}")
+    rules = replace(plan.rules, bound=MappingProxyType({**plan.rules.bound, bound.key: bound}))
+    panel = Panel(plan.device, rules, states.live.entries, out)
+    panel.condition(bound, True, at_us, 1.0)
+    panel.settle()
+    return _kept(states, panel)
+
+
+def frame_passed(states: AlarmStates, plan: Plan, at_us: int, out: list[Alarm]) -> AlarmStates:
+    """A frame went through: what made our code throw may be over."""
+    entry = states.live.entries.get((FRAMES_THROW, device_source(plan.device)))
+    if entry is None:
+        return states
+    panel = _panel(states, plan, out)
+    panel.condition(panel.bound(entry), False, at_us, 0.0)
+    panel.settle()
+    return _kept(states, panel)
 
 
 # -- silence --

@@ -15,7 +15,7 @@ from schemas.devices import DIRECTIONS, BatteryLow, Device, Sensor, SensorPair
 from schemas.quality import Flag, Test
 from streams.calibration import POINT, SPREAD
 from streams.quality.battery import Batteries
-from streams.quality.context import Bytes, Context, Layout, nothing
+from streams.quality.context import WAITS, Bytes, Context, Layout, nothing
 from streams.quality.contradiction import Contradictions
 from streams.quality.dated import dated
 from streams.quality.dead_band import DeadBands
@@ -52,6 +52,8 @@ class Sequence:
     tracks: Tracks
     track_places: Columns  # of the device's tracks
     good: Bools  # (k,) evaluated whatever the neighbours
+    waits: Bytes | None  # (k,) WAITS where the last row waits for the next one; None: nowhere
+    waits_first: Bytes | None  # the same for the first row of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def _sequence(course: Course, frame: tuple[Sensor, ...], at: Index) -> Sequence:
     track_places = {key: place for place, key in enumerate(course.layout.tracks)}
     spikes = tuple(_spikes(sensors, angles))
     rates = tuple(_rates(sensors, angles))
+    gaps = _gaps(sensors)
     good = np.zeros(k, bool)
     for rate in rates:
         good[rate.columns.at] = True
@@ -152,11 +155,20 @@ def _sequence(course: Course, frame: tuple[Sensor, ...], at: Index) -> Sequence:
         places=columns([places[name] for name in names], len(places)),
         spikes=spikes,
         rates=rates,
-        gaps=_gaps(sensors),
+        gaps=gaps,
         tracks=tracks,
         track_places=columns([track_places[key] for key in tracks.keys], len(track_places)),
         good=good,
+        waits=_waits(k, [spike.columns for spike in spikes]),
+        waits_first=_waits(k, [*(spike.columns for spike in spikes), *([gaps.columns] if gaps else [])]),
     )
+
+
+def _waits(k: int, some: Iterable[Columns]) -> Bytes | None:
+    waits = np.zeros(k, np.uint8)
+    for each in some:
+        waits[each.at] = WAITS
+    return waits if waits.any() else None
 
 
 def _with(sensors: Iterable[Sensor], table: Callable[[Sensor], T | None]) -> tuple[list[int], list[T]]:

@@ -18,7 +18,10 @@ from streams.quality.tracks import Key
 NEVER = np.iinfo(np.int64).min
 Bytes = npt.NDArray[np.uint8]
 
-SETTLED = 0  # instead of a flag: the last row waits for nothing
+# Kept with the flag of a last row.
+FLAG = 0x0F  # the flag itself
+SETTLED = 0x40  # the row is not to be corrected
+WAITS = 0x80  # a test is still to say something of the row: it is among the settled readings when the next row comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,11 @@ class Context:
     values: Doubles  # of the last row, calibrated
     logged: Doubles
     previous: Doubles  # the value before the last row's
-    flags: Bytes  # of the last row as it was sent; SETTLED: it is not to be corrected
+    flags: Bytes  # of the last row as it was sent, with SETTLED and WAITS
     tests: Longs
     first: Bools  # the last row is the first of the series
     records: Records
+    waiting: bool = False  # some last row may have WAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ def fitted(context: Context, layout: Layout) -> Context:
     for name, array in fields.items():
         array[at] = getattr(context, name)[of]
     at, of = _common(layout.tracks, context.layout.tracks)
-    return Context(layout=layout, records=put(new.records, at, context.records.of(of)), **fields)
+    records = put(new.records, at, context.records.of(of))
+    return Context(layout=layout, records=records, waiting=context.waiting, **fields)
 
 
 _PER_CHANNEL = ("times", "values", "logged", "previous", "flags", "tests", "first")
@@ -166,4 +171,5 @@ def from_columns(stored: ContextColumns) -> Context:
         stored.row_tests,
         stored.row_first.astype(bool),
         Records(stored.track_depths, ages, values),
+        bool((stored.row_flags & WAITS).any()),
     )

@@ -10,6 +10,8 @@ A row whose time is not after the last one of its channel came late. It is judge
 alone, and changes neither what is remembered nor the verdict on its neighbours, which have been sent. A late row of
 the very time of the last one replaces that one where readings are kept: it is corrected no more.
 
+Windows and alarms are about verdicts: `Judged.settled` has the readings whose flags change no more.
+
 For the tests that compare readings an infinite one counts as missing: it fails by its range.
 """
 
@@ -21,10 +23,11 @@ import numpy as np
 from schemas.columnar import Doubles, Longs
 from schemas.quality import Test
 from streams.quality.checks import Checks
-from streams.quality.context import Bytes, Context, fitted
+from streams.quality.context import FLAG, SETTLED, Bytes, Context, fitted
 from streams.quality.found import Index
 from streams.quality.gross_range import gross_range
 from streams.quality.look_back import Part, Seen, look_back, parts_of, replaced
+from streams.quality.settled import Settled, settled
 from streams.quality.sheet import Sheet
 
 
@@ -47,6 +50,7 @@ class Judged(NamedTuple):
     flags: Bytes  # (n, c)
     tests: Longs  # (n, c)
     corrections: tuple[Correction, ...]  # earlier rows than these, oldest first
+    settled: Settled  # the readings whose flags are known for good now
 
 
 def judge(
@@ -70,7 +74,8 @@ def judge(
     """
     context = fitted(context, checks.course.layout)
     if not values.size:
-        return Judged(context, np.empty(values.shape, np.uint8), np.zeros(values.shape, np.int64), ())
+        none = np.empty(values.shape, np.uint8)
+        return Judged(context, none, np.zeros(values.shape, np.int64), (), Settled(times, values, none))
     parts = parts_of(context, times, checks) if checks.looks_back else []
     late = checks.looks_back and not all(part.rows is None for part in parts or [_NO_ROW])
     doubtful = checks.late_doubtful if late else checks.doubtful
@@ -88,11 +93,15 @@ def judge(
     corrections = []
     for part, each in zip(parts, seen, strict=True):
         corrections += _corrections(context, part, each)
+    before = context
     for part, each in zip(parts, seen, strict=True):
         context = each.remembered(context, part, values, logged, sheet)
     if late:
         context = replaced(context, times, parts, checks)
-    return Judged(context, sheet.flags, sheet.tests, tuple(sorted(corrections, key=lambda each: each.time)))
+    readings = Settled(times, values, sheet.flags)
+    if before.waiting or context.waiting:
+        readings = settled(before, readings, parts, seen)
+    return Judged(context, sheet.flags, sheet.tests, tuple(sorted(corrections, key=lambda each: each.time)), readings)
 
 
 _NO_ROW = Part(None, np.empty(0, np.intp), 0)  # type: ignore[arg-type]  # stands for "no channel has a row in order"
@@ -100,11 +109,14 @@ _NO_ROW = Part(None, np.empty(0, np.intp), 0)  # type: ignore[arg-type]  # stand
 
 def _corrections(context: Context, part: Part, seen: Seen) -> list[Correction]:
     """The row before these, if the verdict on it has changed its flags."""
+    if not seen.changed:
+        return []
     sent = part.sequence.places.among(context.flags)
     known = part.sequence.places.among(context.tests)
-    if not (seen.last_flags != sent).any() and not (seen.last_tests != known).any():
+    open_ = (sent & SETTLED) == 0
+    if not (((seen.last_flags != sent & FLAG) | (seen.last_tests != known)) & open_).any():
         return []
-    at = np.flatnonzero(sent)
+    at = np.flatnonzero(open_)
     places = part.sequence.places.at[at]
     return [
         Correction(

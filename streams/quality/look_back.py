@@ -14,7 +14,7 @@ import numpy.typing as npt
 from schemas.columnar import Doubles, Longs
 from schemas.quality import Flag, Test
 from streams.quality.checks import Checks, Sequence
-from streams.quality.context import NEVER, SETTLED, Bytes, Context, put
+from streams.quality.context import FLAG, NEVER, SETTLED, Bytes, Context, put
 from streams.quality.flat_line import Records
 from streams.quality.found import Bools, Found, Index
 from streams.quality.gap import gaps
@@ -56,6 +56,7 @@ class Seen:
 
     last_flags: Bytes  # of the row before these, after the verdict
     last_tests: Longs
+    changed: bool  # the verdict may have changed them
     previous: Doubles  # the value before these rows' last
     row: int  # which row of the frame is the last
     time_us: int
@@ -67,7 +68,8 @@ class Seen:
         sequence = part.sequence
         of, to = sequence.columns, sequence.places
         row, whole = self.row, to.whole and of.whole
-        records = self.records
+        records, waits = self.records, sequence.waits_first if self.first else sequence.waits
+        flags = sheet.flags[row] if whole else sheet.flags[row, of.at]
         if sequence.tracks.keys and not sequence.track_places.whole:
             records = put(context.records, sequence.track_places.at, records)
 
@@ -82,11 +84,16 @@ class Seen:
             values=values[row].copy() if whole else there(context.values, values[row, of.at]),
             logged=logged[row].copy() if whole else there(context.logged, logged[row, of.at]),
             previous=self.previous if whole else there(context.previous, self.previous),
-            flags=sheet.flags[row].copy() if whole else there(context.flags, sheet.flags[row, of.at]),
+            flags=_with(flags, waits) if whole else there(context.flags, _with(flags, waits)),
             tests=sheet.tests[row].copy() if whole else there(context.tests, sheet.tests[row, of.at]),
             first=np.full(len(to.at), self.first) if whole else there(context.first, self.first),
             records=records,
+            waiting=waits is not None or (context.waiting and not whole),
         )
+
+
+def _with(flags: Bytes, waits: Bytes | None) -> Bytes:
+    return flags.copy() if waits is None else flags | waits
 
 
 def look_back(context: Context, part: Part, times: Longs, values: Doubles, sheet: Sheet, *, doubtful: bool) -> Seen:
@@ -135,6 +142,7 @@ def look_back(context: Context, part: Part, times: Longs, values: Doubles, sheet
     return Seen(
         last_flags=wait.flags,
         last_tests=wait.tests,
+        changed=wait.changed,
         previous=here[-2] if len(here) > 1 else last,
         row=len(values) - 1 if rows is None else int(rows[-1]),
         time_us=int(times[-1]),
@@ -147,8 +155,9 @@ class _Waiting:
     """The last row before a frame, as it was sent, and what becomes of it."""
 
     def __init__(self, flags: Bytes, tests: Longs) -> None:
-        self.flags, self.tests = flags.copy(), tests.copy()
-        self.unsaid = bool((flags == Flag.NOT_EVALUATED).any())
+        self.flags, self.tests = flags & np.uint8(FLAG), tests.copy()
+        self.unsaid = bool((self.flags == Flag.NOT_EVALUATED).any())
+        self.changed = False
 
     def mark(self, test: Test, found: Found, columns: Index) -> None:
         """What a test says in its first row of some of the channels."""
@@ -157,13 +166,15 @@ class _Waiting:
         for flag, mask in ((Flag.SUSPECT, found.suspect), (Flag.FAIL, found.fail)):
             if mask is not None and mask[0].any():
                 at = columns[mask[0]]
-                at = at[(self.flags[at] != SETTLED) & (self.flags[at] != Flag.MISSING)]
+                at = at[self.flags[at] != Flag.MISSING]
+                self.changed = True
                 self.flags[at] = np.maximum(self.flags[at], np.uint8(flag))
                 self.tests[at] |= np.int64(test)
 
     def good(self, columns: Index) -> None:
         """These were evaluated."""
         self.flags[columns[self.flags[columns] == Flag.NOT_EVALUATED]] = Flag.GOOD
+        self.changed = True
 
 
 def _from_second(found: Found) -> Found:
@@ -244,5 +255,5 @@ def replaced(context: Context, times: Longs, parts: list[Part], checks: Checks) 
     if not late.any():
         return context
     flags = context.flags.copy()
-    flags[checks.whole.places.at[late]] = SETTLED
+    flags[checks.whole.places.at[late]] |= np.uint8(SETTLED)
     return replace(context, flags=flags)

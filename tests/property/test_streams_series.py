@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.alarms import Alarm
+from schemas.devices import AlarmRule, Gap, GrossRange, Limits, RuleKind, Spike
 from schemas.frames import DeviceState, RawFrame
 from schemas.quality import Flag
 from streams.pipeline import Outcome, look
@@ -44,6 +45,35 @@ PLAN = make_plan(
     lateness_s=LATENESS_S,
 )
 CHANNELS = ("speed", "vane", "gust")
+
+SPIKED = make_plan(
+    make_sensor(
+        "speed",
+        limits=Limits(
+            gross_range=GrossRange(fail=(-40, 40), suspect=(-30, 30)),
+            spike=Spike(suspect=20, fail=40),
+        ),
+        windows_s=LENGTHS_S,
+        statistic="sum",
+        alarm_rules=[
+            AlarmRule(name="fast", kind=RuleKind.ABOVE, limit=25, hysteresis=10),
+            AlarmRule(name="jumpy", kind=RuleKind.RATE, limit=15),
+        ],
+    ),
+    make_vane(
+        "vane",
+        limits=Limits(spike=Spike(method="differential", suspect=60, fail=100), gap=Gap(suspect_s=5, fail_s=200)),
+        windows_s=LENGTHS_S,
+    ),
+    make_sensor(
+        "gust",
+        limits=Limits(gap=Gap(suspect_s=5, fail_s=200)),
+        windows_s=[600],
+        alarm_rules=[AlarmRule(name="gusty", kind=RuleKind.ABOVE, limit=15)],
+    ),
+    lateness_s=LATENESS_S,
+)
+"""With tests that look at the row that follows."""
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.lists(st.integers(1, 40), max_size=40)
@@ -126,6 +156,25 @@ def test_windows_equal_numpys_on_the_whole_series(seed: int, rows: int, cuts: li
         assert len(ours) == len(theirs)
         for mine, theirs_ in zip(ours, theirs, strict=True):
             assert_same_window(mine, theirs_)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds, rows=st.integers(1, 300), cuts=sizes, batches=sizes)
+def test_windows_are_made_of_verdicts_however_the_series_is_cut(
+    seed: int, rows: int, cuts: list[int], batches: list[int]
+) -> None:
+    series = series_of(seed, rows)
+    _, whole = advanced(State("mast-7"), one_by_one(in_log(frames_of(series, []))), SPIKED)
+    log = in_log(frames_of(series, cuts))
+    for some in (in_batches(log, batches), one_by_one(log)):
+        state, outcome = advanced(State("mast-7"), some, SPIKED)
+        assert steps_of(outcome) == steps_of(whole)
+        assert outcome.late == 0
+        for length_s in LENGTHS_S:
+            ours, theirs = windows_of(outcome, length_s), list(by_numpy(whole, length_s, state.watermark_us))
+            assert len(ours) == len(theirs)
+            for mine, theirs_ in zip(ours, theirs, strict=True):
+                assert_same_window(mine, theirs_)
 
 
 @settings(deadline=None, max_examples=60)
@@ -227,6 +276,41 @@ def test_results_do_not_depend_on_batching(
                 assert mine[:8] == theirs_[:8]
                 assert mine[8:] == pytest.approx(theirs_[8:], rel=1e-7, abs=1e-6, nan_ok=True)
         assert_same_record(to_record(together), to_record(alone))
+
+
+@settings(deadline=None, max_examples=150)
+@given(frames=awkward_frames(), batches=sizes)
+def test_windows_and_alarms_of_waiting_readings_do_not_depend_on_batching(
+    frames: list[RawFrame], batches: list[int]
+) -> None:
+    log = in_log(frames)
+    _, singly = advanced(State("mast-7"), one_by_one(log), SPIKED)
+    for cut in (batches, []):
+        _, outcome = advanced(State("mast-7"), in_batches(log, cut), SPIKED)
+        assert outcome.late == singly.late
+        assert steps_of(outcome) == steps_of(singly)
+        for length_s in LENGTHS_S:
+            ours, theirs = windows_of(outcome, length_s), windows_of(singly, length_s)
+            assert len(ours) == len(theirs)
+            for mine, theirs_ in zip(ours, theirs, strict=True):
+                assert mine[:8] == theirs_[:8]
+                assert mine[8:] == pytest.approx(theirs_[8:], rel=1e-7, abs=1e-6, nan_ok=True)
+
+
+@settings(deadline=None, max_examples=80)
+@given(frames=awkward_frames())
+def test_no_reading_is_lost_to_windows_while_it_waits(frames: list[RawFrame]) -> None:
+    """Long after, a frame of another channel closes every window: each reading is in one of them, or was late."""
+    frames = [frame for frame in frames if frame.channels == CHANNELS]
+    for sequence, frame in enumerate(frames):
+        frame.sequence, frame.spool_id = sequence, "one"
+    last = make_frame([1e6], [[10.0]], channels=("gust",), sequence=len(frames), spool="one")
+    _, outcome = advanced(State("mast-7"), one_by_one(in_log([*frames, last])), SPIKED)
+    rejected = sum(part.arrival.frame.values.size for part in outcome.refused)
+    received = sum(frame.values.size for frame in frames)
+    cells = sum(sum(row[3:4] + row[5:8]) for row in windows_of(outcome, 600))
+    by_minute = sum(sum(row[3:4] + row[5:8]) for row in windows_of(outcome, 60))
+    assert cells + by_minute + outcome.late == (received - rejected) // 3 * 5
 
 
 @settings(deadline=None, max_examples=80)

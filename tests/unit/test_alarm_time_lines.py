@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from schemas.alarms import Action, ActionAnswer, Alarm, AlarmAction, AlarmActionEvent
 from schemas.codec import Codec
-from schemas.devices import AlarmRule, Device, Sensor, Station
+from schemas.devices import AlarmRule, Device, Limits, Sensor, Spike, Station
 from schemas.frames import DeviceState
 from schemas.records import Heartbeat
 from streams.alarms.rules import rules_of
 from streams.alarms.watch import StationView
-from streams.pipeline import Outcome, advance, apply_action, hear_heartbeat, look
+from streams.pipeline import Outcome, advance, apply_action, hear_heartbeat, look, threw
 from streams.plan import Plan, plan_of
 from streams.state import State, from_record, to_record
 
@@ -513,3 +513,30 @@ def test_what_a_replay_found_with_new_limits_is_told_when_it_still_is_so() -> No
     assert [(a.state, a.replayed) for a in line.frame([0, 1], [20, 25])] == [("raised", True)]
     live = line.frame([2], [25])
     assert [(a.state, a.replayed) for a in live] == [("cleared", True), ("raised", False)]
+
+
+def test_frames_that_throw_are_one_alarm_until_frames_have_passed_for_a_minute() -> None:
+    line = Line(make_device())
+
+    def throw(at_s: float) -> list[Alarm]:
+        outcome = Outcome()
+        (arrival,) = in_log([make_frame([at_s])], appended_us=START_US + round(at_s * US))
+        line.state = threw(line.state, arrival, "IndexError, traceback 4fe2", line.plan, outcome, line.generation)
+        line.restart()
+        return outcome.alarms
+
+    (alarm,) = throw(1)
+    assert (alarm.rule, alarm.source, alarm.state) == ("frames_throw", "device/mast-7", "raised")
+    assert "IndexError, traceback 4fe2" in alarm.message
+    assert throw(2) == line.frame([3]) == throw(4) == line.frame([5]) == line.look(64) == []
+    (over,) = line.look(65)
+    assert (over.alarm_id, over.state) == (alarm.alarm_id, "cleared")
+
+
+def test_a_spike_raises_no_alarm_on_values_however_it_is_cut() -> None:
+    sensor = make_sensor(alarm_rules=[rule(**HOT)], limits=Limits(spike=Spike(fail=20)))
+    for cut in ([[0], [1], [2], [3], [4]], [[0, 1], [2, 3, 4]], [[0, 1, 2, 3, 4]]):
+        line, alarms = Line(make_device(sensor)), []
+        for seconds in cut:
+            alarms += line.frame(seconds, [(10, 90, 10, 35, 36)[second] for second in seconds])
+        assert [(alarm.state, alarm.value) for alarm in alarms] == [("raised", 35.0)]
