@@ -1,6 +1,7 @@
 """`telltale edge`: send logger files, look into spools, run sources, simulate. Prints what is made elsewhere."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     from producers.sending import Sending
+    from producers.settings import EdgeSettings
     from schemas.devices import Device
+
+ANSWER_S_MAX = 1.0  # after which a broker that says nothing is told, so that nobody looks at a still screen
 
 kafka_option = click.option(
     "--kafka", metavar="HOST:PORT", help="Kafka's address; else TELLTALE_KAFKA, else the stack's on this machine."
@@ -81,10 +85,10 @@ def send(
     started = time.monotonic()
     settings = EdgeSettings()
     address = kafka_address(kafka or settings.kafka)
-    device = _device(address, device_id, settings.security())
     # Rows of a file are many at once: nothing is gained by waiting for more.
     update = {"device_id": device_id, "spool": spool or settings.spool, "linger_s": 0.01}
     settings = settings.model_copy(update=update)
+    device = _device(address, device_id, settings, timeout_s)
     one = Edge(settings, address=address)
     finished = False
     try:
@@ -124,21 +128,40 @@ def _goes_on(what: str) -> str:
     return f"{what}; run the same command again to go on where it ended"
 
 
-def _device(address: str, device_id: str, security: dict[str, Any]) -> "Device | None":
-    """The device's configuration; None when the broker cannot be asked. Raises `Refused` for one that is not there."""
-    from producers.stations.devices import read_devices
+def _device(address: str, device_id: str, settings: "EdgeSettings", timeout_s: float) -> "Device | None":
+    """The device's configuration; as it was known when the broker does not answer, and None where it never was.
 
+    Says within `ANSWER_S_MAX` that the broker does not answer. Raises `Refused` for a device that is not there.
+    """
+    from producers.delivery.reachable import reachable
+    from producers.sources.configured import recall, remember
+    from producers.stations.devices import ANSWER_S, read_devices
+
+    def waits(why: str) -> None:
+        click.echo(f"{why}; what is read waits in the spool, tries go on for {timeout_s:g} s", err=True)
+
+    folder = settings.spool_folder(device_id)
+    late = threading.Timer(ANSWER_S_MAX, waits, [f"kafka at {address} has not answered yet"])
+    late.daemon = True
+    late.start()
     try:
-        devices = read_devices(address, security=security)
+        if not reachable(address, within_s=ANSWER_S_MAX):
+            raise Unavailable(f"kafka at {address} does not answer")
+        devices = read_devices(address, security=settings.security(), answer_s=min(ANSWER_S, timeout_s))
     except Unavailable as error:
-        click.echo(f"{error}; columns are not checked, readings wait in the spool", err=True)
-        return None
+        known = recall(folder, device_id)
+        late.cancel()
+        waits(str(error) if known else f"{error}; columns are not checked")
+        return known
+    finally:
+        late.cancel()
     if device_id not in devices:
-        known = ", ".join(sorted(devices)[:10]) or "none"
+        names = ", ".join(sorted(devices)[:10]) or "none"
         raise Refused(
-            f"device {device_id} is not configured (configured: {known}); "
+            f"device {device_id} is not configured (configured: {names}); "
             "configure it with: telltale stations import FILE"
         )
+    remember(folder, device_id, devices[device_id])
     return devices[device_id]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from producers.files.logger_file import Chunk, Column, Kind, LoggerFile, Stamping
-from producers.files.stamps import Clock, merged
+from producers.files.stamps import Clock, Span, merged
 from producers.spool import FileMark, Rows
 from schemas.columnar import Longs
 from schemas.devices import Device
@@ -54,10 +54,17 @@ class Plan:
 
 
 def plan(
-    file: LoggerFile, *, name: str, device_id: str, device: Device | None, told: Stamping, sha256: str = ""
+    file: LoggerFile,
+    *,
+    name: str,
+    device_id: str,
+    device: Device | None,
+    told: Stamping,
+    sha256: str = "",
+    span: Callable[[], Span] | None = None,
 ) -> Plan:
     """Raises `Refused` with the exact question where something must be known and is not."""
-    clock = Clock.of(merged(told, file.stamping), device=device, name=name)
+    clock = Clock.of(merged(told, file.stamping), device=device, name=name, span=span)
     configured = None if device is None else {sensor.channel for sensor in device.sensors}
     channels: dict[str, str] = {}
     left_out: dict[str, str] = {}

@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from infra import readiness
-from producers import systemd
+from producers import journal, systemd
 from producers.config import (
     EdgeConfig,
     ExecSource,
@@ -41,8 +39,6 @@ LOOK_S = 0.5  # how late a signal is noticed at worst, and how often the watchdo
 STUCK_S_MAX = 60.0  # a sender that has not turned for so long hangs; its supervisor starts the edge again
 DRAIN_S_MAX = 5.0  # at the end, for what is on its way; the rest waits in the spool
 
-log = structlog.get_logger()
-
 
 def run(config: EdgeConfig, *, address: str | None = None) -> int:
     """Until SIGTERM, Ctrl-C, or the end of all sources. The number of readings that still wait then."""
@@ -61,13 +57,13 @@ def run(config: EdgeConfig, *, address: str | None = None) -> int:
                 watched.append(Watched(config.name_of(number), config.device_of(one), make, edge, stop))
             sources.watched = tuple(watched)
             sources.start()
-            log.info("edge runs", spool=str(edge.spool.folder), kafka=edge.address, sources=len(watched))
+            journal.info("edge runs", spool=str(edge.spool.folder), kafka=edge.address, sources=len(watched))
             readiness.announce()
             systemd.notify("READY=1")
             _watch(edge, sources, stop)
             systemd.notify("STOPPING=1")
             for name in sources.end():
-                log.warning("source does not end", source=name)
+                journal.warning("source does not end", source=name)
         finally:
             stop.set()
             edge.close(drain_s=DRAIN_S_MAX)
@@ -78,19 +74,19 @@ def _watch(edge: Edge, sources: Sources, stop: threading.Event) -> None:
     """Looks after the sender and the watchdog, and tells what becomes of the link."""
     link, healed = None, edge.spool.healed
     if edge.spool.recovered is not None:
-        log.error("spool recovered", detail=str(edge.spool.recovered))
+        journal.error("spool recovered", detail=str(edge.spool.recovered))
     while not stop.wait(LOOK_S):
         now = edge.progress.link  # raises what ended the sender
         if now != link:
             link = now
-            log.info("link", state=str(now.link), detail=now.detail)
+            journal.info("link", state=str(now.link), detail=now.detail)
         if edge.spool.healed != healed:
             healed = edge.spool.healed
-            log.error("spool recovered", detail=str(edge.spool.recovered))
+            journal.error("spool recovered", detail=str(edge.spool.recovered))
         if time.monotonic() - edge.turned_at < STUCK_S_MAX:
             systemd.notify("WATCHDOG=1")
         if sources.ended:
-            log.info("all sources ended")
+            journal.info("all sources ended")
             return
 
 

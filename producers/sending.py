@@ -14,6 +14,7 @@ from producers.edge import Edge
 from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Problem, Stamping
 from producers.files.recognise import recognise
+from producers.files.stamps import span_of
 from producers.importing import Import, plan, sha256_of
 from producers.spool import FileMark, Rows, SpoolFull
 from schemas.codec import Codec
@@ -114,6 +115,7 @@ class Sending:
             device=self._device,
             told=asked.told,
             sha256=report.sha256,
+            span=lambda: span_of(recognise(path, asked.description)),
         )
         report.columns, report.unchecked = list(made.channels.values()), not made.checked
         one = Import.begin(file, made, known)

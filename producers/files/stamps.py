@@ -1,19 +1,23 @@
 """A file's local stamps as UTC beginnings of their intervals. Pure; what is not told is asked for, never guessed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 import numpy as np
 
-from producers.files.logger_file import Stamping
+from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.numbers import NOT_A_TIME
 from schemas.columnar import Longs
 from schemas.devices import Device, Logger
 from schemas.errors import Refused
 
 MINUTE_US = 60_000_000
+ZONES_US = 15 * 60 * MINUTE_US  # how far a local stamp of unknown zone may be from UTC, and an interval
+
+Span = tuple[int, int]
+"""First and last local stamp, microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,24 @@ class Clock:
     where: str
 
     @classmethod
-    def of(cls, told: Stamping, *, device: Device | None, name: str) -> Self:
-        """From what options and description told, else from the device. Raises `Refused` with the question."""
-        loggers = device.loggers if device and device.loggers else (Logger(),)
-        eras = tuple(_era(told, logger, device, name) for logger in loggers)
+    def of(cls, told: Stamping, *, device: Device | None, name: str, span: Callable[[], Span] | None = None) -> Self:
+        """From what options and description told, else from the device. Raises `Refused` with the question.
+
+        `span` says from when to when the file's stamps go: it is asked, once, when some logger's clock is not known,
+        and then only loggers that were in use in that time count.
+        """
+        try:
+            return cls._of(told, device.loggers if device else (), device, name)
+        except Refused:
+            if span is None or device is None or len(device.loggers) < 2:
+                raise
+            first, last = span()
+        used = tuple(one for one in device.loggers if _in_use(one, first - ZONES_US, last + ZONES_US))
+        return cls._of(told, used or device.loggers, device, name)
+
+    @classmethod
+    def _of(cls, told: Stamping, loggers: tuple[Logger, ...], device: Device | None, name: str) -> Self:
+        eras = tuple(_era(told, logger, device, name) for logger in loggers or (Logger(),))
         if len({era.shift_us for era in eras}) == 1:
             eras = (Era(eras[0].shift_us),)  # one answer for all times: no need of dates
         return cls(eras, name)
@@ -61,6 +79,23 @@ class Clock:
                 "say it for the whole file: --utc-offset +HH:MM --stamp begin|end --interval SECONDS"
             )
         return out
+
+
+def _in_use(logger: Logger, first: int, last: int) -> bool:
+    begin, end = _us(logger.valid_from), _us(logger.valid_to)
+    return (begin is None or begin <= last) and (end is None or end > first)
+
+
+def span_of(file: LoggerFile) -> Span:
+    """Of the stamps of a file opened for this: it is read to its end. Raises `Refused` for no readable row."""
+    first, last = None, None
+    for chunk in file.chunks(lambda _: None):
+        low, high = int(chunk.stamps.min()), int(chunk.stamps.max())
+        first = low if first is None else min(first, low)
+        last = high if last is None else max(last, high)
+    if first is None or last is None:
+        raise Refused("no readable row")
+    return first, last
 
 
 def _era(told: Stamping, logger: Logger, device: Device | None, name: str) -> Era:

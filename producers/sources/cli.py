@@ -19,7 +19,6 @@ import click
 @click.option("--kafka", metavar="HOST:PORT", help="Kafka's address, before what the file says.")
 def run(*, path: Path, check: bool, kafka: str | None) -> None:
     """Run the sources of an edge.toml until Ctrl-C or SIGTERM."""
-    from infra import events
     from infra.stack import kafka_address
     from producers.config import read_config
     from producers.running import run as run_edge
@@ -29,6 +28,5 @@ def run(*, path: Path, check: bool, kafka: str | None) -> None:
         names = ", ".join(config.name_of(number) for number in range(len(config.source)))
         click.echo(f"{path} is good: {names} for {', '.join(config.devices)}")
         return
-    events.configure()
     waiting = run_edge(config, address=kafka_address(kafka or config.settings.kafka))
     click.echo(f"ended; {waiting:,} readings wait in the spool" if waiting else "ended; all readings are acknowledged")

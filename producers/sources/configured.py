@@ -24,17 +24,31 @@ class Configured:
 
     def device(self, device_id: str) -> Device | None:
         """None where it is not configured, or was never known here."""
-        path = self._remembered / f"device-{device_id.replace('/', '_')}.json"
         with self._lock:
             try:
                 device = read_devices(self._address, security=self._settings.security()).get(device_id)
             except Unavailable:
-                with suppress(OSError, ValueError):
-                    return Device.model_validate_json(path.read_bytes())
-                return None
-            with suppress(OSError):
-                if device is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    path.write_text(device.model_dump_json())
+                return recall(self._remembered, device_id)
+            remember(self._remembered, device_id, device)
         return device
+
+
+def remember(folder: Path, device_id: str, device: Device | None) -> None:
+    """What the broker says of a device, beside the spool. Best effort."""
+    with suppress(OSError):
+        if device is None:
+            _path(folder, device_id).unlink(missing_ok=True)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            _path(folder, device_id).write_text(device.model_dump_json())
+
+
+def recall(folder: Path, device_id: str) -> Device | None:
+    """What the broker said last; None where that is not known here."""
+    with suppress(OSError, ValueError):
+        return Device.model_validate_json(_path(folder, device_id).read_bytes())
+    return None
+
+
+def _path(folder: Path, device_id: str) -> Path:
+    return folder / f"device-{device_id.replace('/', '_')}.json"

@@ -22,8 +22,9 @@ from typing import IO, Literal, Self
 import orjson
 
 from producers.files.described import Description
-from producers.files.logger_file import Stamping
+from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.recognise import recognise
+from producers.files.stamps import span_of
 from producers.files.toa5 import HEADER_LINES, is_toa5
 from producers.importing import Import, Repeats, plan
 from producers.sources.port import Intake
@@ -218,8 +219,12 @@ class Following:
         return replace(place, position=size, line=count + 1, header_bytes=size)
 
     def _rows(self, above: bytes, lines: bytes, line: int, intake: Intake, device: Device | None) -> list[Rows]:
-        file = recognise(Piece(self.path.name, self.path.suffix, above + lines), self.description)
-        made = plan(file, name=self.path.name, device_id=intake.device_id, device=device, told=self.told)
+        def opened() -> LoggerFile:
+            return recognise(Piece(self.path.name, self.path.suffix, above + lines), self.description)
+
+        file = opened()
+        about = {"name": self.path.name, "device_id": intake.device_id}
+        made = plan(file, **about, device=device, told=self.told, span=lambda: span_of(opened()))
         mark = FileMark("", made.device_id, made.name, file.format, made.options)
         rows: list[Rows] = []
         try:

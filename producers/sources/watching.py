@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
+from producers import journal
 from producers.delivery.backoff import Backoff
 from producers.edge import Edge
 from producers.sources.port import Source, Stopped
@@ -23,8 +22,6 @@ ROOM_LOOK_S = 0.5  # between two tries of a file whose readings find the spool f
 STOP_S_MAX = 5.0  # for all sources together; one that hangs in its sensor ends with the process
 HEALTHY_S = 60.0  # a source that ran so long begins with a short wait again
 DETAIL_MAX = 300
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -84,7 +81,7 @@ class Watched:
         told = f"{event}: {detail}"[:DETAIL_MAX]
         if told != self.detail:
             self.detail = told
-            log.warning(event, source=self.name, detail=detail)
+            journal.warning(event, source=self.name, detail=detail)
 
     # for the edge
 
@@ -105,17 +102,17 @@ class Watched:
         while not self.stop.is_set():
             started = time.monotonic()
             self.state, self.detail = "running", ""
-            log.info("source runs", source=self.name, device=self.device_id)
+            journal.info("source runs", source=self.name, device=self.device_id)
             failed = self._once()
             if failed is None:
                 self.state = "ended"
-                log.info("source ended", source=self.name)
+                journal.info("source ended", source=self.name)
                 return
             attempt = 0 if time.monotonic() - started > HEALTHY_S else attempt
             wait_s = backoff.wait_s(attempt, chance=random.random())  # noqa: S311 - jitter
             attempt += 1
             self.state, self.detail = "failed", failed[:DETAIL_MAX]
-            log.warning("source failed", source=self.name, detail=failed, starts_again_s=round(wait_s, 1))
+            journal.warning("source failed", source=self.name, detail=failed, starts_again_s=round(wait_s, 1))
             if not self.stop.wait(wait_s):
                 self.restarts += 1
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from infra.client import connection, reader
@@ -24,8 +23,6 @@ busy Raspberry Pi's broker dead, longer lets a person wait for nothing."""
 
 READ_S = 60.0
 """The whole topic: a few thousand devices of 10 kB each come within a second; a minute is a slow line."""
-
-log = structlog.get_logger()
 
 
 def publish(
@@ -80,7 +77,11 @@ def publish(
 
 
 def read_devices(
-    kafka: str, *, codec: Codec | None = None, security: Mapping[str, Any] | None = None
+    kafka: str,
+    *,
+    codec: Codec | None = None,
+    security: Mapping[str, Any] | None = None,
+    answer_s: float | None = None,
 ) -> dict[str, Device]:
     """Every device in force, by id: the topic read once from its beginning to its end, committed records only.
 
@@ -90,7 +91,7 @@ def read_devices(
     codec = codec or Codec()
     consumer = Consumer({**reader(kafka, group="telltale-stations-show"), **(security or {})})
     try:
-        left = set(_partitions(consumer, kafka))
+        left = set(_partitions(consumer, kafka, answer_s))
         consumer.assign([TopicPartition(DEVICES, partition, OFFSET_BEGINNING) for partition in left])
         devices: dict[str, Device] = {}
         give_up = time.monotonic() + READ_S
@@ -113,10 +114,10 @@ def read_devices(
         consumer.close()
 
 
-def _partitions(client: Any, kafka: str) -> list[int]:
+def _partitions(client: Any, kafka: str, answer_s: float | None = None) -> list[int]:
     """The partitions of `devices`. Raises `Unavailable` when the broker does not answer or has no such topic."""
     try:
-        topics = client.list_topics(timeout=ANSWER_S).topics
+        topics = client.list_topics(timeout=answer_s or ANSWER_S).topics
     except KafkaException:
         raise Unavailable(f"kafka at {kafka} does not answer") from None
     if DEVICES not in topics:
@@ -134,7 +135,9 @@ def _apply(devices: dict[str, Device], message: Any, codec: Codec) -> None:
     try:
         devices[key] = codec.decode(Device, value)
     except Unreadable as error:
-        log.warning(
+        import structlog  # noqa: PLC0415 - rarely needed, and large for an edge
+
+        structlog.get_logger().warning(
             "device.unreadable",
             device_id=key,
             partition=message.partition(),

@@ -228,6 +228,48 @@ def test_a_file_waits_in_the_spool_when_the_broker_is_away(cluster: str, send: A
     assert len(cells(frames(cluster))) == 150
 
 
+def test_a_broker_that_is_away_is_told_at_once_and_the_send_gives_up_in_time(tmp_path: Path, write_toa5: Any) -> None:
+    path, began = write_toa5(mast_rows(50)), time.monotonic()
+    words = ["edge", "send", str(path), "--device", "mast-7", "--spool", str(tmp_path / "spool"), "--timeout", "3"]
+    words += ["--utc-offset", "+00:00", "--stamp", "begin", "--kafka", f"127.0.0.1:{ports.free()}"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.command", *words], stderr=subprocess.PIPE, text=True
+    ) as sending:
+        assert sending.stderr is not None
+        assert "does not answer" in sending.stderr.readline()
+        told_s = time.monotonic() - began
+        assert "150 readings are safe" in sending.stderr.read()
+    assert sending.returncode == 1
+    assert told_s < 2.5  # 2 s, and a busy machine's start of Python
+    assert time.monotonic() - began < 10
+
+
+def test_what_the_broker_said_of_a_device_is_known_while_it_is_away(cluster: str, send: Any, write_toa5: Any) -> None:
+    publish(cluster, [mast("Spd80mN")])
+    send(write_toa5(mast_rows(3)))
+    away = send(write_toa5(mast_rows(9)), "--timeout", "1", kafka=f"127.0.0.1:{ports.free()}")
+    assert json.loads(away.stdout)["waiting"] == 9
+
+
+def test_kept_readings_are_sent_again_on_demand_by_the_edge_at_work(tmp_path: Path, cluster: str) -> None:
+    settings = EdgeSettings(device_id="mast-7", spool=tmp_path, linger_s=0.01, keep_s=3600)
+    with Edge(settings, address=cluster) as edge:
+        for first in range(0, 30, 10):
+            edge.accept_rows([some_rows(10, first=first)])
+            wait_for(lambda: edge.drained)
+        before = [frame.sequence for frame in frames(cluster)]
+        words = ["spool", "resend", "--spool", str(tmp_path), "--from", "1970-01-01T00:00:10Z"]
+        said = CliRunner().invoke(command, [*words, "--to", "1970-01-01T00:00:20Z"])
+        assert said.output.startswith("20 readings in 1 frames go again"), said.output
+        wait_for(lambda: len(frames(cluster)) > len(before))
+        wait_for(lambda: edge.drained)
+        assert "expected a time" in str(CliRunner().invoke(command, [*words, "--to", "soon"]).exception)
+    found = frames(cluster)
+    assert [frame.sequence for frame in found] == [*before, 1]
+    assert cells(found[-1:]) == cells(found[1:2])
+    assert len({frame.spool_id for frame in found}) == 1
+
+
 def test_a_send_that_is_killed_again_and_again_ends_with_each_row_once(
     tmp_path: Path, cluster: str, write_toa5: Any
 ) -> None:

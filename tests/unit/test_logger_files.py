@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fix_edge import mast_rows
+from fix_edge import mast_rows, toa5_text
 
 from producers.files.described import read_description
 from producers.files.logger_file import Chunk, LoggerFile, Stamping
 from producers.files.recognise import recognise
-from producers.files.stamps import Clock, offset_minutes
+from producers.files.stamps import Clock, offset_minutes, span_of
 from producers.importing import Import, plan, sha256_of
 from producers.spool import FileMark, Rows
 from schemas.devices import Device, Logger, Sensor, Station
@@ -184,6 +184,25 @@ def test_a_row_of_no_logger_is_asked_for_with_its_line() -> None:
     clock = Clock.of(Stamping(), device=two, name="a.dat")
     with pytest.raises(Refused, match="line 9"):
         clock.begin_utc(micros("2016-12-31 23:50"), np.array([9]))
+
+
+@pytest.mark.parametrize(("year", "asks"), [(2016, True), (2020, False)])
+def test_only_loggers_in_use_in_the_files_time_are_asked_for(tmp_path: Path, year: int, asks: bool) -> None:
+    changed = datetime(2018, 1, 1, tzinfo=UTC)
+    two = device(Logger(valid_to=changed), Logger(valid_from=changed, utc_offset_minutes=60, stamp="begin"))
+    path = tmp_path / "a.dat"
+    path.write_text(toa5_text(mast_rows(3, start=f"{year}-05-01T00:00")))
+
+    def planned() -> Clock:
+        about = {"name": "a.dat", "device_id": "mast-7", "device": two, "told": Stamping()}
+        return plan(recognise(path), **about, span=lambda: span_of(recognise(path))).clock
+
+    if asks:
+        with pytest.raises(Refused, match="--utc-offset"):
+            planned()
+    else:
+        at = micros("2020-05-01 00:00")
+        assert planned().begin_utc(at, at).tolist() == micros("2020-04-30 23:00").tolist()
 
 
 class Kept:
