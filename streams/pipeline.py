@@ -255,6 +255,9 @@ def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as ev
     if carried and not isinstance(before, int):
         before = np.concatenate((np.full(carried, state.watermark_us), before))
     partial_until = _partial_until(state, run)
+    all_in_order = selection.checks.looks_back and selection.checks.whole.places.whole  # no other channel can wait
+    waiting = state.quality is not None and state.quality.waiting
+    overtakes = waiting and watermark > state.watermark_us and not all_in_order
     under_way = {group.length_s: group for group in state.open}
     still_open = []
     for window, (of, to) in zip(plan.windows, selection.windows, strict=True):
@@ -272,7 +275,7 @@ def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as ev
         both = windows.merge(
             windows.realign(old, window.channels), windows.realign(new, window.channels), window.circular
         )
-        if state.quality is not None and state.quality.waiting and watermark > state.watermark_us:
+        if overtakes:
             both = windows.merge(both, _overtaken(state, window, plan.lateness_us, watermark), window.circular)
         closed = both.starts + length_us + plan.lateness_us <= watermark
         if closed.any():

@@ -136,7 +136,7 @@ def test_a_correction_comes_with_the_row_as_it_was_sent() -> None:
     context, sent, *_ = judge(course.begin(), START_US + np.arange(2) * US, values, logged, checks, known=known)
     assert sent.tolist() == [[2, 2], [2, 2]]
     third = np.array([[5.0, 3.0]])
-    *_, corrections = judge(context, np.array([START_US + 2 * US]), third, third, checks)
+    *_, corrections, _ = judge(context, np.array([START_US + 2 * US]), third, third, checks)
     (again,) = corrections
     assert (again.time, again.columns.tolist()) == (START_US + US, [0, 1])
     assert again.logged.tolist() == [90.0, 2.0]
@@ -151,7 +151,7 @@ def test_a_row_that_was_replaced_is_corrected_no_more() -> None:
     found = []
     for second, reading in ((0, 5.0), (1, 9.0), (1, 5.0), (2, 5.0)):
         value = np.array([[reading]])
-        context, _, _, corrections = judge(context, np.array([START_US + second * US]), value, value, checks)
+        context, _, _, corrections, _ = judge(context, np.array([START_US + second * US]), value, value, checks)
         found.append(len(corrections))
     assert found == [0, 0, 0, 0]
 
