@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 # Test folders are no packages (importmode importlib); the fixture files beside this one are found by their names.
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -16,3 +18,7 @@ pytest_plugins = [
     "fix_stage",
     "fix_timescaledb",
 ]
+
+# How long an example takes says something of the machine's load, not of the code.
+settings.register_profile("telltale", deadline=None)
+settings.load_profile("telltale")
