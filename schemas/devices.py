@@ -301,6 +301,8 @@ class RuleKind(StrEnum):
     CLOCK_SKEW = "clock_skew"  # s between the device's clock and the broker's, either way
     REJECTED_SHARE = "rejected_share"  # share of readings that could not be taken, 0 to 1
     SPOOL_DROPPING = "spool_dropping"  # readings that the spool dropped or refused since the last heartbeat
+    SPOOL_DAMAGED = "spool_damaged"  # spools set aside since the edge started: 0 or 1
+    SOURCE_FAILED = "source_failed"  # sources of readings at the edge that fail
 
 
 SENSOR_KINDS = frozenset(
@@ -316,7 +318,15 @@ SENSOR_KINDS = frozenset(
 )
 """Kinds that are about one sensor; the others are about the whole device."""
 
-_LIMITLESS = frozenset({RuleKind.SILENCE, RuleKind.SEQUENCE_GAP, RuleKind.SPOOL_DROPPING})
+_LIMITLESS = frozenset(
+    {
+        RuleKind.SILENCE,
+        RuleKind.SEQUENCE_GAP,
+        RuleKind.SPOOL_DROPPING,
+        RuleKind.SPOOL_DAMAGED,
+        RuleKind.SOURCE_FAILED,
+    }
+)
 _POSITIVE = frozenset({RuleKind.SILENCE, RuleKind.SENSOR_SILENCE, RuleKind.RATE, RuleKind.CLOCK_SKEW})
 _SHARES = frozenset({RuleKind.QUALITY_SHARE, RuleKind.REJECTED_SHARE})
 _WINDOWED = frozenset({RuleKind.WINDOW_ABOVE, RuleKind.WINDOW_BELOW})

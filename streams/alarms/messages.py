@@ -17,6 +17,8 @@ _DOES: dict[RuleKind | str, str] = {
     RuleKind.CLOCK_SKEW: "has a clock that is {value} off, limit {limit}",
     RuleKind.REJECTED_SHARE: "sent readings that cannot be taken: {value}, limit {limit}",
     RuleKind.SPOOL_DROPPING: "has lost {value} at the edge since its last heartbeat",
+    RuleKind.SPOOL_DAMAGED: "found its spool damaged and set it aside{figure}",
+    RuleKind.SOURCE_FAILED: "has {value} of readings that fail and are tried again{figure}",
     FRAMES_THROW: "sends frames on which the stage itself fails{figure}",
     ALARM_FLOOD: "raises alarm after alarm; those that follow stand under this one",
 }
@@ -30,6 +32,8 @@ _DO: dict[RuleKind | str, str] = {
     RuleKind.CLOCK_SKEW: "Set its clock (NTP, GPS); its readings carry its time.",
     RuleKind.REJECTED_SHARE: "`telltale rejected list` tells why.",
     RuleKind.SPOOL_DROPPING: "Its spool is full: check its link and its disk (`telltale edge spool`).",
+    RuleKind.SPOOL_DAMAGED: "Look at its SD card; `telltale edge spool export` reads what was set aside.",
+    RuleKind.SOURCE_FAILED: "Look at the sensor, the command or the file that the source reads.",
     FRAMES_THROW: "A bug: `telltale rejected list` has the frames, `telltale rejected retry` sends them again.",
     ALARM_FLOOD: "Look for what they have in common: logger, power, line.",
 }

@@ -18,6 +18,8 @@ DEFAULTS: tuple[AlarmRule, ...] = (
     AlarmRule(name="clock_skew", kind=RuleKind.CLOCK_SKEW, severity=Severity.WARNING, limit=60, hysteresis=30),
     AlarmRule(name="rejected_share", kind=RuleKind.REJECTED_SHARE, limit=0.1, off_delay_s=60),
     AlarmRule(name="spool_dropping", kind=RuleKind.SPOOL_DROPPING, severity=Severity.MAJOR, off_delay_s=600),
+    AlarmRule(name="spool_damaged", kind=RuleKind.SPOOL_DAMAGED, severity=Severity.MAJOR),
+    AlarmRule(name="source_failed", kind=RuleKind.SOURCE_FAILED, severity=Severity.MINOR),
     AlarmRule(name="quality_share", kind=RuleKind.QUALITY_SHARE, limit=0.5, on_delay_s=1800),
 )
 """What every device has unless its configuration says otherwise. Nothing here knows what a sensor should read."""
@@ -36,6 +38,8 @@ LIMIT_UNITS = {
     RuleKind.CLOCK_SKEW: "s",
     RuleKind.REJECTED_SHARE: "share",
     RuleKind.SPOOL_DROPPING: "readings",
+    RuleKind.SPOOL_DAMAGED: "spools",
+    RuleKind.SOURCE_FAILED: "sources",
 }
 
 WALL = frozenset(
@@ -46,6 +50,8 @@ WALL = frozenset(
         RuleKind.CLOCK_SKEW,
         RuleKind.REJECTED_SHARE,
         RuleKind.SPOOL_DROPPING,
+        RuleKind.SPOOL_DAMAGED,
+        RuleKind.SOURCE_FAILED,
     }
 )
 """Kinds whose delays run by the wall clock; those of the others run by the readings' own time."""
@@ -93,6 +99,8 @@ class Rules:
     skew: tuple[Bound, ...] = ()
     share: tuple[Bound, ...] = ()
     spool: tuple[Bound, ...] = ()
+    damage: tuple[Bound, ...] = ()
+    sources: tuple[Bound, ...] = ()
     channels: tuple[str, ...] = ()  # that have a rule on values
 
 
@@ -138,6 +146,8 @@ def rules_of(device: Device) -> Rules:
         skew=kinds(RuleKind.CLOCK_SKEW),
         share=kinds(RuleKind.REJECTED_SHARE),
         spool=kinds(RuleKind.SPOOL_DROPPING),
+        damage=kinds(RuleKind.SPOOL_DAMAGED),
+        sources=kinds(RuleKind.SOURCE_FAILED),
         channels=tuple(dict.fromkeys(each.channel for each in values)),
     )
 
@@ -163,7 +173,7 @@ def _bind(rule: AlarmRule, device: Device, sensor: Sensor | None) -> Bound:
     limit, unit = rule.limit, LIMIT_UNITS.get(rule.kind)
     if rule.kind is RuleKind.SILENCE and limit is None:
         limit = device.silence_limit_s
-    if rule.kind in (RuleKind.SEQUENCE_GAP, RuleKind.SPOOL_DROPPING) and limit is None:
+    elif limit is None and rule.kind not in SENSOR_KINDS:  # one is too many
         limit = 0.0
     length_s = 0
     if sensor is not None:

@@ -54,6 +54,11 @@ def _panel(states: AlarmStates, plan: Plan, out: list[Alarm]) -> Panel:
     return Panel(plan.device, plan.rules, states.live.entries, out)
 
 
+def _saying(rules: Rules, told: Iterable[Bound]) -> Rules:
+    """The rules, some of them with words of this moment in what they say."""
+    return replace(rules, bound=MappingProxyType({**rules.bound, **{bound.key: bound for bound in told}}))
+
+
 def _kept(states: AlarmStates, panel: Panel) -> AlarmStates:
     if not panel.changed:
         return states
@@ -207,8 +212,16 @@ def _judge(bound: Bound, panel: Panel, value: float, at_us: int) -> None:
 
 
 def after_heartbeat(states: AlarmStates, plan: Plan, beat: Heartbeat, at_us: int, out: list[Alarm]) -> AlarmStates:
-    """What an edge says of itself: its clock, and what its spool lost since it last spoke."""
-    panel = _panel(states, plan, out)
+    """What an edge says of itself: its clock, its spool, its sources, and what its spool lost since it last spoke."""
+    failing = [f"{source.name}: {source.detail}" for source in beat.sources if source.state == "failed"]
+    told = [
+        *(replace(bound, figure=f": {beat.recovered}" if beat.recovered else "") for bound in plan.rules.damage),
+        *(replace(bound, figure=f" ({'; '.join(failing)})" if failing else "") for bound in plan.rules.sources),
+    ]
+    panel = Panel(plan.device, _saying(plan.rules, told), states.live.entries, out)
+    for bound in told:
+        number = len(failing) if bound.kind is RuleKind.SOURCE_FAILED else int(beat.recovered is not None)
+        _judge(bound, panel, number, at_us)
     if beat.clock_offset_s is not None:
         for bound in plan.rules.skew:
             _judge(bound, panel, abs(beat.clock_offset_s), at_us)
@@ -225,8 +238,7 @@ def frame_threw(states: AlarmStates, plan: Plan, what: str, at_us: int, out: lis
     """Our code threw on a frame: one alarm per device, which says what it was the first time."""
     entry = Entry(FRAMES_THROW, device_source(plan.device))
     bound = replace(_panel(states, plan, out).bound(entry), figure=f": {what}")
-    rules = replace(plan.rules, bound=MappingProxyType({**plan.rules.bound, bound.key: bound}))
-    panel = Panel(plan.device, rules, states.live.entries, out)
+    panel = Panel(plan.device, _saying(plan.rules, [bound]), states.live.entries, out)
     panel.condition(bound, True, at_us, 1.0)
     panel.settle()
     return _kept(states, panel)

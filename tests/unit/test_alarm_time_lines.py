@@ -14,7 +14,7 @@ from schemas.alarms import Action, ActionAnswer, Alarm, AlarmAction, AlarmAction
 from schemas.codec import Codec
 from schemas.devices import AlarmRule, Device, Limits, Sensor, Spike, Station
 from schemas.frames import DeviceState
-from schemas.records import Heartbeat
+from schemas.records import Heartbeat, SourceState
 from streams.alarms.rules import rules_of
 from streams.alarms.watch import StationView
 from streams.pipeline import Outcome, advance, apply_action, hear_heartbeat, look, threw
@@ -302,6 +302,26 @@ def test_spool_dropping() -> None:
     assert states(line.look(631)) == ["cleared"]
     assert line.beat(700, spool_id="new card") == []
     assert states(line.beat(710, spool_id="new card", dropped=1)) == ["raised"]
+
+
+def test_a_damaged_spool_is_told_with_what_became_of_it() -> None:
+    line = Line(make_device())
+    said = "spool was damaged: 40 readings recovered, 2 lost"
+    (raised,) = line.beat(0, recovered=said)
+    assert raised.rule == "spool_damaged"
+    assert said in raised.message
+    assert line.beat(30, recovered=said) == []
+    assert states(line.beat(60)) == ["cleared"]
+
+
+def test_a_source_that_fails_is_told_with_its_reason() -> None:
+    line = Line(make_device())
+    well, ill = SourceState(name="a", state="running"), SourceState(name="b", state="failed", detail="no such file")
+    assert line.beat(0, sources=(well,)) == []
+    (raised,) = line.beat(30, sources=(well, ill))
+    assert (raised.rule, raised.value, raised.unit) == ("source_failed", 1.0, "sources")
+    assert "b: no such file" in raised.message
+    assert states(line.beat(60, sources=(well,))) == ["cleared"]
 
 
 def test_sensor_silence_while_its_device_is_heard() -> None:
