@@ -17,7 +17,7 @@ from producers.spool.look import look
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.frames import RawFrame
-from schemas.records import Heartbeat
+from schemas.records import Heartbeat, SourceState
 from schemas.topics import HEARTBEATS, READINGS_RAW
 
 pytestmark = pytest.mark.integration
@@ -146,14 +146,22 @@ def test_six_sources_of_five_devices_in_one_process(tmp_path: Path, cluster: str
         return all(found.get(key, 0) >= least for key, least in wanted.items())
 
     await_true(all_there, what="readings of all sources", within_s=30)
-    beats = [CODEC.decode(Heartbeat, value) for value in values(cluster, HEARTBEATS)]
-    assert {beat.device_id for beat in beats} >= {"pi-1", "pi-2", "mast-7", "mast-8", "sim"}
-    states = {state.name: state for beat in beats if beat.device_id == "pi-1" for state in beat.sources}
-    assert states["exec-1"].state == "running"
-    assert states["exec-1"].accepted > 0
-    assert "no such sensor" in states["broken"].detail
-    assert states["broken"].restarts > 0
-    assert beats[-1].clock_synchronised in (True, False)
+
+    def beats() -> list[Heartbeat]:
+        return [CODEC.decode(Heartbeat, value) for value in values(cluster, HEARTBEATS)]
+
+    def states() -> dict[str, SourceState]:
+        return {state.name: state for beat in beats() if beat.device_id == "pi-1" for state in beat.sources}
+
+    def told() -> bool:
+        found = states()
+        return found["exec-1"].accepted > 0 and found["broken"].restarts > 0
+
+    await_true(lambda: bool(states()) and told(), what="a heartbeat after the first readings", within_s=30)
+    assert {beat.device_id for beat in beats()} >= {"pi-1", "pi-2", "mast-7", "mast-8", "sim"}
+    assert states()["exec-1"].state == "running"
+    assert any("no such sensor" in s.detail for b in beats() for s in b.sources if s.name == "broken")
+    assert beats()[-1].clock_synchronised in (True, False)
     assert service.stop() == 0
     assert "driver closed" in service.log.read_text()
     assert "Traceback" not in service.log.read_text()
