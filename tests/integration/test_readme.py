@@ -37,6 +37,11 @@ def test_readme_commands_work_as_written(tmp_path: Path) -> None:
         subprocess.run(["telltale", "down", "--remove"], cwd=tmp_path, env=env, check=False, capture_output=True)
 
 
+def heed_ctrl_c() -> None:
+    """As in a person's terminal: what runs in the background of a script ignores Ctrl-C, and its children do too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def run(command: list[str], folder: Path, env: dict[str, str]) -> None:
     """Run it to its end; one that follows a topic is left with Ctrl-C once it has shown something."""
     follows = command[1:3] == ["alarms", "tail"] and "--no-follow" not in command
@@ -45,10 +50,21 @@ def run(command: list[str], folder: Path, env: dict[str, str]) -> None:
     # Output goes to a file: a detached stack keeps its descriptors, and a pipe would never end.
     log = folder / "said.txt"
     with log.open("wb") as said:
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=said, stderr=said)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=env,
+            stdout=said,
+            stderr=said,
+            preexec_fn=heed_ctrl_c,  # noqa: PLW1509 - one call, and no other thread runs
+        )
         if follows:
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(timeout=3)
             process.send_signal(signal.SIGINT)
-        code = process.wait(timeout=120)
+        try:
+            code = process.wait(timeout=120)
+        finally:
+            process.kill()
+            process.wait()
     assert code == (130 if follows else 0), f"{shlex.join(command)}\n{log.read_text()[-2000:]}"
