@@ -22,10 +22,11 @@ $(READY): requirements/server.txt pyproject.toml
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The oracle of the quality tests comes as source only: its wheel claims to refuse Python 3.11.
+# Two come as source only: the oracle of the quality tests (its wheel claims to refuse Python 3.11), and a part of
+# brightwind, which reads our exports independently.
 $(DEV): $(READY) requirements/dev.txt
 	@echo "adding what the tests need"
-	@$(INSTALL) --require-hashes --only-binary :all: --no-binary ioos-qc -r requirements/dev.txt
+	@$(INSTALL) --require-hashes --only-binary :all: --no-binary ioos-qc,gmaps -r requirements/dev.txt
 	@touch $@
 
 demo: $(READY) ## a month of a real mast through the whole way, checked by counting (ARGS=--keep leaves it up)
