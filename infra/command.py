@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("infra.cli:doctor", "What this machine lacks, and how to get it."),
     "settle": ("infra.cli:settle", "Wait until all that was produced is processed and stored."),
     "stations": ("producers.stations.cli:stations", "Stations, devices and their sensors: import, show."),
+    "import": ("producers.imports.cli:import_", "Import logger files of any known format."),
     "edge": ("producers.cli:edge", "Send readings: spool, deliver, report."),
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
     "alarms": ("dashboard.cli:alarms", "Alarms: tail, list, acknowledge, shelve."),

@@ -116,6 +116,7 @@ class Described:
         self._path = path
         self._about = description
         self.tally = Tally()
+        self.questions: tuple[str, ...] = ()
         self.identity = Identity(description.maker, description.model, description.serial)
         offset = None if description.utc_offset is None else offset_minutes(description.utc_offset)
         self.stamping = Stamping(offset, description.stamp, description.interval_s)
@@ -173,7 +174,7 @@ class Described:
     def _plain(self, cell: str) -> str:
         return cell.replace(",", ".") if self._about.decimal == "," else cell
 
-    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
+    def chunks(self, wanted: Wanted, *, texts: bool = False) -> Iterator[Chunk]:
         """See `LoggerFile`."""
         chosen = [
             (channel, column.name, at)
@@ -182,7 +183,7 @@ class Described:
         ]
         channels = tuple(channel for channel, _, _ in chosen)
         for block in blocks(self._path, encoding=self._about.encoding):
-            self.tally.bytes_read = block.bytes_read
+            self.tally.met(block)
             if block.cut:
                 self.tally.trouble(block.first_line, "the last line has no line end: it may be cut and is left out")
                 continue
@@ -198,13 +199,9 @@ class Described:
                 values[:, into], odd = numbers(column, missing=self._missing)
                 for index in odd:
                     self.tally.trouble(int(lines[index]), f"column {name!r}: {rows[index][at]!r} is no number")
-            self.tally.rows += int(good.sum())
-            self.tally.missing += int(np.isnan(values[good]).sum())
             if good.any():
-                yield Chunk(channels, stamps[good], values[good], lines[good])
-        if not self.tally.rows and self.tally.problem_count:
-            first = self.tally.problems[0]
-            raise Refused(f"{self._path.name}, line {first.line}: {first.what}; no row of the file could be read")
+                yield self.tally.take(Chunk(channels, stamps[good], values[good], lines[good]))
+        self.tally.refuse_without_rows(self._path.name)
 
     def _whole_rows(self, text: list[str], first_line: int) -> tuple[list[list[str]], Longs]:
         width = 1 + max([*self._time_at, *(at for _, at in self._columns)])

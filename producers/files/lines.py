@@ -1,5 +1,6 @@
 """Lines of a text file in bounded blocks, with their numbers. Knows bytes and encodings; knows no format."""
 
+import codecs
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,35 +28,82 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines, without their ends."""
+    """Whole lines."""
 
-    lines: list[str]
-    first_line: int  # number of lines[0], from 1
+    data: bytes  # with their line ends
+    first_line: int  # number of the first, from 1
     bytes_read: int  # of the file, up to the end of this block
-    cut: bool = False  # lines[-1] is the file's last and has no line end
+    encoding: str  # a codec's name: what the bytes were found to be
+    cut: bool = False  # one line, the file's last, that has no line end
+
+    @property
+    def lines(self) -> list[str]:
+        """Without their ends. LF and CRLF end a line."""
+        return _split(self.data.removesuffix(b"\n"), self.encoding)
+
+    @property
+    def line_count(self) -> int:
+        return self.data.count(b"\n") + self.cut
+
+
+def encoding_of(raw: bytes) -> str:
+    """Of text: UTF-8, or a Windows or latin-1 page where it is not; both are met in one family of files."""
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return name
+    even, odd = raw[:512:2].count(0), raw[1:512:2].count(0)
+    if max(even, odd) > len(raw[:512]) // 3 and min(even, odd) * 8 < max(even, odd):  # every other byte of ASCII
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return _page(raw)
+
+
+def _page(raw: bytes) -> str:
+    if raw.isascii():
+        return "utf-8"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(raw)  # a character may be cut at the end
+    except UnicodeDecodeError:
+        return "cp1252" if raw.translate(None, _NOT_C1) else "latin-1"
+    return "utf-8"
+
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_NOT_C1 = bytes(each for each in range(256) if not 0x80 <= each < 0xA0)  # latin-1 has no letters there, Windows has
 
 
 def decode(raw: bytes, encoding: str | None) -> str:
-    """UTF-8, or latin-1 where it is not: both are met in one family of files, and latin-1 takes any byte."""
-    if encoding is not None:
-        return raw.decode(encoding, errors="replace")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+    """`encoding`, or what it is found to be."""
+    return raw.decode(encoding or encoding_of(raw), errors="replace")
 
 
-def blocks(path: Readable, *, encoding: str | None = None) -> Iterator[Block]:
-    """The file's lines, about a megabyte at a time. LF and CRLF end a line. Raises `Refused`, `Unavailable`."""
+def blocks(path: Readable, *, encoding: str | None = None, size: int | None = None) -> Iterator[Block]:
+    """The file's lines, about `size` bytes at a time, in UTF-8 or a page of one byte a letter.
+
+    CR alone ends lines where the file has no LF. Raises `Refused`, `Unavailable`.
+    """
     number, done, rest = 1, 0, b""
+    found: str | None = None
+    to_utf8: codecs.IncrementalDecoder | None = None
+    cr = False
     try:
         with path.open("rb") as file:
-            while raw := file.read(BLOCK_BYTES):
+            while raw := file.read(size or BLOCK_BYTES):
                 done += len(raw)
+                if found is None:
+                    found = encoding or encoding_of(raw)
+                    if found.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
+                        to_utf8 = codecs.getincrementaldecoder(found)(errors="replace")
+                if to_utf8 is not None:
+                    raw = to_utf8.decode(raw).encode("utf-8", errors="replace")
+                if number == 1 and b"\n" not in raw and b"\r" in raw.rstrip(b"\r"):
+                    cr = True
+                if cr:
+                    raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
                 whole, newline, rest = (rest + raw).rpartition(b"\n")
                 if newline:
-                    block = Block(_split(whole, encoding), number, done - len(rest))
-                    number += len(block.lines)
+                    data = whole + newline
+                    block = Block(data, number, done - len(rest), _of_block(found, data, told=encoding))
+                    number += block.line_count
                     yield block
                 elif len(rest) > LINE_BYTES_MAX:
                     raise Refused(
@@ -64,14 +112,25 @@ def blocks(path: Readable, *, encoding: str | None = None) -> Iterator[Block]:
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}") from None
     if rest:
-        yield Block(_split(rest, encoding), number, done, cut=True)
+        yield Block(rest, number, done, _of_block(found or "utf-8", rest, told=encoding), cut=True)
 
 
-def _split(raw: bytes, encoding: str | None) -> list[str]:
-    lines = decode(raw, encoding).replace("\r\n", "\n").split("\n")
+def _of_block(found: str, data: bytes, *, told: str | None) -> str:
+    """Files of two pages in one are met: latin-1 takes any byte."""
+    if told is not None or found.startswith("utf-16"):
+        return found
+    page = _page(data)
+    return found if page == "utf-8" and found.startswith("utf-8") else page
+
+
+def _split(raw: bytes, encoding: str) -> list[str]:
+    if encoding.startswith("utf-16"):
+        encoding = "utf-8"  # as `blocks` made it
+    text = raw.decode(encoding, errors="replace").removeprefix(BOM)
+    lines = text.replace("\r\n", "\n").split("\n")
     # Files that were put together have a byte order mark at each former beginning.
-    if raw.find(b"\xef\xbb\xbf") >= 0:
-        lines = [line.removeprefix(BOM) for line in lines]
+    if raw.find(codecs.BOM_UTF8) >= 0:
+        lines = [line.removeprefix(BOM).removeprefix("ï»¿") for line in lines]
     lines[-1] = lines[-1].removesuffix("\r")
     return lines
 

@@ -1,17 +1,31 @@
 """What every format of logger file yields. Types only; each format has a module of its own.
 
 A reader never guesses: stamps stay as the file has them (local, without zone), and `stamps.py` makes UTC of them with
-what the file's description, the device or an option says.
+what the file itself, its description, the device or an option says.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+import numpy as np
+
+from producers.files.lines import Block
+from producers.files.order import Order
 from schemas.columnar import Doubles, Longs
+from schemas.errors import Refused
 
 PROBLEMS_KEPT = 1_000  # with their lines; further ones are only counted
+
+
+class RefusedAt(Refused):
+    """A file that cannot be taken, and the line that shows it."""
+
+    def __init__(self, name: str, line: int, what: str) -> None:
+        super().__init__(f"{name}, line {line}: {what}")
+        self.line = line
+        self.what = what
 
 
 class Kind(StrEnum):
@@ -24,6 +38,19 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What a header says of one channel's sensor, as far as it does. Numbers as the file has them."""
+
+    serial: str = ""
+    description: str = ""
+    height_m: float | None = None
+    bearing_deg: float | None = None
+    scale: float | None = None  # what the logger multiplied with
+    offset: float | None = None
+    from_stamp: str = ""  # since when that holds, the file's own words
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column as the file calls it."""
 
@@ -31,6 +58,7 @@ class Column:
     unit: str = ""
     statistic: str = ""
     kind: Kind = Kind.VALUE
+    about: About = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,16 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A header in the middle of the file unlike the one before: another program, other columns."""
+
+    line: int
+    identity: Identity
+    columns: tuple[Column, ...]
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something that could not be taken, and where."""
 
@@ -59,8 +97,9 @@ class Stamping:
     """How a file's stamps are meant, as far as it says so itself."""
 
     utc_offset_minutes: int | None = None
-    stamp: str | None = None
+    stamp: str | None = None  # "begin" or "end" of the interval
     interval_s: float | None = None
+    date_order: str | None = None  # "dmy", "mdy" or "ymd", for formats whose files may have either
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,12 +109,13 @@ class Chunk:
     columns: tuple[str, ...]
     stamps: Longs  # (n,) microseconds since 1970 of the local stamp
     values: Doubles  # (n, c); NaN = missing
-    lines: Longs  # (n,) line numbers, from 1
+    lines: Longs  # (n,) line numbers, from 1; row numbers where a format has no lines
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # n cells of each column of text, if asked for
 
 
 @dataclass(slots=True)
 class Tally:
-    """What has been met so far. `missing` counts selected cells."""
+    """What has been met so far. `missing` counts selected cells without a value."""
 
     rows: int = 0
     missing: int = 0
@@ -83,11 +123,43 @@ class Tally:
     headers: int = 0
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    encoding: str = ""  # a codec's name; empty for binary files
+    order: Order = field(default_factory=Order)
+
+    @property
+    def repeated(self) -> int:
+        """Rows whose stamp was there before."""
+        return self.order.repeated
+
+    @property
+    def out_of_order(self) -> int:
+        """Rows whose stamp is earlier than that of the row before."""
+        return self.order.out_of_order
 
     def trouble(self, line: int, what: str) -> None:
         self.problem_count += 1
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append(Problem(line, what))
+
+    def met(self, block: Block) -> None:
+        """A block of text on the way."""
+        self.bytes_read = block.bytes_read
+        if not self.encoding or block.encoding != "utf-8":
+            self.encoding = block.encoding
+
+    def take(self, chunk: Chunk) -> Chunk:
+        """Count the chunk's rows; every reader passes each of its chunks through here."""
+        self.rows += len(chunk.stamps)
+        self.missing += int(np.isnan(chunk.values).sum())
+        self.order.take(chunk.stamps)
+        return chunk
+
+    def refuse_without_rows(self, name: str) -> None:
+        """Raises `RefusedAt` where there were rows and not one could be read."""
+        if not self.rows and self.problem_count:
+            first = self.problems[0]
+            raise RefusedAt(name, first.line, f"{first.what}; no row of the file could be read")
 
 
 Wanted = Callable[[Column], str | None]
@@ -107,6 +179,13 @@ class LoggerFile(Protocol):
     def stamping(self) -> Stamping: ...
     @property
     def tally(self) -> Tally: ...
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What must be told before the rows can be read at all, such as the order of day and month; usually nothing."""
+        ...
 
-    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
-        """The rows, some thousands at a time; `Chunk.columns` are channels. Raises `Refused` for no readable row."""
+    def chunks(self, wanted: Wanted, *, texts: bool = False) -> Iterator[Chunk]:
+        """The rows, some thousands at a time; `Chunk.columns` are channels.
+
+        `texts` asks for the cells of columns of text too. Raises `Refused` for no readable row and for `questions`.
+        """

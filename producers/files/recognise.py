@@ -2,7 +2,7 @@
 
 from producers.files.described import Described, Description
 from producers.files.lines import Readable, decode, head
-from producers.files.logger_file import LoggerFile
+from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.toa5 import MARKS, Toa5, is_toa5
 from schemas.errors import Refused
 
@@ -34,8 +34,11 @@ _KNOWN = (
 )
 
 
-def recognise(path: Readable, description: Description | None = None) -> LoggerFile:
-    """The opened file. Raises `Refused` for a file that is none, empty, binary, encrypted or unknown."""
+def recognise(path: Readable, description: Description | None = None, *, told: Stamping | None = None) -> LoggerFile:
+    """The opened file; `told` is what was said of its stamps, by option or configuration.
+
+    Raises `Refused` for a file that is none, empty, binary, encrypted or unknown.
+    """
     first = head(path)
     name = path.name
     if not first.strip():

@@ -99,21 +99,36 @@ def span_of(file: LoggerFile) -> Span:
 
 
 def _era(told: Stamping, logger: Logger, device: Device | None, name: str) -> Era:
-    offset = logger.utc_offset_minutes if told.utc_offset_minutes is None else told.utc_offset_minutes
-    stamp = told.stamp or logger.stamp
-    interval_s = told.interval_s or logger.interval_s or (device.interval_s if device else None)
-    questions = []
-    if offset is None:
-        questions.append("how far is its clock from UTC? --utc-offset +HH:MM")
-    if stamp is None:
-        questions.append("does a stamp mark the beginning or the end of its interval? --stamp begin|end")
-    if stamp != "begin" and interval_s is None:
-        questions.append("how many seconds is an interval? --interval SECONDS")
-    if questions or offset is None:
+    said = merged(told, stamping_of(logger, device))
+    questions = open_questions(said)
+    if questions:
         who = f"nor does device {device.device_id}" if device else "and no device configuration was read"
         raise Refused(f"{name} does not say it, {who}: {'; '.join(questions)}")
-    back_us = round((interval_s or 0) * 1_000_000) if stamp == "end" else 0
-    return Era(offset * MINUTE_US + back_us, _us(logger.valid_from), _us(logger.valid_to))
+    return Era(shift_us(said), _us(logger.valid_from), _us(logger.valid_to))
+
+
+def stamping_of(logger: Logger, device: Device | None) -> Stamping:
+    """What the configuration says of a logger's stamps."""
+    interval_s = logger.interval_s or (device.interval_s if device else None)
+    return Stamping(logger.utc_offset_minutes, logger.stamp, interval_s)
+
+
+def open_questions(said: Stamping) -> tuple[str, ...]:
+    """What is still to be told before stamps can become UTC, each with the option that tells it."""
+    questions = []
+    if said.utc_offset_minutes is None:
+        questions.append("how far is its clock from UTC? --utc-offset +HH:MM")
+    if said.stamp is None:
+        questions.append("does a stamp mark the beginning or the end of its interval? --stamp begin|end")
+    if said.stamp != "begin" and said.interval_s is None:
+        questions.append("how many seconds is an interval? --interval SECONDS")
+    return tuple(questions)
+
+
+def shift_us(said: Stamping) -> int:
+    """What taken from a local stamp gives the UTC beginning of its interval, once there is no open question."""
+    back_us = round((said.interval_s or 0) * 1_000_000) if said.stamp == "end" else 0
+    return (said.utc_offset_minutes or 0) * MINUTE_US + back_us
 
 
 def _us(at: datetime | None) -> int | None:
@@ -127,6 +142,7 @@ def merged(first: Stamping, *others: Stamping) -> Stamping:
         next((e.utc_offset_minutes for e in every if e.utc_offset_minutes is not None), None),
         next((e.stamp for e in every if e.stamp is not None), None),
         next((e.interval_s for e in every if e.interval_s is not None), None),
+        next((e.date_order for e in every if e.date_order is not None), None),
     )
 
 

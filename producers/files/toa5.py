@@ -13,7 +13,6 @@ import numpy as np
 from producers.files.lines import Readable, blocks, cells
 from producers.files.logger_file import Chunk, Column, Identity, Kind, Stamping, Tally, Wanted
 from producers.files.numbers import NOT_A_TIME, iso_stamps, numbers
-from schemas.columnar import Doubles
 from schemas.errors import Refused
 
 HEADER_LINES = 4
@@ -81,6 +80,7 @@ class Toa5:
     def __init__(self, path: Readable) -> None:
         self._path = path
         self.tally = Tally()
+        self.questions: tuple[str, ...] = ()
         self.stamping = Stamping()  # the format does not say
         first = next(blocks(path), None)
         lines = [] if first is None else first.lines
@@ -89,12 +89,12 @@ class Toa5:
         self.columns = _with_text(header.columns, lines[HEADER_LINES : HEADER_LINES + ROWS_SNIFFED])
         self._texts = {column.name for column in self.columns if column.kind is Kind.TEXT}
 
-    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
+    def chunks(self, wanted: Wanted, *, texts: bool = False) -> Iterator[Chunk]:
         """See `LoggerFile`. A row that cannot be read is a problem with its line; the others go on."""
         header: Header | None = None
         pending: list[str] = []  # a header that goes on in the next block
         for block in blocks(self._path):
-            self.tally.bytes_read = block.bytes_read
+            self.tally.met(block)
             if block.cut:
                 self.tally.trouble(block.first_line, "the last line has no line end: it may be cut and is left out")
                 continue
@@ -113,9 +113,7 @@ class Toa5:
                     yield from self._rows(lines[rows_from:stop], line + rows_from, header, wanted)
         if pending:
             self.tally.trouble(block.first_line, "the file ends inside a header")
-        if not self.tally.rows and self.tally.problem_count:
-            first = self.tally.problems[0]
-            raise Refused(f"{self._path.name}, line {first.line}: {first.what}; no row of the file could be read")
+        self.tally.refuse_without_rows(self._path.name)
 
     def _next_header(self, lines: list[str], line: int) -> Header | None:
         """None where it cannot be read: then the rows below it cannot either."""
@@ -153,16 +151,12 @@ class Toa5:
                 self.tally.trouble(
                     int(numbers_of_lines[index]), f"column {name!r}: {columns[at][index]!r} is no number"
                 )
-        self._count(values[good])
         if good.any():
-            yield Chunk(tuple(channel for _, channel in chosen), stamps[good], values[good], numbers_of_lines[good])
+            channels = tuple(channel for _, channel in chosen)
+            yield self.tally.take(Chunk(channels, stamps[good], values[good], numbers_of_lines[good]))
 
     def _wants(self, column: Column, wanted: Wanted) -> str | None:
         return None if column.kind is not Kind.VALUE or column.name in self._texts else wanted(column)
-
-    def _count(self, values: Doubles) -> None:
-        self.tally.rows += len(values)
-        self.tally.missing += int(np.isnan(values).sum())
 
     def _whole_rows(self, rows: list[list[str]], first_line: int, width: int) -> tuple[list[list[str]], np.ndarray]:
         """Rows with as many cells as the header, and their line numbers; the others are problems."""

@@ -1,0 +1,1 @@
+"""`telltale import`: logger files in, each with a status that everybody sees."""
