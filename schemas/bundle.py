@@ -70,6 +70,8 @@ IDS: Mapping[tuple[str, int], int] = MappingProxyType(
         ("rejected", 1): 6,
         ("import_status", 1): 7,
         ("device_state", 1): 8,
+        ("device", 2): 9,
+        ("import_status", 2): 10,
     }
 )
 

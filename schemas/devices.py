@@ -5,12 +5,12 @@ Names of quantities and statistics are those of the IEA Task 43 WRA data model. 
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 from schemas.alarms import Severity
 from schemas.records import Record, Utc
@@ -20,6 +20,10 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Span = Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
 Magnitude = Annotated[FiniteFloat, Field(ge=0)]
+CalendarDay = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(lambda day: str(date.fromisoformat(day)))
+]
+"""YYYY-MM-DD."""
 
 DIRECTIONS = frozenset({"wind_direction"})
 """Quantities that are angles: their mean is circular, their difference wraps."""
@@ -57,6 +61,9 @@ class Calibration(_Part):
     dead_band_orientation_deg: FiniteFloat | None = None
     serial: str | None = None
     instrument: str | None = None
+    certificate: str | None = None
+    laboratory: str | None = None
+    calibrated_on: CalendarDay | None = None
 
     @model_validator(mode="after")
     def _slopes_can_be_divided_by(self) -> Self:
@@ -413,6 +420,15 @@ class Sensor(_Part):
         return self
 
 
+class Program(_Part):
+    """A program of a logger, as its files name it, that somebody has accepted."""
+
+    table: str = ""
+    program: str = ""
+    signature: str = ""
+    columns: tuple[str, ...] = ()
+
+
 class Logger(_Part):
     """The logger in use in [valid_from, valid_to). A null offset or stamp is unknown, and files wait for an answer."""
 
@@ -424,6 +440,16 @@ class Logger(_Part):
     utc_offset_minutes: Annotated[int, Field(ge=-14 * 60, le=14 * 60)] | None = None
     stamp: Literal["begin", "end"] | None = None
     interval_s: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    day_first: bool | None = None
+    programs: tuple[Program, ...] = ()
+
+
+def _one_logger_at_a_time(loggers: Sequence[Logger]) -> None:
+    """Of one serial number; several loggers (a lidar and a buoy's) may run side by side, listed one after another."""
+    for serial in dict.fromkeys(logger.serial for logger in loggers):
+        _in_order([logger for logger in loggers if logger.serial == serial], "logger")
+    if any(logger.serial is None for logger in loggers):
+        _in_order(loggers, "logger")
 
 
 class Station(_Part):
@@ -435,6 +461,7 @@ class Station(_Part):
     longitude_deg: Annotated[float, Field(ge=-180, le=180)] | None = None
     elevation_m: FiniteFloat | None = None
     alarm_rules: tuple[AlarmRule, ...] = ()
+    kind: str | None = None
 
     @model_validator(mode="after")
     def _rules_once(self) -> Self:
@@ -463,7 +490,7 @@ class Device(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        _in_order(self.loggers, "logger")
+        _one_logger_at_a_time(self.loggers)
         _names_once(self.alarm_rules, f"device {self.device_id}")
         channels = [sensor.channel for sensor in self.sensors]
         for channel in channels:

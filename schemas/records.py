@@ -4,6 +4,7 @@ Times are aware datetimes in UTC. A model refuses what its schema could carry bu
 """
 
 from datetime import UTC
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
@@ -73,8 +74,21 @@ class Rejected(Record):
     payload: bytes
 
 
+class ImportState(StrEnum):
+    """How far a file has come."""
+
+    FOUND = "found"
+    PARSING = "parsing"
+    NEEDS_AN_ANSWER = "needs an answer"  # `questions` says which
+    UNKNOWN = "unknown"  # its logger or one of its columns; `reason` says how to accept it
+    SENDING = "sending"  # `sent` of `rows`
+    SENT = "sent"  # all of it acknowledged by the broker
+    STORED = "stored"  # all of it in the database
+    REFUSED = "refused"
+
+
 class ImportStatus(Record):
-    """State of one imported file."""
+    """State of one imported file. Rows and readings are those of the file."""
 
     schema_name: ClassVar[str] = "import_status"
 
@@ -91,3 +105,28 @@ class ImportStatus(Record):
     reason: str | None = None
     line: int | None = None
     time: Utc
+    source: str | None = None
+    bytes: int = 0
+    uploaded_by: str | None = None
+    found: Utc | None = None
+    maker: str = ""
+    model: str = ""
+    serial: str = ""
+    table: str = ""
+    program: str = ""
+    signature: str = ""
+    columns: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    first_time: Utc | None = None
+    last_time: Utc | None = None
+    missing: int = 0
+    repeated: int = 0
+    out_of_order: int = 0
+    problems: int = 0
+    questions: tuple[str, ...] = ()
+    archive: str | None = None
+    raw_partition: int | None = None
+    raw_from: int | None = None
+    raw_to: int | None = None
+    rejected: int = 0
+    stored: Utc | None = None

@@ -22,13 +22,18 @@ from sinks.timescale.batch import Body, Entry, Removed
 Cursor = psycopg.Cursor[Any]
 as_json = partial(Jsonb, dumps=orjson.dumps)
 
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
 # The device's station; several devices say the same of it.
 STATIONS = """
-INSERT INTO stations AS s (station_id, name, latitude_deg, longitude_deg, elevation_m)
-SELECT station_id, name, latitude_deg, longitude_deg, elevation_m
+INSERT INTO stations AS s (station_id, name, latitude_deg, longitude_deg, elevation_m, kind)
+SELECT station_id, name, latitude_deg, longitude_deg, elevation_m, kind
 FROM jsonb_populate_recordset(NULL::stations, %s) ORDER BY station_id
-ON CONFLICT (station_id) DO UPDATE SET (name, latitude_deg, longitude_deg, elevation_m) =
-  ROW (excluded.name, excluded.latitude_deg, excluded.longitude_deg, excluded.elevation_m)
+ON CONFLICT (station_id) DO UPDATE SET (name, latitude_deg, longitude_deg, elevation_m, kind) =
+  ROW (excluded.name, excluded.latitude_deg, excluded.longitude_deg, excluded.elevation_m, excluded.kind)
 WHERE (s.*) IS DISTINCT FROM (excluded.*)"""
 
 DEVICE_ROWS = """
@@ -61,12 +66,14 @@ CALIBRATIONS_GONE = """
 DELETE FROM calibrations WHERE sensor_id IN (SELECT sensor_id FROM sensors WHERE device_id = ANY (%s))"""
 
 CALIBRATIONS = """
-INSERT INTO calibrations
+INSERT INTO calibrations (sensor_id, place, valid_from, valid_to, logger_slope, logger_offset, slope, "offset",
+  dead_band_orientation_deg, serial, instrument, certificate, laboratory, calibrated_on)
 SELECT s.sensor_id, c.place, c.valid_from, c.valid_to, c.logger_slope, c.logger_offset, c.slope, c."offset",
-  c.dead_band_orientation_deg, c.serial, c.instrument
+  c.dead_band_orientation_deg, c.serial, c.instrument, c.certificate, c.laboratory, c.calibrated_on
 FROM jsonb_to_recordset(%s) AS c (device_id text, channel text, place int, valid_from timestamptz,
   valid_to timestamptz, logger_slope float8, logger_offset float8, slope float8, "offset" float8,
-  dead_band_orientation_deg float8, serial text, instrument text)
+  dead_band_orientation_deg float8, serial text, instrument text, certificate text, laboratory text,
+  calibrated_on date)
 JOIN sensors s USING (device_id, channel)"""
 
 DEVICES_GONE = "UPDATE devices SET active = false WHERE device_id = ANY (%s)"
@@ -98,13 +105,11 @@ INSERT INTO rejected (topic, part, at_offset, device_id, reason, detail, rows, t
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING"""
 
-IMPORTS_NOW = """
-INSERT INTO imports
-SELECT * FROM jsonb_populate_recordset(NULL::imports, %s) ORDER BY sha256
-ON CONFLICT (sha256) DO UPDATE SET (name, device_id, format, state, rows, readings, sent, spool_id, last_sequence,
-  reason, line, time) =
-  ROW (excluded.name, excluded.device_id, excluded.format, excluded.state, excluded.rows, excluded.readings,
-  excluded.sent, excluded.spool_id, excluded.last_sequence, excluded.reason, excluded.line, excluded.time)"""
+_IMPORT = tuple(_quoted(name) for name in ImportStatus.model_fields if name != "sha256")
+IMPORTS_NOW = f"""
+INSERT INTO imports (sha256, {", ".join(_IMPORT)})
+SELECT sha256, {", ".join(_IMPORT)} FROM jsonb_populate_recordset(NULL::imports, %s) ORDER BY sha256
+ON CONFLICT (sha256) DO UPDATE SET ({", ".join(_IMPORT)}) = ROW ({", ".join(f"excluded.{name}" for name in _IMPORT)})"""  # noqa: S608 - names of our own model
 
 IMPORTS_GONE = "DELETE FROM imports WHERE sha256 = ANY (%s)"
 
