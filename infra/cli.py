@@ -31,13 +31,22 @@ def echo_json(value: Mapping[str, Any]) -> None:
 @click.option("--only", metavar="PARTS", help="Just these parts, such as kafka,postgres.")
 @click.option("--kafka-port", type=PORT, help="By default a free one, kept for the next start.")
 @click.option("--postgres-port", type=PORT, help="By default a free one, kept for the next start.")
-def up(folder: str | None, detach: bool, only: str | None, kafka_port: int | None, postgres_port: int | None) -> None:
+@click.option("--dashboard-port", type=PORT, help="By default a free one, kept for the next start.")
+def up(
+    *,
+    folder: str | None,
+    detach: bool,
+    only: str | None,
+    kafka_port: int | None,
+    postgres_port: int | None,
+    dashboard_port: int | None,
+) -> None:
     """Start broker, database and services on this machine; Ctrl-C stops them."""
     from infra import stack
     from infra.up import Wish, run
     from infra.up import detach as run_detached
 
-    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port)
+    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port, dashboard_port)
     if detach:
         show_addresses(run_detached(wish))
     else:

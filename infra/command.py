@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edge": ("producers.cli:edge", "Send readings: spool, deliver, report."),
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
     "alarms": ("dashboard.cli:alarms", "Alarms: tail, list, acknowledge, shelve."),
+    "dashboard": ("dashboard.web.cli:dashboard", "Pages and REST API."),
     "streams": ("streams.cli:streams", "The stage that validates, calibrates, windows and alarms."),
     "quality": ("streams.cli:quality", "Try limits of the quality tests on a file."),
     "sink": ("sinks.timescale.cli:sink", "The sink from Kafka to the database."),

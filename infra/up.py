@@ -25,6 +25,7 @@ from schemas.errors import Refused, Unavailable
 DISK_BYTES_MIN = 500_000_000
 """What an empty stack takes (Kafka's and PostgreSQL's preallocated logs) and some room to run."""
 PORTS = "ports.json"
+DASHBOARD = "dashboard"
 DOWN_S_MAX = 120
 """Five parts that each use all of their time to stop."""
 
@@ -37,6 +38,7 @@ class Wish:
     only: str | None = None
     kafka_port: int | None = None
     postgres_port: int | None = None
+    dashboard_port: int | None = None
 
 
 def say(line: str) -> None:
@@ -118,8 +120,10 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     }
     for name, entry in declared().items():
         if name in names:
-            parts.append(_service(name, entry, folder=folder, env=env))
-    return Stack(folder, processes.myself(), kafka=kafka, database=database), parts
+            port = {str(entry["listens"]): str(numbers[name])} if "listens" in entry else {}
+            parts.append(_service(name, entry, folder=folder, env=env | port))
+    dashboard = f"http://{ports.LOOPBACK}:{numbers[DASHBOARD]}" if DASHBOARD in names else None
+    return Stack(folder, processes.myself(), kafka=kafka, database=database, dashboard=dashboard), parts
 
 
 def _service(name: str, entry: dict[str, Any], *, folder: Path, env: dict[str, str]) -> Part:
@@ -135,7 +139,12 @@ def _ports(wish: Wish) -> dict[str, int]:
     """Those asked for, else those of the last start (edges know them), else free ones; remembered."""
     file = wish.folder / PORTS
     last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-    asked = {"kafka": wish.kafka_port, "postgres": wish.postgres_port, "controller": None}
+    asked = {
+        "kafka": wish.kafka_port,
+        "postgres": wish.postgres_port,
+        DASHBOARD: wish.dashboard_port,
+        "controller": None,
+    }
     numbers: dict[str, int] = {}
     for name, port in asked.items():
         if port:

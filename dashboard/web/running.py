@@ -1,0 +1,53 @@
+"""Serves the application until a signal ends it. Knows uvicorn and sockets."""
+
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from dashboard.web.state import web_of
+from schemas.errors import Refused
+
+STOP_S_MAX = 5
+"""What an answer under way may still take; the supervisor waits longer than this."""
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._web = web_of(app)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._web.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: FastAPI, *, host: str, port: int) -> None:
+    """Until SIGTERM or Ctrl-C. Raises `Refused` where nobody can listen there."""
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=STOP_S_MAX,
+        ws_max_size=1_000_000,
+        ws="websockets-sansio",
+    )
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it anew when all is closed: that is a good end
+    _Server(config, app).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise Refused(f"cannot listen on {host} port {port}: {error.strerror}; see --host and --port") from None
+    listener.listen(1024)
+    return listener
