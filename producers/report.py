@@ -15,7 +15,7 @@ from rich.table import Table
 from producers.delivery.link import Link
 from producers.edge import Edge
 from producers.files.logger_file import LoggerFile
-from producers.importing.reading import left_out_lines
+from producers.imports.reading import left_out_lines
 from producers.sending import FileReport, Sending, Told
 from producers.spool.look import Look
 

@@ -15,7 +15,7 @@ from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Problem, Stamping
 from producers.files.recognise import recognise
 from producers.files.stamps import span_of
-from producers.importing.reading import Import, plan, sha256_of
+from producers.imports.reading import Import, plan, sha256_of
 from producers.spool import FileMark, Rows, SpoolFull
 from schemas.codec import Codec
 from schemas.devices import Device

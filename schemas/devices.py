@@ -440,7 +440,7 @@ class Logger(_Part):
     utc_offset_minutes: Annotated[int, Field(ge=-14 * 60, le=14 * 60)] | None = None
     stamp: Literal["begin", "end"] | None = None
     interval_s: Annotated[FiniteFloat, Field(gt=0)] | None = None
-    day_first: bool | None = None
+    date_order: Literal["dmy", "mdy", "ymd"] | None = None
     programs: tuple[Program, ...] = ()
 
 

@@ -1,1 +1,1 @@
-"""`telltale import`: logger files in, each with a status that everybody sees."""
+"""Logger files on their way in: unpacked, archived, given to a device, read, sent, followed until stored."""

@@ -26,7 +26,7 @@ from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.recognise import recognise
 from producers.files.stamps import span_of
 from producers.files.toa5 import HEADER_LINES, is_toa5
-from producers.importing.reading import Import, Repeats, plan
+from producers.imports.reading import Import, Repeats, plan
 from producers.sources.port import Intake
 from producers.spool import FileMark, Rows
 from schemas.devices import Device

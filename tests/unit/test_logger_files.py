@@ -13,7 +13,7 @@ from producers.files.described import read_description
 from producers.files.logger_file import Chunk, LoggerFile, Stamping
 from producers.files.recognise import recognise
 from producers.files.stamps import Clock, offset_minutes, span_of
-from producers.importing.reading import Import, plan, sha256_of
+from producers.imports.reading import Import, plan, sha256_of
 from producers.spool import FileMark, Rows
 from schemas.devices import Device, Logger, Sensor, Station
 from schemas.errors import Refused

@@ -25,11 +25,7 @@ PIECE_BYTES = 1 << 20
 
 MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip"}
 SUFFIXES = {"gzip": (".gz",), "xz": (".xz",), "bzip2": (".bz2",)}
-_OPEN: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-    "gzip": lambda file: gzip.GzipFile(fileobj=file),  # type: ignore[dict-item,return-value]  # a readable file
-    "xz": lambda file: lzma.LZMAFile(file),  # type: ignore[dict-item,return-value]
-    "bzip2": lambda file: bz2.BZ2File(file),  # type: ignore[dict-item,return-value]
-}
+_OPEN: dict[str, Any] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError, ValueError)
 
 
@@ -90,7 +86,9 @@ def members(path: Path) -> list[Found]:
     if not names:
         raise Refused(f"{path.name} is a zip archive without files")
     if len(names) > MEMBERS_MAX:
-        raise Refused(f"{path.name} has {len(names):,} members, more than {MEMBERS_MAX:,}: unpack it and import folders")
+        raise Refused(
+            f"{path.name} has {len(names):,} members, more than {MEMBERS_MAX:,}: unpack it and import folders"
+        )
     if len(set(names)) != len(names):
         raise Refused(f"{path.name} has several members of one name: unpack it and import the folder")
     return [Found(path, name) for name in names]
@@ -153,9 +151,7 @@ def _member(archive: Any, info: Any, found: Found, password: str | None) -> Iter
         raise Refused(f"{where} is broken: {error}") from None
 
 
-def _copied(
-    stream: IO[bytes], into: IO[bytes], told: Callable[[bytes], None], *, packed: int | None, name: str
-) -> int:
+def _copied(stream: IO[bytes], into: IO[bytes], told: Callable[[bytes], None], *, packed: int | None, name: str) -> int:
     size = 0
     try:
         while piece := stream.read(PIECE_BYTES):
@@ -163,7 +159,9 @@ def _copied(
                 _no_archive(piece, name)
             size += len(piece)
             if size > UNPACKED_BYTES_MAX and packed is not None:
-                raise Refused(f"{name} unpacks to more than {UNPACKED_BYTES_MAX >> 30} GB: unpack it yourself, if it is right")
+                raise Refused(
+                    f"{name} unpacks to more than {UNPACKED_BYTES_MAX >> 30} GB: unpack it yourself, if it is right"
+                )
             if packed is not None and size > RATIO_FROM_BYTES and size > RATIO_MAX * max(1, packed):
                 raise Refused(f"{name} unpacks to more than {RATIO_MAX} times its size: no logger file does")
             told(piece)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from producers.importing.unpacking import Found, copy
+from producers.imports.unpacking import Found, copy
 from schemas.errors import Refused, Unavailable
 
 PIECE_BYTES = 1 << 20
@@ -23,7 +23,7 @@ class Kept:
     """A raw file in the archive."""
 
     sha256: str
-    bytes: int
+    size: int
     path: Path
     name: str  # as people know it
 
