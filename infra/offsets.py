@@ -1,4 +1,4 @@
-"""What a consumer group has committed, asked patiently. Knows one question; the broker may not be ready for it.
+"""What a consumer group has committed, asked patiently, and the mark that the stage leaves beside it.
 
 The first question about any group makes the broker create the topic that holds offsets; until that has a leader it
 answers "not coordinator", which only means: ask again.
@@ -6,8 +6,11 @@ answers "not coordinator", which only means: ask again.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from schemas.topics import MARK
 
 ANSWER_S_MAX = 10.0
 """A broker that takes longer for a question about offsets is not answering."""
@@ -27,3 +30,22 @@ def committed(consumer: Consumer, wanted: Sequence[TopicPartition]) -> list[Topi
             time.sleep(0.1)
         else:
             return found
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the stage writes beside an offset that it commits; an offset without it was set by an operator."""
+
+    generation: int
+    devices: int | None = None  # whose states `streams.state` holds since that transaction; None: an older mark
+
+    def __str__(self) -> str:
+        return "/".join(map(str, (MARK, self.generation, *(() if self.devices is None else (self.devices,)))))
+
+
+def mark_of(metadata: str | None) -> Mark | None:
+    """The mark in a committed offset's metadata; None: there is none."""
+    word, *numbers = (metadata or "").split("/")
+    if word != MARK or not 1 <= len(numbers) <= 2 or not all(number.isdigit() for number in numbers):
+        return None
+    return Mark(*map(int, numbers))

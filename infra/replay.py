@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.client import connection, reader
-from infra.offsets import ANSWER_S_MAX, committed
+from infra.offsets import ANSWER_S_MAX, committed, mark_of
 from schemas.errors import Refused, Unavailable
 from schemas.keys import partition_of
-from schemas.topics import MARK, READINGS_RAW, STREAMS_GROUP
+from schemas.topics import READINGS_RAW, STREAMS_GROUP
 
 EMPTY_S_MAX = 30.0
 """A worker that is asked to end finishes its transaction first; one that was killed is missed after its session."""
@@ -51,11 +52,9 @@ def positions(kafka: str) -> list[Position]:
         found = []
         for at in committed(consumer, wanted):
             _, end = consumer.get_watermark_offsets(at, timeout=ANSWER_S_MAX, cached=False)
-            word, _, generation = (at.metadata or "").partition("/")
-            marked = word == MARK and generation.isdigit()
-            found.append(
-                Position(at.partition, at.offset if at.offset >= 0 else None, end, int(generation) if marked else None)
-            )
+            mark = mark_of(at.metadata)
+            offset = at.offset if at.offset >= 0 else None
+            found.append(Position(at.partition, offset, end, mark.generation if mark else None))
         return found
     except KafkaException as error:
         raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
@@ -90,8 +89,10 @@ def plan(kafka: str, *, since: datetime | None, device_id: str | None) -> list[M
     moves = []
     for at in standing:
         start = starts[at.partition]
-        if 0 <= start < at.end and (at.offset is None or start < at.offset):
-            moves.append(Move(at.partition, at.offset, start, (at.offset or at.end) - start))
+        again = 0 <= start < at.end and (at.offset is None or start < at.offset)
+        # From the beginning also where nothing is left to read: who has lost a state may only so go on without it.
+        if again or (since is None and at.offset is not None):
+            moves.append(Move(at.partition, at.offset, start, (at.offset or at.end) - start if again else 0))
     return moves
 
 
@@ -107,16 +108,24 @@ def reset(kafka: str, moves: list[Move], *, between: Callable[[], None]) -> None
         between()
         request = [ConsumerGroupTopicPartitions(STREAMS_GROUP, wanted)]
         (future,) = admin.alter_consumer_group_offsets(request, request_timeout=ANSWER_S_MAX).values()
-        try:
-            future.result()
-        except KafkaException as error:
-            if error.args[0].name() not in {"NON_EMPTY_GROUP", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS"}:
-                raise Unavailable(f"offsets could not be reset: {error.args[0].str()}") from None
-            if time.monotonic() > until:
-                raise Refused(
-                    f"workers are still in the group {STREAMS_GROUP}; stop those that this stack does not run, "
-                    "then ask again"
-                ) from None
-            time.sleep(0.05)
-        else:
+        error = _refusal(future)
+        if error is None:
             return
+        if error.name() not in {"NON_EMPTY_GROUP", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS"}:
+            raise Unavailable(f"offsets could not be reset: {error.str()}")
+        if time.monotonic() > until:
+            raise Refused(
+                f"workers are still in the group {STREAMS_GROUP}; stop those that this stack does not run, "
+                "then ask again"
+            )
+        time.sleep(0.05)
+
+
+def _refusal(future: Any) -> KafkaError | None:
+    """Why offsets were not set: the broker says it of the request, or of each partition in a request that it took."""
+    try:
+        told = future.result().topic_partitions
+    except KafkaException as error:
+        refusal: KafkaError = error.args[0]
+        return refusal
+    return next((tp.error for tp in told if tp.error is not None), None)

@@ -43,6 +43,11 @@ class Service:
             pytest.fail(f"{self._words} ended with {self._process.returncode}:\n{self.log.read_text()[-4000:]}")
         return self
 
+    @property
+    def exit_code(self) -> int | None:
+        """None: it lives."""
+        return self._process.poll()
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()

@@ -75,6 +75,22 @@ def calibrated(value: float) -> float:
 
 
 @dataclass
+class Consumed:
+    """A record of `readings.raw`, as a worker's consumer gives it."""
+
+    offset: int
+    key: bytes
+    value: bytes
+    timestamp: int  # ms
+    topic: str = READINGS_RAW
+
+
+def consumed(offset: int, frame: RawFrame, *, at_s: int) -> Consumed:
+    """The frame at an offset, taken by the broker `at_s` after START_US."""
+    return Consumed(offset, frame.device_id.encode(), Codec().encode(frame), START_US // 1000 + at_s * 1000)
+
+
+@dataclass
 class Wire:
     """A broker's topics, written and read as devices and consumers do."""
 

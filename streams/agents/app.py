@@ -7,6 +7,7 @@ partition count together, and it is used only while standby replicas are not 0 (
 
 import asyncio
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,8 +36,14 @@ log = structlog.get_logger()
 
 def end_process(error: BaseException) -> None:
     """Nothing more is acknowledged; the supervisor starts a new worker, which goes on from what was committed."""
-    log.error("worker.ends", error=repr(error))
-    os._exit(1)
+    if isinstance(error, Refused | Unavailable):  # for a person, as every command says it
+        said, code = f"error: {error}", error.exit_code
+    else:
+        log.error("worker.ends", error=repr(error))
+        said, code = "", 1
+    sys.stdout.flush()
+    print(said, file=sys.stderr, end="\n" if said else "", flush=True)  # noqa: T201
+    os._exit(code)
 
 
 def count_partitions(admin: AdminClient, kafka: str) -> int:

@@ -17,7 +17,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from infra.client import connection, reader
-from infra.offsets import committed
+from infra.offsets import Mark, committed, mark_of
 from schemas.alarms import (
     ActionAnswer,
     ActionAnswerEvent,
@@ -30,6 +30,7 @@ from schemas.alarms import (
 )
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
+from schemas.errors import Refused
 from schemas.frames import CleanFrame, DeviceState, RawFrame
 from schemas.keys import PARTITIONER
 from schemas.records import Heartbeat, Rejected
@@ -38,7 +39,6 @@ from schemas.topics import (
     ALARM_ACTIONS,
     ALARMS,
     HEARTBEATS,
-    MARK,
     READINGS_CLEAN,
     READINGS_RAW,
     READINGS_REJECTED,
@@ -129,8 +129,8 @@ class Ownership:
         consumer = Consumer(reader(self._kafka, group=STREAMS_GROUP))
         try:
             self._group = consumer.consumer_group_metadata()
-            self._restore(consumer)
-            self._take_over_offsets(consumer)
+            broken = self._restore(consumer)
+            self._take_over_offsets(consumer, broken)
         finally:
             consumer.close()
         log.info(
@@ -142,8 +142,8 @@ class Ownership:
             seconds=round(time.monotonic() - began, 3),
         )
 
-    def _restore(self, consumer: Consumer) -> None:
-        """Every device's last committed state."""
+    def _restore(self, consumer: Consumer) -> dict[bytes, str]:
+        """Every device's last committed state; keys whose record cannot be read, and why."""
         tp = TopicPartition(STREAMS_STATE, self.number, 0)
         low, _ = consumer.get_watermark_offsets(tp, timeout=self._timeout_s)
         consumer.assign([TopicPartition(STREAMS_STATE, self.number, low)])
@@ -156,32 +156,69 @@ class Ownership:
                     newest[message.key()] = message.value()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     consumer.unassign()
-                    records = (self._codec.decode_frame(DeviceState, v) for v in newest.values() if v is not None)
-                    self._states = {record.device_id: from_record(record) for record in records}
-                    return
+                    return self._read_states(newest)
                 elif not error.retriable():
                     raise RuntimeError(f"{STREAMS_STATE}/{self.number} cannot be read: {error}")
         raise TimeoutError(f"{STREAMS_STATE}/{self.number} was not read to its end in {10 * self._timeout_s} s")
 
-    def _take_over_offsets(self, consumer: Consumer) -> None:
-        """Where to go on, and whether an operator has reset it: an offset without our mark is his."""
-        wanted = [TopicPartition(topic, self.number) for topic in SOURCES]
-        for found in committed(consumer, wanted):
-            low, _ = consumer.get_watermark_offsets(
-                TopicPartition(found.topic, self.number), timeout=self._timeout_s, cached=False
-            )
-            self._next[found.topic] = found.offset if found.offset >= 0 else low
-            if found.topic != READINGS_RAW:
+    def _read_states(self, newest: dict[bytes, bytes | None]) -> dict[bytes, str]:
+        broken = {}
+        for key, value in newest.items():
+            if value is None:
                 continue
-            word, _, generation = (found.metadata or "").partition("/")
-            if found.offset < 0:
-                self.generation = max((state.generation for state in self._states.values()), default=0)
-            elif word == MARK:
-                self.generation = int(generation)
+            try:
+                state = from_record(self._codec.decode_frame(DeviceState, value))
+            except Unreadable as error:
+                broken[key] = f"{error.reason}: {error.detail}"
+            except Exception as error:  # noqa: BLE001 - columns that do not fit each other
+                broken[key] = f"{type(error).__name__}: {error}"
             else:
-                self.generation = 1 + max((state.generation for state in self._states.values()), default=0)
-                log.info("partition.replay", partition=self.number, generation=self.generation, at=found.offset)
-                self._transact([], [])
+                self._states[state.device_id] = state
+        return broken
+
+    def _take_over_offsets(self, consumer: Consumer, broken: dict[bytes, str]) -> None:
+        """Where to go on, and whether an operator has reset it: an offset without our mark is his.
+
+        Raises `Refused` where states are missing or cannot be read: only an operator may begin without them.
+        """
+        wanted = [TopicPartition(topic, self.number) for topic in SOURCES]
+        found = {tp.topic: tp for tp in committed(consumer, wanted)}
+        for topic, tp in found.items():
+            low, _ = consumer.get_watermark_offsets(
+                TopicPartition(topic, self.number), timeout=self._timeout_s, cached=False
+            )
+            self._next[topic] = tp.offset if tp.offset >= 0 else low
+        marks = {topic: mark_of(tp.metadata) for topic, tp in found.items() if tp.offset >= 0}
+        # States that are lost take their generation with them; the marks of the other topics still know it.
+        latest = max([0, *(s.generation for s in self._states.values()), *(m.generation for m in marks.values() if m)])
+        readings = marks.get(READINGS_RAW)
+        if READINGS_RAW in marks and readings is None:
+            self.generation = 1 + latest
+            log.info(
+                "partition.replay", partition=self.number, generation=self.generation, at=found[READINGS_RAW].offset
+            )
+            self._transact([], [], forgotten=broken)
+            return
+        self._refuse_lost_states(max([0, *(m.devices or 0 for m in marks.values() if m)]), broken)
+        self.generation = readings.generation if readings else latest
+
+    def _refuse_lost_states(self, devices: int, broken: dict[bytes, str]) -> None:
+        where = f"{STREAMS_STATE}, partition {self.number}"
+        if broken:
+            key, why = next(iter(broken.items()))
+            what = (
+                f"{where}: the states of {len(broken)} devices cannot be read ({key.decode(errors='replace')}: {why})"
+            )
+        elif len(self._states) < devices:
+            got = len(self._states)
+            what = f"{where}: expected the states of {devices} devices, got {got}: the topic was deleted or cut"
+        else:
+            return
+        raise Refused(
+            f"{what}. Going on would make windows and alarms of half the data. Stop the workers, compute again what "
+            f"{READINGS_RAW} still holds with `telltale replay --from-beginning`, and start them: what stood in these "
+            "states (open windows, acknowledged and shelved alarms) begins anew"
+        )
 
     # -- what happens to a batch --
 
@@ -373,7 +410,9 @@ class Ownership:
 
     # -- the transaction --
 
-    def _transact(self, outcomes: list[tuple[str, Outcome]], rejected: list[Rejected]) -> None:
+    def _transact(
+        self, outcomes: list[tuple[str, Outcome]], rejected: list[Rejected], *, forgotten: Iterable[bytes] = ()
+    ) -> None:
         """Outputs, touched states and marked offsets, all or nothing. Any failure is the process's end."""
         self._producer.begin_transaction()
         for device_id, outcome in outcomes:
@@ -396,14 +435,16 @@ class Ownership:
         for device_id in {device_id for device_id, _ in outcomes if device_id in self._states}:
             state = self._codec.encode(to_record(self._states[device_id]))
             self._produce(STREAMS_STATE, device_id.encode(), state)
-        mark = f"{MARK}/{self.generation}"
+        for key in forgotten:
+            self._produce(STREAMS_STATE, key, None)
+        mark = str(Mark(self.generation, len(self._states)))
         offsets = [TopicPartition(topic, self.number, at, metadata=mark) for topic, at in self._next.items()]
         self._producer.send_offsets_to_transaction(offsets, self._group, self._timeout_s)
         self._producer.commit_transaction(self._timeout_s)
         self.counts.rejected += len(rejected)
         self.counts.transactions += 1
 
-    def _produce(self, topic: str, key: bytes | None, value: bytes) -> None:
+    def _produce(self, topic: str, key: bytes | None, value: bytes | None) -> None:
         self._produce_to(self.number, topic, key, value)
 
     def _produce_alarm(self, alarm: Alarm) -> None:
@@ -412,7 +453,7 @@ class Ownership:
         self.counts.alarms += 1
         log.info("alarm", state=alarm.state, rule=alarm.rule, source=alarm.source, id=alarm.alarm_id)
 
-    def _produce_to(self, partition: int, topic: str, key: bytes | None, value: bytes) -> None:
+    def _produce_to(self, partition: int, topic: str, key: bytes | None, value: bytes | None) -> None:
         while True:
             try:
                 self._producer.produce(topic, value=value, key=key, partition=partition)

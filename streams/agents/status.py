@@ -10,12 +10,12 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.client import connection, reader
-from infra.offsets import ANSWER_S_MAX, committed
+from infra.offsets import ANSWER_S_MAX, committed, mark_of
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Unavailable
 from schemas.frames import RawFrame
-from schemas.topics import MARK, READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
+from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
 from streams.agents.app import count_partitions
 
 
@@ -61,7 +61,7 @@ def status(kafka: str, *, sample_s: float) -> list[PartitionStatus]:
             lag = max(0, ends[number][0] - max(position, starts[number][0]))
             lag_s, event_lag_s = _oldest(consumer, number, position) if lag else (0.0, None)
             moved = max(0, at.offset) - max(0, before[number].offset)
-            word, _, generation = (at.metadata or "").partition("/")
+            mark = mark_of(at.metadata)
             stamp = newest[number][1]
             found.append(
                 PartitionStatus(
@@ -73,7 +73,7 @@ def status(kafka: str, *, sample_s: float) -> list[PartitionStatus]:
                     lag_s=round(lag_s, 3),
                     event_lag_s=None if event_lag_s is None else round(event_lag_s, 3),
                     records_per_s=round(moved / seconds, 1) if sample_s else None,
-                    generation=int(generation) if word == MARK and generation.isdigit() else None,
+                    generation=mark.generation if mark else None,
                     state_records=states[number][0] - state_starts[number][0],
                     last_commit_age_s=round(time.time() - stamp / 1000, 3) if stamp > 0 else None,
                 )

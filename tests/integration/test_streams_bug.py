@@ -1,16 +1,14 @@
 """A frame on which our own code throws: set aside with its coordinates, told once, and the others go on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
-from fix_stage import START_US, US, Wire, make_device, make_frame
+from fix_stage import START_US, US, Wire, consumed, make_device, make_frame
 
 from infra.client import connection
-from schemas.codec import Codec
-from schemas.frames import RawFrame
 from schemas.rejection import Rejection
 from schemas.topics import HEARTBEATS, READINGS_RAW
 from streams.agents.devices import DeviceTable
@@ -23,21 +21,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def device_partitions() -> int:
     return 1
-
-
-@dataclass
-class Consumed:
-    """A record of `readings.raw`."""
-
-    offset: int
-    key: bytes
-    value: bytes
-    timestamp: int
-    topic: str = READINGS_RAW
-
-
-def consumed(offset: int, frame: RawFrame, *, at_s: int) -> Consumed:
-    return Consumed(offset, frame.device_id.encode(), Codec().encode(frame), START_US // 1000 + at_s * 1000)
 
 
 @pytest.fixture
