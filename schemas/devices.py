@@ -340,7 +340,7 @@ _WINDOWED = frozenset({RuleKind.WINDOW_ABOVE, RuleKind.WINDOW_BELOW})
 
 
 class AlarmRule(_Part):
-    """When to raise an alarm. A rule replaces the one of its name from further away: default, station, device, sensor.
+    """When to raise an alarm. It replaces the one of its name further away: default, fleet, station, device, sensor.
 
     Raised when the value is beyond `limit` for `on_delay_s`; cleared when it is back by `hysteresis` for `off_delay_s`.
     """
@@ -485,6 +485,7 @@ class Device(Record):
     lateness_s: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     sensors: tuple[Sensor, ...]
     alarm_rules: tuple[AlarmRule, ...] = ()
+    fleet_alarm_rules: tuple[AlarmRule, ...] = ()
     configured_at: Utc
     configured_by: Name
 
@@ -492,6 +493,7 @@ class Device(Record):
     def _whole(self) -> Self:
         _one_logger_at_a_time(self.loggers)
         _names_once(self.alarm_rules, f"device {self.device_id}")
+        _names_once(self.fleet_alarm_rules, "all devices")
         channels = [sensor.channel for sensor in self.sensors]
         for channel in channels:
             if channels.count(channel) > 1:

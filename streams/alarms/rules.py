@@ -1,46 +1,20 @@
-"""Which rules a device has, and to what each is bound. Pure: configuration in, bound rules out.
+"""To what the rules of a device are bound. Pure: configuration in, bound rules out."""
 
-A rule of the same name nearer to the thing replaces the one further away: default, station, device, sensor.
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from schemas.alarm_rules import LIMIT_UNITS, in_force
 from schemas.alarms import Severity
 from schemas.devices import SENSOR_KINDS, AlarmRule, Device, RuleKind, Sensor
 
 Key = tuple[str, str]  # rule, source
-
-DEFAULTS: tuple[AlarmRule, ...] = (
-    AlarmRule(name="device_silent", kind=RuleKind.SILENCE, severity=Severity.MAJOR),
-    AlarmRule(name="sequence_gap", kind=RuleKind.SEQUENCE_GAP, severity=Severity.WARNING, on_delay_s=600),
-    AlarmRule(name="clock_skew", kind=RuleKind.CLOCK_SKEW, severity=Severity.WARNING, limit=60, hysteresis=30),
-    AlarmRule(name="rejected_share", kind=RuleKind.REJECTED_SHARE, limit=0.1, off_delay_s=60),
-    AlarmRule(name="spool_dropping", kind=RuleKind.SPOOL_DROPPING, severity=Severity.MAJOR, off_delay_s=600),
-    AlarmRule(name="spool_damaged", kind=RuleKind.SPOOL_DAMAGED, severity=Severity.MAJOR),
-    AlarmRule(name="source_failed", kind=RuleKind.SOURCE_FAILED, severity=Severity.MINOR),
-    AlarmRule(name="quality_share", kind=RuleKind.QUALITY_SHARE, limit=0.5, on_delay_s=1800),
-)
-"""What every device has unless its configuration says otherwise. Nothing here knows what a sensor should read."""
 
 STATION_SILENT = "station_silent"
 ALARM_FLOOD = "alarm_flood"
 DEVICE_SILENT = "device_silent"
 STAGE_BEHIND = "stage_behind"
 FRAMES_THROW = "frames_throw"
-
-LIMIT_UNITS = {
-    RuleKind.SILENCE: "s",
-    RuleKind.SENSOR_SILENCE: "s",
-    RuleKind.QUALITY_SHARE: "share",
-    RuleKind.SEQUENCE_GAP: "frames",
-    RuleKind.CLOCK_SKEW: "s",
-    RuleKind.REJECTED_SHARE: "share",
-    RuleKind.SPOOL_DROPPING: "readings",
-    RuleKind.SPOOL_DAMAGED: "spools",
-    RuleKind.SOURCE_FAILED: "sources",
-}
 
 WALL = frozenset(
     {
@@ -118,17 +92,8 @@ def station_source(station_id: str) -> str:
 
 def rules_of(device: Device) -> Rules:
     """All rules of a device, bound."""
-    levels = (DEFAULTS, device.station.alarm_rules, device.alarm_rules)
-    bound: dict[Key, Bound] = {}
-    for rule in _nearest(*levels):
-        if rule.kind not in SENSOR_KINDS:
-            each = _bind(rule, device, None)
-            bound[each.key] = each
-    for sensor in device.sensors:
-        for rule in _nearest(*levels, sensor.alarm_rules):
-            if rule.kind in SENSOR_KINDS and _meant(rule, sensor):
-                each = _bind(rule, device, sensor)
-                bound[each.key] = each
+    each_bound = (_bind(each.rule, device, each.sensor) for each in in_force(device))
+    bound: dict[Key, Bound] = {each.key: each for each in each_bound}
 
     def kinds(*wanted: RuleKind) -> tuple[Bound, ...]:
         return tuple(each for each in bound.values() if each.kind in wanted)
@@ -150,23 +115,6 @@ def rules_of(device: Device) -> Rules:
         sources=kinds(RuleKind.SOURCE_FAILED),
         channels=tuple(dict.fromkeys(each.channel for each in values)),
     )
-
-
-def _nearest(*levels: Iterable[AlarmRule]) -> list[AlarmRule]:
-    """One rule per name: the one of the last level that has it, if it is enabled."""
-    rules: dict[str, AlarmRule] = {}
-    for level in levels:
-        rules.update({rule.name: rule for rule in level})
-    return [rule for rule in rules.values() if rule.enabled]
-
-
-def _meant(rule: AlarmRule, sensor: Sensor) -> bool:
-    """Whether the rule is for this sensor. A window that the sensor does not have cannot be judged."""
-    if rule.quantity not in (None, sensor.quantity) or rule.statistic not in (None, sensor.statistic):
-        return False
-    if rule.kind is RuleKind.QUALITY_SHARE:
-        return bool(sensor.windows_s) and rule.window_s in (None, *sensor.windows_s)
-    return rule.window_s is None or rule.window_s in sensor.windows_s
 
 
 def _bind(rule: AlarmRule, device: Device, sensor: Sensor | None) -> Bound:
