@@ -1,0 +1,398 @@
+"""Which columns, which period, which clock: a request against what the database knows. SQL on a given connection.
+
+Raises `Refused` for what is not there, and names what is.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from dashboard.exports.clock import Clock, clock_of
+from dashboard.exports.labels import label
+from dashboard.exports.request import STATION_ZONE, STEP_S, ExportRequest, Figure, Interval
+from schemas.devices import DIRECTIONS
+from schemas.errors import Refused
+
+COLUMNS_MAX = 4_000
+"""Sixteen thousand columns is where spreadsheets and text readers end; a slice of more would not fit its bound."""
+NAMED_MAX = 12
+"""So many names of what is there an error shows."""
+
+SENSORS = """
+SELECT s.sensor_id, s.device_id, s.channel, s.point, s.quantity, s.unit, s.statistic, s.height_m,
+  s.boom_orientation_deg, s.active, d.station_id, d.interval_s, d.loggers
+FROM sensors s LEFT JOIN devices d USING (device_id)
+WHERE (%(device)s::text IS NULL OR s.device_id = %(device)s)
+  AND (%(station)s::text IS NULL OR d.station_id = %(station)s)
+ORDER BY s.device_id, s.channel"""
+STATIONS = "SELECT station_id, name, latitude_deg, longitude_deg, elevation_m FROM stations ORDER BY station_id"
+DEVICES = "SELECT device_id FROM devices UNION SELECT device_id FROM sensors ORDER BY 1"
+CATEGORIES = "SELECT category, excludes FROM flag_categories ORDER BY category"
+# First and last reading of each sensor in a period, by index.
+SPANS = """
+SELECT i.sensor_id, f.time, l.time
+FROM unnest(%(ids)s::int[]) AS i (sensor_id)
+CROSS JOIN LATERAL (SELECT time FROM {table} WHERE sensor_id = i.sensor_id
+  AND time >= %(begin)s AND time < %(end)s ORDER BY time LIMIT 1) f
+CROSS JOIN LATERAL (SELECT time FROM {table} WHERE sensor_id = i.sensor_id
+  AND time >= %(begin)s AND time < %(end)s ORDER BY time DESC LIMIT 1) l"""
+# Flags of some categories by sensor, each category's ranges merged, cut to the period.
+FLAGGED = """
+SELECT f.sensor_id, f.category, lower(r.during), upper(r.during)
+FROM (SELECT sensor_id, category, range_agg(during * tstzrange(%(begin)s, %(end)s)) AS merged FROM flags
+      WHERE removed IS NULL AND sensor_id = ANY (%(ids)s) AND category = ANY (%(categories)s)
+      GROUP BY sensor_id, category) f, unnest(f.merged) AS r (during)
+ORDER BY f.sensor_id, f.category, lower(r.during)"""
+HAS_AGGREGATES = "SELECT EXISTS (SELECT FROM migrations WHERE name LIKE '%.aggregates.sql')"
+
+BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
+END = datetime(9999, 12, 30, tzinfo=UTC)
+
+VIEWS = {Interval.TEN_MINUTES: "10min", Interval.HOUR: "hourly", Interval.DAY: "daily"}
+
+QUANTITY_RANK = {"wind_speed": 0, "wind_direction": 1, "vertical_wind_speed": 2, "air_temperature": 3}
+STATISTIC_RANK = {name: rank for rank, name in enumerate(("avg", "sd", "min", "max", "gust", "ti", "sum"))}
+CONTINUES = {"max": Figure.MAX, "gust": Figure.MAX, "min": Figure.MIN, "sum": Figure.SUM, "count": Figure.SUM}
+"""The figure of a longer interval that continues a channel's own statistic; of all others the mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the file."""
+
+    sensor_id: int
+    device_id: str
+    channel: str
+    point: str | None
+    quantity: str | None
+    unit: str | None
+    statistic: str | None
+    height_m: float | None
+    boom_orientation_deg: float | None
+    figure: Figure | None = None
+    is_own: bool = True
+    """The figure is the one that continues the channel's own statistic, and was not asked for."""
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.device_id}/{self.channel}"
+
+    @property
+    def is_angle(self) -> bool:
+        """As the database's `is_angle` has it: the deviation of a direction is none."""
+        return self.quantity in DIRECTIONS and self.statistic in {"avg", "min", "max", "gust", "median", "mode"}
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where the columns are from. Unknown: None."""
+
+    station_id: str
+    name: str
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
+    elevation_m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """A category's merged flags of one sensor: [begin, end)."""
+
+    sensor_id: int
+    category: str
+    begin: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A request, answered: what exactly will be in the file."""
+
+    request: ExportRequest
+    columns: tuple[Column, ...]
+    stations: tuple[Station, ...]
+    begin: datetime
+    """Rows begin in [begin, end), UTC; aligned to the interval where one is asked for."""
+    end: datetime
+    clock: Clock
+    step_s: float | None
+    """Between rows; None: not known, or not the same for all devices."""
+    is_devices_one: bool
+    included: tuple[str, ...]
+    """Categories of flags whose readings stay in."""
+    excluded: tuple[str, ...]
+    flagged: tuple[Flagged, ...] = ()
+    """In force in the period, of all categories."""
+    view: str | None = None
+    """Of statistics, where one holds just what is asked for."""
+    notes: tuple[str, ...] = ()
+    """What a person should know."""
+    has_fractions: bool = False
+    """Stamps are written with microseconds."""
+
+    @property
+    def ids(self) -> list[int]:
+        return list(dict.fromkeys(column.sensor_id for column in self.columns))
+
+    @property
+    def title(self) -> str:
+        names = ", ".join(f"{each.name} ({each.station_id})" for each in self.stations)
+        return names or ", ".join(sorted({column.device_id for column in self.columns}))
+
+
+def choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choice:
+    """The columns and the period that a request means. Raises `Refused`."""
+    try:
+        return _choose(connection, request)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
+        raise Refused("the database has no Telltale tables yet; make them with: telltale db migrate") from None
+
+
+def _choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choice:
+    rows = _sensors(connection, request)
+    ids = [row["sensor_id"] for row in rows]
+    spans = _spans(connection, ids, request.begin or BEGINNING, request.end or END)
+    rows = [row for row in rows if row["active"] or row["sensor_id"] in spans or _is_named(row, request.sensors)]
+    if not spans:
+        raise Refused(_no_readings(connection, request, ids))
+    notes = []
+    if silent := [f"{r['device_id']}/{r['channel']}" for r in rows if r["sensor_id"] not in spans]:
+        notes.append(f"no readings in the period: {_some(silent)}")
+    first, last = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
+    clock = clock_of(request.zone, _offsets(rows, first, last, request), first=first, last=last)
+    step_s = _step_s(rows, first, last, request)
+    begin, end = (
+        (first, last + timedelta(microseconds=1)) if step_s is None else (first, last + timedelta(seconds=step_s))
+    )
+    if request.interval is not Interval.AS_LOGGED:
+        begin = clock.floor(first, request.interval)
+        if request.begin:
+            begin = max(begin, clock.ceil(request.begin, request.interval))
+        end = clock.next(clock.floor(last, request.interval), request.interval)
+        if request.end:
+            end = min(end, clock.ceil(request.end, request.interval))
+        if begin >= end:
+            raise Refused(f"no whole {request.interval} lies in the period; it must hold the beginning of one")
+    included, excluded = _categories(connection, request)
+    found = connection.execute(
+        FLAGGED, {"ids": ids, "categories": [*included, *excluded], "begin": begin, "end": end}
+    ).fetchall()
+    choice = Choice(
+        request=request,
+        columns=_labelled(_ordered(_columns(rows, request), request), request),
+        stations=_stations(connection, rows),
+        begin=begin,
+        end=end,
+        clock=clock,
+        step_s=step_s,
+        is_devices_one=len({row["device_id"] for row in rows}) == 1,
+        included=included,
+        excluded=excluded,
+        flagged=tuple(Flagged(*row) for row in found),
+        notes=tuple(notes),
+    )
+    if len(choice.columns) > COLUMNS_MAX:
+        raise Refused(f"{len(choice.columns)} columns; at most {COLUMNS_MAX} go into one file: choose fewer sensors")
+    return replace(choice, view=_view(connection, choice))
+
+
+def _sensors(connection: psycopg.Connection[Any], request: ExportRequest) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(SENSORS, {"device": request.device, "station": request.station}).fetchall()
+    if not rows:
+        _refuse_unknown(connection, request)
+    if request.sensors:
+        for pattern in request.sensors:
+            if not any(_fits(row, pattern) for row in rows):
+                raise Refused(f"sensor {pattern}: not known; there are {_some(_names(rows))}")
+        rows = [row for row in rows if any(_fits(row, pattern) for pattern in request.sensors)]
+    for field_name, asked in (("statistic", request.statistics), ("quantity", request.quantities)):
+        there = sorted({row[field_name] for row in rows if row[field_name]})
+        for word in asked:
+            if word not in there:
+                raise Refused(f"{field_name} {word}: none of the chosen channels; there are {_some(there)}")
+        rows = [row for row in rows if not asked or row[field_name] in asked]
+    if not rows:
+        raise Refused("no channel is of such a statistic and quantity")
+    return rows
+
+
+def _refuse_unknown(connection: psycopg.Connection[Any], request: ExportRequest) -> None:
+    stations = [row[0] for row in connection.execute(STATIONS)]
+    devices = [row[0] for row in connection.execute(DEVICES)]
+    if request.station and request.station not in stations:
+        raise Refused(f"station {request.station}: not known to the database; there are {_some(stations)}")
+    if request.device and request.device not in devices:
+        raise Refused(f"device {request.device}: not known to the database; there are {_some(devices)}")
+    if request.device and request.station:
+        raise Refused(f"device {request.device} is not at station {request.station}, or has no channels")
+    raise Refused(f"{request.subject} has no channels")
+
+
+def _names(rows: Iterable[dict[str, Any]]) -> list[str]:
+    rows = list(rows)
+    several = len({row["device_id"] for row in rows}) > 1
+    return [f"{row['device_id']}/{row['channel']}" if several else row["channel"] for row in rows]
+
+
+def _some(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return ", ".join(names[:NAMED_MAX]) + more
+
+
+def _fits(row: dict[str, Any], pattern: str) -> bool:
+    name = f"{row['device_id']}/{row['channel']}"
+    return pattern in (name, row["channel"]) or fnmatchcase(name, pattern) or fnmatchcase(row["channel"], pattern)
+
+
+def _is_named(row: dict[str, Any], sensors: Iterable[str]) -> bool:
+    return any(name in (row["channel"], f"{row['device_id']}/{row['channel']}") for name in sensors)
+
+
+def _spans(
+    connection: psycopg.Connection[Any], ids: list[int], begin: datetime, end: datetime
+) -> dict[int, tuple[datetime, datetime]]:
+    found = connection.execute(SPANS.format(table="readings"), {"ids": ids, "begin": begin, "end": end})
+    return {row[0]: (row[1].astimezone(UTC), row[2].astimezone(UTC)) for row in found}
+
+
+def _no_readings(connection: psycopg.Connection[Any], request: ExportRequest, ids: list[int]) -> str:
+    spans = _spans(connection, ids, BEGINNING, END)
+    if not spans:
+        return f"{request.subject}: no readings are stored of what was chosen"
+    first, last = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
+    asked = f"from {_told(request.begin)} to {_told(request.end)}"
+    return f"{request.subject}: no readings {asked}; there are some from {_told(first)} to {_told(last)}"
+
+
+def _told(time: datetime | None) -> str:
+    return "ever" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _loggers(rows: Iterable[dict[str, Any]], first: datetime, last: datetime) -> list[dict[str, Any]]:
+    """Loggers in use within the period, each device's once."""
+    loggers = {row["device_id"]: row["loggers"] or [] for row in rows}
+    return [
+        logger
+        for each in loggers.values()
+        for logger in each
+        if (not logger.get("valid_from") or datetime.fromisoformat(logger["valid_from"]) <= last)
+        and (not logger.get("valid_to") or datetime.fromisoformat(logger["valid_to"]) > first)
+    ]
+
+
+def _offsets(rows: list[dict[str, Any]], first: datetime, last: datetime, request: ExportRequest) -> list[int]:
+    """Minutes east of UTC on which the loggers were, each once."""
+    if request.zone != STATION_ZONE:
+        return []
+    found = {logger.get("utc_offset_minutes") for logger in _loggers(rows, first, last)} - {None}
+    return sorted(minutes for minutes in found if minutes is not None)
+
+
+def _step_s(rows: list[dict[str, Any]], first: datetime, last: datetime, request: ExportRequest) -> float | None:
+    if request.interval is not Interval.AS_LOGGED:
+        return STEP_S[request.interval]
+    steps = {row["interval_s"] for row in rows}
+    if steps == {None}:
+        steps = {logger.get("interval_s") for logger in _loggers(rows, first, last)}
+    return steps.pop() if len(steps) == 1 else None
+
+
+def _categories(connection: psycopg.Connection[Any], request: ExportRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of categories: included, excluded."""
+    by_default = dict(connection.execute(CATEGORIES).fetchall())
+    for word in (*request.include_flags, *request.exclude_flags):
+        if word not in by_default and word != "*":
+            raise Refused(f'flag category "{word}": not known; there are {_some(list(by_default))}')
+    excluded = {
+        name
+        for name, excludes in by_default.items()
+        if (excludes or name in request.exclude_flags or "*" in request.exclude_flags)
+        and name not in request.include_flags
+        and not ("*" in request.include_flags and name not in request.exclude_flags)
+    }
+    return tuple(sorted(set(by_default) - excluded)), tuple(sorted(excluded))
+
+
+def _columns(rows: Iterable[dict[str, Any]], request: ExportRequest) -> list[Column]:
+    columns = []
+    for row in rows:
+        column = Column(**{name: row[name] for name in Column.__slots__ if name in row})
+        if request.interval is Interval.AS_LOGGED:
+            columns.append(column)
+            continue
+        own = CONTINUES.get(column.statistic or "", Figure.MEAN)
+        if column.is_angle:
+            own = Figure.MEAN
+        figures = dict.fromkeys(request.figures or (own,))
+        columns += [
+            replace(column, figure=figure, is_own=not request.figures)
+            for figure in figures
+            if not _means_nothing(column, figure)
+        ]
+    return columns
+
+
+def _means_nothing(column: Column, figure: Figure) -> bool:
+    return column.is_angle and figure in (Figure.MIN, Figure.MAX, Figure.SUM)
+
+
+def _ordered(columns: list[Column], request: ExportRequest) -> list[Column]:
+    """As asked for by name; else by device, quantity, height from the top, point, statistic."""
+    places = {name: place for place, name in enumerate(request.sensors)}
+
+    def key(column: Column) -> tuple[Any, ...]:
+        return (
+            min(places.get(column.name, len(places)), places.get(column.channel, len(places))),
+            column.device_id,
+            QUANTITY_RANK.get(column.quantity or "", len(QUANTITY_RANK)),
+            column.quantity or "~",
+            -column.height_m if column.height_m is not None else 1e9,
+            column.point or "",
+            STATISTIC_RANK.get(column.statistic or "", len(STATISTIC_RANK)),
+            column.channel,
+        )
+
+    return sorted(columns, key=key)
+
+
+def _labelled(columns: list[Column], request: ExportRequest) -> tuple[Column, ...]:
+    """Each with a name of its own."""
+    several = len({column.device_id for column in columns}) > 1
+    texts = [label(column, request.column_labels, with_device=False) for column in columns]
+    if several:
+        texts = [
+            label(column, request.column_labels, with_device=texts.count(text) > 1)
+            for column, text in zip(columns, texts, strict=True)
+        ]
+    for place, column in enumerate(columns):
+        if texts.count(texts[place]) > 1:
+            texts[place] = f"{texts[place]} ({column.name})"
+    return tuple(replace(column, label=text) for column, text in zip(columns, texts, strict=True))
+
+
+def _stations(connection: psycopg.Connection[Any], rows: Iterable[dict[str, Any]]) -> tuple[Station, ...]:
+    wanted = {row["station_id"] for row in rows}
+    return tuple(Station(*row) for row in connection.execute(STATIONS) if row[0] in wanted)
+
+
+def _view(connection: psycopg.Connection[Any], choice: Choice) -> str | None:
+    """A view of statistics holds just what is asked for, and is quicker: continuous aggregates."""
+    request = choice.request
+    row = connection.execute(HAS_AGGREGATES).fetchone()
+    if row is None or not row[0] or request.interval is Interval.AS_LOGGED or request.values == "logged":
+        return None
+    by_default = {name for name, excludes in connection.execute(CATEGORIES) if excludes}
+    if set(request.quality) != {1, 2} or set(choice.excluded) != by_default:
+        return None
+    if not choice.clock.is_aligned(STEP_S[request.interval]):
+        return None
+    return f"statistics_{VIEWS[request.interval]}"
