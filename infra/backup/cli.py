@@ -4,20 +4,17 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from infra import stack
 
 if TYPE_CHECKING:
-    from infra.backup.alarms import Tell
     from infra.backup.folder import Backup, Folder
 
 LOOK_S = 5.0
 """How late a backup begins, and an alarm is told again to a broker that was away."""
-TELL_S_MAX = 10.0
-"""A broker that takes longer is away; the alarm waits in its file."""
 
 DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 FOLDER = click.option(
@@ -183,6 +180,7 @@ def run(once: bool, kafka: str | None, folder: str | None, database: str | None)
     from infra.backup.alarms import Alarms
     from infra.backup.schedule import Plan, Schedule
     from infra.backup.settings import EVERY, BackupSettings
+    from infra.telling import tell_all
     from schemas.errors import Refused
 
     settings = BackupSettings()
@@ -194,7 +192,11 @@ def run(once: bool, kafka: str | None, folder: str | None, database: str | None)
     schedule = Schedule(
         Plan(name, timedelta(seconds=settings.every), settings.keep, settings.verify),
         place,
-        Alarms(place.path / f".{name}.alarms.json", source=f"backup/{name}", tell=teller(address)),
+        Alarms(
+            place.path / f".{name}.alarms.json",
+            source=f"backup/{name}",
+            tell=lambda events: tell_all(address, events, client_id="telltale-backup"),
+        ),
         now,
         make=lambda: making.create(dsn, place, clock=now),
         verify=lambda each: restoring.verify(dsn, each, clock=now),
@@ -217,45 +219,3 @@ def _until_told_to_end(turn: Callable[[], bool], *, working: Callable[[], None])
             time.sleep(LOOK_S)
     except KeyboardInterrupt:
         pass
-
-
-def teller(address: str) -> "Tell":
-    """Brings alarm events to the broker."""
-    from collections.abc import Sequence
-
-    from confluent_kafka import KafkaException, Producer
-
-    from infra import client
-    from schemas.alarms import AlarmEvent
-    from schemas.errors import Unavailable
-    from schemas.keys import PARTITIONER
-    from schemas.topics import ALARMS
-
-    def tell(events: Sequence[AlarmEvent]) -> None:
-        producer = Producer(
-            {
-                **client.connection(address),
-                "client.id": "telltale-backup",
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": PARTITIONER,
-                "delivery.timeout.ms": int(1000 * TELL_S_MAX),
-            }
-        )
-        failed: list[Any] = []
-
-        def note(error: Any, _: object) -> None:
-            if error is not None:
-                failed.append(error)
-
-        try:
-            for event in events:
-                key, value = event.data.alarm_id.encode(), event.model_dump_json().encode()
-                producer.produce(ALARMS, key=key, value=value, on_delivery=note)
-            left = producer.flush(TELL_S_MAX + 1)
-        except (KafkaException, BufferError) as error:
-            raise Unavailable(f"Kafka: {error}") from None
-        if failed or left:
-            raise Unavailable(f"Kafka: {failed[0].str() if failed else 'no answer'}")
-
-    return tell

@@ -10,7 +10,6 @@ All is private: a dump holds password hashes.
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra.backup.contents import Table
+from infra.record_file import write
 from schemas.errors import Refused, Unavailable
 from schemas.records import Utc
 
@@ -211,16 +211,6 @@ def note_verified(backup: Backup, verified: Verified) -> Backup:
 def forget_verified(backup: Backup) -> None:
     """What was true once is not any more."""
     (backup.path / VERIFIED).unlink(missing_ok=True)
-
-
-def write(path: Path, record: BaseModel) -> None:
-    """Writes JSON so that at any moment there is the old or the new."""
-    coming = path.with_name(path.name + ".coming")
-    with os.fdopen(os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(record.model_dump(mode="json"), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    coming.replace(path)
 
 
 def sha256(path: Path) -> str:

@@ -11,8 +11,9 @@ from psycopg import sql
 
 from infra.backup import server
 from infra.backup.contents import Table, contents, settle, tables, timescaledb
-from infra.backup.folder import DUMP, MANIFEST, Backup, Folder, Manifest, sha256, write
+from infra.backup.folder import DUMP, MANIFEST, Backup, Folder, Manifest, sha256
 from infra.postgres.programs import Programs, find_clients
+from infra.record_file import write
 from schemas.errors import Refused, Unavailable
 
 S_MAX = 6 * 3600.0

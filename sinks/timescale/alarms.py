@@ -1,27 +1,21 @@
 """The sink's own alarms: a neighbour has been away for long, or the log has lost what comes next.
 
-`Waits` and the alarms are pure. `Teller` brings events to the topic without ever waiting. `over` looks for alarms whose
+`Waits` and the alarms are pure. `over` looks for alarms whose
 cause is gone and whose sink is not there to say so: it was killed, or it had to stop.
 """
 
 import hashlib
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-import structlog
-from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from schemas.alarms import Alarm, AlarmEvent, AlarmState, Severity, alarm_event
-from schemas.topics import ALARMS, SINK_GROUP
+from schemas.alarms import Alarm, AlarmEvent, AlarmState, Severity
+from schemas.topics import SINK_GROUP
 from sinks.timescale.batch import Part
 from sinks.timescale.positions import SINK
-
-log = structlog.get_logger(__name__)
 
 WAITING = "sink_waiting"
 LOG_LOST = "log_lost"
@@ -106,57 +100,6 @@ class Waits:
             return None
         over, self.standing = cleared(self.standing, message="The sink stores again."), None
         return over
-
-
-class Teller:
-    """Brings alarm events to the topic, in order, as soon as the broker lets it. Never waits but in `finish`."""
-
-    def __init__(self, make: Callable[[], Producer]) -> None:
-        self._make = make
-        self._producer: Producer | None = None
-        self._untold: deque[AlarmEvent] = deque()
-        self._sent: AlarmEvent | None = None
-
-    def tell(self, alarm: Alarm) -> None:
-        """One step in an alarm's life."""
-        log.warning("alarm", state=alarm.state, rule=alarm.rule, source=alarm.source, id=alarm.alarm_id)
-        self._untold.append(alarm_event(alarm, time=datetime.now(UTC), speaker="sink"))
-        self.turn()
-
-    def turn(self) -> None:
-        """To be called now and then: sees what has arrived, sends what comes next."""
-        if self._producer is not None:
-            self._producer.poll(0)
-        if not self._untold or self._sent is not None:
-            return
-        if self._producer is None:
-            self._producer = self._make()
-        event = self._untold[0]
-        try:
-            self._producer.produce(
-                ALARMS,
-                key=event.data.alarm_id.encode(),
-                value=event.model_dump_json().encode(),
-                on_delivery=self._heard,
-            )
-        except (BufferError, KafkaException) as error:
-            log.info("alarm_not_told", detail=str(error))
-        else:
-            self._sent = event
-
-    def finish(self, within_s: float) -> None:
-        """Before the process ends: as much as the broker takes in that time."""
-        for _ in range(len(self._untold)):
-            self.turn()
-            if self._producer is not None:
-                self._producer.flush(within_s)
-
-    def _heard(self, error: Any, _: Any) -> None:
-        self._sent = None
-        if error is None:
-            self._untold.popleft()
-        else:  # the next turn tries again
-            log.info("alarm_not_told", detail=str(error))
 
 
 def ours(event: AlarmEvent) -> bool:

@@ -50,9 +50,10 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     """Store what arrives, until SIGTERM or Ctrl-C. Any number of these share the work."""
     from pydantic import ValidationError
 
+    from infra import telling
     from schemas.codec import Codec
     from sinks.timescale import schema
-    from sinks.timescale.alarms import Teller, Waits
+    from sinks.timescale.alarms import Waits
     from sinks.timescale.decode import Decoder
     from sinks.timescale.loop import Loop
     from sinks.timescale.rejects import Rejects, producer
@@ -89,7 +90,7 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
             writer=writer,
             settings=settings,
             waits=Waits(owner, settings.alarm_after_s),
-            teller=Teller(lambda: producer(address)),
+            teller=telling.Teller(lambda: telling.producer(address, client_id="telltale-sink-alarms"), speaker="sink"),
             on_working=readiness.announce,
         )
         with upkeep_beside(dsn, period_s=settings.upkeep_s):

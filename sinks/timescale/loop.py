@@ -17,10 +17,11 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from infra.telling import Teller
 from schemas.alarms import Alarm, AlarmEvent
 from schemas.errors import Unavailable
 from sinks.timescale import alarms
-from sinks.timescale.alarms import Teller, Waits
+from sinks.timescale.alarms import Waits
 from sinks.timescale.batch import Entry, Part, Pile
 from sinks.timescale.claims import ANSWER_S, Identities, claims, mark
 from sinks.timescale.decode import Decoder

@@ -10,9 +10,10 @@ import pytest
 from infra import parts
 from infra.backup.alarms import Alarms, Rule
 from infra.backup.contents import Table, differences
-from infra.backup.folder import DUMP, MANIFEST, Folder, Manifest, Verified, note_verified, write
+from infra.backup.folder import DUMP, MANIFEST, Folder, Manifest, Verified, note_verified
 from infra.backup.schedule import Plan, Schedule
 from infra.backup.settings import BackupSettings
+from infra.record_file import write
 from schemas.alarms import AlarmState
 from schemas.errors import Refused, Unavailable
 
