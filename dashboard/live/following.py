@@ -1,0 +1,440 @@
+"""Follows the live topics in a thread of its own and says what changed. Knows topics and the fleet; knows no page.
+
+It joins no group: each process of the dashboard follows everything, from the sink's offsets on (`seed`). All reads are
+`read_committed`. Whatever is told is encoded once, whoever listens.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import psycopg
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
+
+from dashboard.live.fleet import Fleet
+from dashboard.live.seed import Seed, seed
+from infra.client import connection, reader
+from schemas.alarms import (
+    STANDING,
+    ActionAnswer,
+    ActionAnswerEvent,
+    AlarmActionEvent,
+    AlarmEvent,
+    read_action_or_answer,
+    read_alarm,
+)
+from schemas.codec import Codec
+from schemas.columnar import Unreadable
+from schemas.devices import Device
+from schemas.errors import Unavailable
+from schemas.frames import CleanFrame
+from schemas.keys import PARTITIONER
+from schemas.records import Heartbeat, ImportStatus
+from schemas.topics import ALARM_ACTIONS, ALARMS, DEVICES, HEARTBEATS, IMPORTS, READINGS_CLEAN
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.5
+"""Between two messages about readings: half of the second that people may wait."""
+POLL_S = 0.05
+"""How long an alarm may lie before it is told; below it, the thread would only turn."""
+RECORDS_MAX = 500
+BACKLOG_MAX = 20_000
+"""Records of one partition that are read again at a start when the sink is far behind; older ones change nothing now."""
+ANSWER_S_MAX = 10.0
+ALARMS_SHOWN = 200
+"""Alarms in one message. A flood of thousands must not fill every page's memory; the page says how many there are."""
+AGAIN_S = 2.0
+
+QUIET_S_MAX = 5.0
+"""Pages that show no fleet hear at least so often, so that they know that the line lives."""
+
+Publish = Callable[[bytes, bytes | None], None]
+"""What is told to pages that show the fleet, and to the others (None: nothing)."""
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    """One message for pages. NaN is null."""
+    return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def told_alarm(event: AlarmEvent) -> dict[str, Any]:
+    """An alarm as pages get it; times in milliseconds."""
+    alarm = event.data
+    return {
+        "id": alarm.alarm_id,
+        "rule": alarm.rule,
+        "source": alarm.source,
+        "device": alarm.device_id,
+        "station": alarm.station_id,
+        "severity": alarm.severity,
+        "state": alarm.state,
+        "reason": alarm.reason,
+        "message": alarm.message,
+        "onset": round(alarm.onset.timestamp() * 1000),
+        "time": round(event.time.timestamp() * 1000),
+        "who": alarm.who,
+        "why": alarm.why,
+        "until": round(alarm.until.timestamp() * 1000) if alarm.until else None,
+    }
+
+
+class Live:
+    """The live state, and the thread that keeps it. All public methods may be called from any thread."""
+
+    def __init__(self, kafka: str, dsn: str, *, publish: Publish, codec: Codec | None = None) -> None:
+        self._kafka, self._dsn, self._publish = kafka, dsn, publish
+        self._codec = codec or Codec()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="live", daemon=True)
+        self._waiting: dict[str, Future[ActionAnswer]] = {}
+        self._seq = 0
+        self._told_version = -1
+        self._told_tiles: dict[str, Any] = {}
+        self._told_light: dict[str, Any] = {}
+        self._light_due_s = 0.0
+        self._producer: Producer | None = None
+        self.fleet = Fleet()
+        self.sensor_ids: dict[tuple[str, str], int] = {}
+        self.alarms: dict[str, AlarmEvent] = {}
+        """Those that stand, by id."""
+        self.configured: dict[str, Device] = {}
+        self.extra: dict[str, Any] = {}
+        """Figures and health, from whoever looks them up."""
+        self.is_following = False
+        self.trouble = "starting"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    # What others ask.
+
+    def snapshot(self, full: bool) -> bytes:  # noqa: FBT001 - as the hub calls it
+        """The whole picture, or only alarms and tiles."""
+        with self._lock:
+            self.fleet.look(_now_us())
+            return encoded(self._picture() if full else self._light(_now_us()))
+
+    def sparks(self, numbers: list[int]) -> bytes:
+        """The newest readings of some sensors."""
+        with self._lock:
+            known = [number for number in numbers if 0 <= number < len(self.fleet)]
+            return encoded({"t": "p", "i": known, "p": [self.fleet.spark(number) for number in known]})
+
+    def device(self, device_id: str) -> Device | None:
+        """A device's configuration as it stands in the topic."""
+        with self._lock:
+            return self.configured.get(device_id)
+
+    def stations(self) -> dict[str, list[Device]]:
+        """All configured devices by station."""
+        found: dict[str, list[Device]] = {}
+        with self._lock:
+            for device in sorted(self.configured.values(), key=lambda each: each.device_id):
+                found.setdefault(device.station.station_id, []).append(device)
+        return found
+
+    def standing(self) -> list[AlarmEvent]:
+        """Alarms that are not over."""
+        with self._lock:
+            return list(self.alarms.values())
+
+    def alarm(self, alarm_id: str) -> AlarmEvent | None:
+        """One that stands."""
+        with self._lock:
+            return self.alarms.get(alarm_id)
+
+    def note(self, **extra: Any) -> None:
+        """Figures that are told with the next tick."""
+        with self._lock:
+            self.extra |= extra
+
+    def act(self, event: AlarmActionEvent) -> Future[ActionAnswer]:
+        """Sends what somebody did about an alarm; the stage's answer comes later. Raises `Unavailable`."""
+        if not self.is_following:
+            raise Unavailable("the dashboard does not hear Kafka at the moment; nothing was sent")
+        future: Future[ActionAnswer] = Future()
+        with self._lock:
+            self._waiting[event.id] = future
+            if self._producer is None:
+                self._producer = Producer(
+                    {
+                        **connection(self._kafka),
+                        "enable.idempotence": True,
+                        "acks": "all",
+                        "partitioner": PARTITIONER,
+                        "linger.ms": 0,
+                        "message.timeout.ms": round(1000 * ANSWER_S_MAX),
+                    }
+                )
+
+        def delivered(error: Any, _: Message) -> None:
+            if error is not None and not future.done():
+                future.set_exception(Unavailable(f"Kafka did not take the action: {error}"))
+
+        self._producer.produce(
+            ALARM_ACTIONS,
+            key=event.data.device_id.encode(),
+            value=event.model_dump_json().encode(),
+            on_delivery=delivered,
+        )
+        return future
+
+    def forget(self, action_id: str) -> None:
+        """Nobody waits for this answer any more."""
+        with self._lock:
+            self._waiting.pop(action_id, None)
+
+    # The thread.
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except (psycopg.Error, KafkaException, Unavailable) as error:
+                self.is_following = False
+                self.trouble = str(error).strip().splitlines()[0]
+                log.warning("live_interrupted", detail=self.trouble)
+                self._stop.wait(AGAIN_S)
+            except Exception:
+                self.is_following = False
+                self.trouble = "a bug in the dashboard, see its log"
+                log.exception("live_failed")
+                self._stop.wait(AGAIN_S)
+
+    def _follow(self) -> None:
+        consumer = Consumer(
+            {
+                **reader(self._kafka, group="telltale-dashboard"),
+                "enable.partition.eof": False,
+                "fetch.wait.max.ms": 500,
+            }
+        )
+        try:
+            ends = self._ends(consumer)
+            begun = seed(self._dsn, now_us=_now_us())
+            self._begin(begun)
+            consumer.assign(_starts(ends, begun.offsets))
+            self.is_following, self.trouble = True, ""
+            due = time.monotonic()
+            while not self._stop.is_set():
+                messages = consumer.consume(RECORDS_MAX, timeout=POLL_S)
+                urgent = self._take(messages)
+                if self._producer is not None:
+                    self._producer.poll(0)
+                if urgent:
+                    told = encoded(urgent)
+                    self._publish(told, told)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + TICK_S
+                    self._tick()
+        finally:
+            consumer.close()
+
+    @staticmethod
+    def _ends(consumer: Consumer) -> dict[tuple[str, int], tuple[int, int]]:
+        """First and next offset of every partition that is followed."""
+        known = consumer.list_topics(timeout=ANSWER_S_MAX).topics
+        found = {}
+        for topic in (READINGS_CLEAN, HEARTBEATS, ALARMS, ALARM_ACTIONS, DEVICES, IMPORTS):
+            if topic not in known:
+                raise Unavailable(f"the broker has no topic {topic}; make it with: telltale topics provision")
+            for part in known[topic].partitions:
+                found[topic, part] = consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=ANSWER_S_MAX)
+        return found
+
+    def _begin(self, begun: Seed) -> None:
+        with self._lock:
+            begun.fleet.version = self.fleet.version + 1
+            self.fleet, self.sensor_ids = begun.fleet, begun.sensor_ids
+            self.alarms = {event.data.alarm_id: event for event in begun.alarms}
+            self.configured = {}
+
+    def _take(self, messages: list[Message]) -> dict[str, Any] | None:
+        """Takes records in; what is to be told at once."""
+        raised: dict[str, AlarmEvent] = {}
+        imported: list[dict[str, Any]] = []
+        with self._lock:
+            for message in messages:
+                error = message.error()
+                if error is not None:
+                    if not error.retriable():
+                        raise KafkaException(error)
+                    continue
+                with suppress(Unreadable):  # somebody else's record: the next one matters more
+                    self._record(message, raised, imported)
+            if not raised and not imported:
+                return None
+            self._seq += 1
+            told: dict[str, Any] = {"t": "e", "seq": self._seq, "imports": imported}
+            if raised:
+                events = list(raised.values())[:ALARMS_SHOWN]
+                told["alarms"] = [told_alarm(event) for event in events]
+                told["standing"] = len(self.alarms)
+            return told
+
+    def _record(self, message: Message, raised: dict[str, AlarmEvent], imported: list[dict[str, Any]]) -> None:
+        topic, value = message.topic(), message.value()
+        if topic == READINGS_CLEAN:
+            self.fleet.take(self._codec.decode_frame(CleanFrame, value), came_us=_stamp_us(message))
+        elif topic == HEARTBEATS:
+            self.fleet.beat(self._codec.decode(Heartbeat, value), came_us=_stamp_us(message))
+        elif topic == DEVICES:
+            self._configure(message.key(), value)
+        elif topic == ALARMS:
+            self._alarm(value, raised)
+        elif topic == IMPORTS and value is not None:
+            status = self._codec.decode(ImportStatus, value)
+            imported.append({"sha256": status.sha256, "name": status.name, "state": status.state})
+        elif topic == ALARM_ACTIONS:
+            answer = read_action_or_answer(value)
+            if isinstance(answer, ActionAnswerEvent):
+                future = self._waiting.pop(answer.data.action_id, None)
+                if future is not None and not future.done():
+                    future.set_result(answer.data)
+
+    def _configure(self, key: bytes | None, value: bytes | None) -> None:
+        if value is None:
+            device_id = (key or b"").decode(errors="replace")
+            self.configured.pop(device_id, None)
+            self.fleet.remove(device_id)
+            return
+        device = self._codec.decode(Device, value)
+        self.configured[device.device_id] = device
+        self.fleet.configure(device)
+
+    def _alarm(self, value: bytes | None, raised: dict[str, AlarmEvent]) -> None:
+        if value is None:
+            return
+        event = read_alarm(value)
+        alarm = event.data
+        known = self.alarms.get(alarm.alarm_id)
+        if known is not None and not (alarm.replayed or known.data.replayed) and alarm.step < known.data.step:
+            return
+        if alarm.state in STANDING:
+            self.alarms[alarm.alarm_id] = event
+        else:
+            self.alarms.pop(alarm.alarm_id, None)
+        raised[alarm.alarm_id] = event
+
+    def _tick(self) -> None:
+        with self._lock:
+            now_us = _now_us()
+            self.fleet.look(now_us)
+            numbers = self.fleet.changes()
+            tiles = self._tiles(now_us)
+            self._seq += 1
+            if self.fleet.version != self._told_version:
+                told = self._picture()
+            elif len(numbers) or tiles != self._told_tiles:
+                told = {"t": "d", "seq": self._seq, "now": now_us // 1000, "i": numbers}
+                told |= self._rows(numbers) | {"devices": self._device_rows(), "tiles": tiles}
+            else:
+                told = {"t": "d", "seq": self._seq, "now": now_us // 1000, "i": []}
+            self._told_version, self._told_tiles = self.fleet.version, tiles
+            message = encoded(told)
+            light = None
+            if tiles != self._told_light or time.monotonic() >= self._light_due_s:
+                self._told_light, self._light_due_s = tiles, time.monotonic() + QUIET_S_MAX
+                light = encoded({"t": "l", "seq": self._seq, "now": now_us // 1000, "tiles": tiles})
+        self._publish(message, light)
+
+    def _tiles(self, now_us: int) -> dict[str, Any]:
+        standing = [event.data for event in self.alarms.values()]
+        counts = {"standing": len(standing), "unacknowledged": sum(alarm.state in _LOUD for alarm in standing)}
+        return self.fleet.tally(now_us) | {"alarms": counts} | self.extra
+
+    def _rows(self, numbers: Any) -> dict[str, Any]:
+        """Columns of what changes, for these sensors. Times in milliseconds; 0: none."""
+        fleet = self.fleet
+        return {
+            "v": fleet.column("value")[numbers],
+            "f": fleet.column("flag")[numbers],
+            "s": fleet.column("state")[numbers],
+            "h": fleet.column("heard")[numbers] // 1000,
+            "e": fleet.column("time")[numbers] // 1000,
+            "q": fleet.column("share")[numbers],
+        }
+
+    def _device_rows(self) -> dict[str, Any]:
+        fleet = self.fleet
+        return {"s": fleet.device_state, "h": fleet.device_heard // 1000, "b": fleet.device_beat // 1000}
+
+    def _light(self, now_us: int) -> dict[str, Any]:
+        """Alarms and tiles."""
+        order = sorted(self.alarms.values(), key=lambda event: event.data.onset, reverse=True)
+        return {
+            "t": "s",
+            "seq": self._seq,
+            "now": now_us // 1000,
+            "alarms": [told_alarm(event) for event in order[:ALARMS_SHOWN]],
+            "standing": len(order),
+            "tiles": self._tiles(now_us),
+        }
+
+    def _picture(self) -> dict[str, Any]:
+        """All of it."""
+        fleet, now_us = self.fleet, _now_us()
+        every = slice(None)
+        return self._light(now_us) | {
+            "sensors": {
+                "device": fleet.column("device"),
+                "channel": fleet.channels,
+                "unit": fleet.units,
+                "quantity": fleet.quantities,
+                "active": fleet.column("active").astype("i1"),
+            }
+            | self._rows(every),
+            "devices": {
+                "id": fleet.devices,
+                "name": [facts.name for facts in fleet.facts],
+                "station": [facts.station for facts in fleet.facts],
+                "station_name": [facts.station_name for facts in fleet.facts],
+                "interval_s": [facts.interval_s for facts in fleet.facts],
+                "limit_s": [facts.limit_us / 1e6 for facts in fleet.facts],
+                "active": [int(facts.active) for facts in fleet.facts],
+                "offset_min": [facts.offset_min for facts in fleet.facts],
+            }
+            | self._device_rows(),
+        }
+
+
+_LOUD = frozenset({"raised", "latched"})
+
+
+def _starts(
+    ends: dict[tuple[str, int], tuple[int, int]], stored: dict[tuple[str, int], int]
+) -> list[TopicPartition]:
+    """Where to read on: what the database has not, all configuration, and of answers only those to come."""
+    starts = []
+    for (topic, part), (low, end) in ends.items():
+        if topic == DEVICES:
+            at = OFFSET_BEGINNING
+        elif topic == ALARM_ACTIONS:
+            at = end
+        elif topic == ALARMS:
+            at = max(low, stored.get((topic, part), low))
+        else:
+            at = max(low, stored.get((topic, part), low), end - BACKLOG_MAX)
+        starts.append(TopicPartition(topic, part, at))
+    return starts
+
+
+def _stamp_us(message: Message) -> int:
+    """When the record was written, by Kafka's clock or the stage's."""
+    kind, milliseconds = message.timestamp()
+    return milliseconds * 1000 if kind else _now_us()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,5 @@
+"""Have the pages' scripts ready."""
+
+from dashboard.pages.assets import main
+
+main()
