@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup demo test check bench up lock clean
+.PHONY: help setup assets browser demo test check bench up lock clean
 help: ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
@@ -29,10 +29,20 @@ $(DEV): $(READY) requirements/dev.txt
 	@$(INSTALL) --require-hashes --only-binary :all: --no-binary ioos-qc,gmaps -r requirements/dev.txt
 	@touch $@
 
+assets: $(READY) ## fetch what the dashboard's pages load (the dashboard does it by itself at its first start)
+	@$(BIN)/python -m dashboard.pages.assets
+
+# The pages are tested in a real browser where there is one; as root on Debian or Ubuntu it is installed.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1; } || \
+	  echo "no browser: the tests of the dashboard's pages will be skipped"
+
 demo: $(READY) ## a month of a real mast through the whole way, checked by counting (ARGS=--keep leaves it up)
 	@$(BIN)/telltale demo $(ARGS)
 
-test: $(DEV) ## lint, types and all tests
+test: $(DEV) browser ## lint, types and all tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

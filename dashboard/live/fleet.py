@@ -175,9 +175,7 @@ class Fleet:
         if not len(frame.times):
             return
         numbers = self._frame_numbers(frame)
-        self.device_heard[self.device(frame.device_id)] = max(
-            self.device_heard[self.device(frame.device_id)], came_us
-        )
+        self.device_heard[self.device(frame.device_id)] = max(self.device_heard[self.device(frame.device_id)], came_us)
         times = self._arrays["time"]
         last = int(np.argmax(frame.times))
         newer = times[numbers] <= frame.times[last]

@@ -45,7 +45,7 @@ POLL_S = 0.05
 """How long an alarm may lie before it is told; below it, the thread would only turn."""
 RECORDS_MAX = 500
 BACKLOG_MAX = 20_000
-"""Records of one partition that are read again at a start when the sink is far behind; older ones change nothing now."""
+"""Records of one partition that are read again when the sink is far behind; older ones change nothing now."""
 ANSWER_S_MAX = 10.0
 ALARMS_SHOWN = 200
 """Alarms in one message. A flood of thousands must not fill every page's memory; the page says how many there are."""
@@ -87,8 +87,9 @@ def told_alarm(event: AlarmEvent) -> dict[str, Any]:
 class Live:
     """The live state, and the thread that keeps it. All public methods may be called from any thread."""
 
-    def __init__(self, kafka: str, dsn: str, *, publish: Publish, codec: Codec | None = None) -> None:
-        self._kafka, self._dsn, self._publish = kafka, dsn, publish
+    def __init__(self, kafka: str, dsn: str, *, codec: Codec | None = None) -> None:
+        self._kafka, self._dsn = kafka, dsn
+        self._publish: Publish = lambda full, light: None
         self._codec = codec or Codec()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -110,7 +111,9 @@ class Live:
         self.is_following = False
         self.trouble = "starting"
 
-    def start(self) -> None:
+    def start(self, publish: Publish) -> None:
+        """Begins to follow; what is told goes to `publish`, on the thread."""
+        self._publish = publish
         self._thread.start()
 
     def stop(self) -> None:
@@ -119,7 +122,7 @@ class Live:
 
     # What others ask.
 
-    def snapshot(self, full: bool) -> bytes:  # noqa: FBT001 - as the hub calls it
+    def snapshot(self, full: bool) -> bytes:
         """The whole picture, or only alarms and tiles."""
         with self._lock:
             self.fleet.look(_now_us())
@@ -412,9 +415,7 @@ class Live:
 _LOUD = frozenset({"raised", "latched"})
 
 
-def _starts(
-    ends: dict[tuple[str, int], tuple[int, int]], stored: dict[tuple[str, int], int]
-) -> list[TopicPartition]:
+def _starts(ends: dict[tuple[str, int], tuple[int, int]], stored: dict[tuple[str, int], int]) -> list[TopicPartition]:
     """Where to read on: what the database has not, all configuration, and of answers only those to come."""
     starts = []
     for (topic, part), (low, end) in ends.items():

@@ -54,7 +54,11 @@ def seed(dsn: str, *, now_us: int) -> Seed:
     """Reads the snapshot. Raises `psycopg.Error`."""
     found = Seed()
     with psycopg.connect(
-        dsn, prepare_threshold=None, connect_timeout=10, application_name="telltale-dashboard-live", row_factory=dict_row
+        dsn,
+        prepare_threshold=None,
+        connect_timeout=10,
+        application_name="telltale-dashboard-live",
+        row_factory=dict_row,
     ) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         _devices(connection, found)
@@ -76,9 +80,7 @@ def _devices(connection: psycopg.Connection[dict[str, Any]], found: Seed) -> Non
             interval_s=row["interval_s"],
             active=row["active"],
         )
-        found.fleet.seed_device(
-            row["device_id"], facts, beat_us=_us(row["received"]), limit_s=row["silence_limit_s"]
-        )
+        found.fleet.seed_device(row["device_id"], facts, beat_us=_us(row["received"]), limit_s=row["silence_limit_s"])
 
 
 def _sensors(connection: psycopg.Connection[dict[str, Any]], found: Seed, now_us: int) -> None:

@@ -220,7 +220,7 @@ def _check_intent(connection: HTTPConnection, principal: Principal) -> None:
     if not is_socket and connection.scope["method"] in READING:
         return
     origin = connection.headers.get("origin")
-    if origin is not None and not _is_ours(origin, connection):
+    if origin is not None and not is_ours(origin, connection):
         raise Problem(403, f"origin {origin} may not act here")
     if is_socket and origin is None:
         raise Problem(403, "a socket must say its origin")
@@ -230,7 +230,8 @@ def _check_intent(connection: HTTPConnection, principal: Principal) -> None:
         raise Problem(403, f"the header {CSRF_HEADER} does not fit this session; load the page again")
 
 
-def _is_ours(origin: str, connection: HTTPConnection) -> bool:
+def is_ours(origin: str, connection: HTTPConnection) -> bool:
+    """Whether a browser's `Origin` is this service."""
     if origin in web_of(connection).settings.origins:
         return True
     return urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower()

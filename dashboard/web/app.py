@@ -27,6 +27,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse
 
+from dashboard.pages.feature import PAGES
 from dashboard.web import health, problems, state
 from dashboard.web.access import public
 from dashboard.web.feature import Feature
@@ -34,7 +35,7 @@ from dashboard.web.headers import SecurityHeaders
 from dashboard.web.settings import WebSettings
 from infra import readiness
 
-FEATURES: tuple[Feature, ...] = (Feature(name="health", routers=(health.router,)),)
+FEATURES: tuple[Feature, ...] = (Feature(name="health", routers=(health.router,)), PAGES)
 READY_EVERY_S = 0.2
 
 

@@ -24,8 +24,9 @@ def run(host: str | None, port: int | None, kafka: str | None, database: str | N
     from dashboard.web.running import serve
     from dashboard.web.settings import WebSettings
 
-    settings = WebSettings()
+    said = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = WebSettings().model_copy(update=said)
     dsn, address = stack.database_dsn(database), stack.kafka_address(kafka)
     events.configure()
     app = create_app(settings, database=dsn, kafka=address)
-    serve(app, host=host or settings.host, port=port or settings.port)
+    serve(app, host=settings.host, port=settings.port)

@@ -16,6 +16,8 @@ class WebSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8080
+    url: str | None = None
+    """Where people reach the pages, if that is behind a proxy; for links that are printed."""
     behind_tls: bool = False
     """A proxy speaks TLS to the world: cookies get `Secure`, answers Strict-Transport-Security."""
     origins: tuple[str, ...] = ()
@@ -54,3 +56,8 @@ class WebSettings(BaseSettings):
     live_clients_max: Count = 200
     """Open event streams; each may be `live_behind_max` events behind."""
     live_behind_max: Count = 1_000
+
+    @property
+    def address(self) -> str:
+        """Where people reach the pages."""
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")

@@ -1,0 +1,1 @@
+"""People of the dashboard: accounts, passwords, sessions, one-time links. Knows the tables; knows no page."""
