@@ -33,10 +33,11 @@ assets: $(READY) ## fetch what the dashboard's pages load (the dashboard does it
 	@$(BIN)/python -m dashboard.pages.assets
 
 # The pages are tested in a real browser where there is one; as root on Debian or Ubuntu it is installed.
+APT := timeout 300 env DEBIAN_FRONTEND=noninteractive apt-get -qq
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1; } || \
+	    { $(APT) update && $(APT) install -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1; } || \
 	  echo "no browser: the tests of the dashboard's pages will be skipped"
 
 demo: $(READY) ## a month of a real mast through the whole way, checked by counting (ARGS=--keep leaves it up)
