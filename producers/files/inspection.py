@@ -11,8 +11,9 @@ import numpy as np
 
 from producers.files.described import Description
 from producers.files.lines import Readable
-from producers.files.logger_file import Chunk, Column, Identity, Kind, LoggerFile, Problem, RefusedAt, Stamping
+from producers.files.logger_file import Chunk, Column, Identity, Kind, LoggerFile, Problem, Stamping
 from producers.files.recognise import recognise
+from producers.files.refusal import RefusedAt
 from producers.files.stamps import merged, open_questions, shift_us
 from schemas.errors import Refused
 
@@ -101,7 +102,7 @@ def inspect(
 
 def _read(file: LoggerFile, found: Inspection, told: Stamping) -> None:
     found.format, found.identity = file.format, file.identity
-    found.stamping = merged(told, file.stamping)
+    found.stamping = merged(told, file.stamping, file.custom)
     try:
         if file.questions:
             found.questions += file.questions
@@ -109,7 +110,8 @@ def _read(file: LoggerFile, found: Inspection, told: Stamping) -> None:
             _read_rows(file, found)
     finally:
         tally = file.tally
-        found.identity = file.identity
+        found.format, found.identity = file.format, file.identity
+        found.stamp_suffix = "Z" if file.zoned else ""
         found.columns = tuple(column for column in file.columns if column.kind is Kind.VALUE)
         found.encoding = tally.encoding or None
         found.rows, found.missing = tally.rows, tally.missing

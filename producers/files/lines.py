@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Literal, Protocol
 
+from producers.files.refusal import RefusedAt
 from schemas.errors import Refused, Unavailable
 
 BLOCK_BYTES = 1 << 20
@@ -106,9 +107,7 @@ def blocks(path: Readable, *, encoding: str | None = None, size: int | None = No
                     number += block.line_count
                     yield block
                 elif len(rest) > LINE_BYTES_MAX:
-                    raise Refused(
-                        f"{path.name}, line {number}: longer than {LINE_BYTES_MAX} bytes; no logger writes that"
-                    )
+                    raise RefusedAt(path.name, number, f"longer than {LINE_BYTES_MAX} bytes; no logger writes that")
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}") from None
     if rest:

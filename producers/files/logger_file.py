@@ -4,6 +4,7 @@ A reader never guesses: stamps stay as the file has them (local, without zone), 
 what the file itself, its description, the device or an option says.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,19 +14,10 @@ import numpy as np
 
 from producers.files.lines import Block
 from producers.files.order import Order
+from producers.files.refusal import RefusedAt
 from schemas.columnar import Doubles, Longs
-from schemas.errors import Refused
 
 PROBLEMS_KEPT = 1_000  # with their lines; further ones are only counted
-
-
-class RefusedAt(Refused):
-    """A file that cannot be taken, and the line that shows it."""
-
-    def __init__(self, name: str, line: int, what: str) -> None:
-        super().__init__(f"{name}, line {line}: {what}")
-        self.line = line
-        self.what = what
 
 
 class Kind(StrEnum):
@@ -35,6 +27,7 @@ class Kind(StrEnum):
     TIME = "time"  # such as the moment of a maximum
     TEXT = "text"
     RECORD = "record"  # the logger's own row number
+    UNUSED = "unused"  # a place that the logger fills with nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +112,8 @@ class Tally:
 
     rows: int = 0
     missing: int = 0
+    missing_of: Counter[str] = field(default_factory=Counter)  # by channel
+    odd_of: Counter[str] = field(default_factory=Counter)  # by column: cells that are no number
     bytes_read: int = 0
     headers: int = 0
     problem_count: int = 0
@@ -142,6 +137,11 @@ class Tally:
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append(Problem(line, what))
 
+    def not_a_number(self, line: int, column: str, cell: str) -> None:
+        """A cell of a value column that is neither a number nor a word for missing: it counts as missing."""
+        self.odd_of[column] += 1
+        self.trouble(line, f"column {column!r}: {cell!r} is no number")
+
     def met(self, block: Block) -> None:
         """A block of text on the way."""
         self.bytes_read = block.bytes_read
@@ -151,7 +151,10 @@ class Tally:
     def take(self, chunk: Chunk) -> Chunk:
         """Count the chunk's rows; every reader passes each of its chunks through here."""
         self.rows += len(chunk.stamps)
-        self.missing += int(np.isnan(chunk.values).sum())
+        for channel, count in zip(chunk.columns, np.isnan(chunk.values).sum(axis=0).tolist(), strict=True):
+            if count:
+                self.missing_of[channel] += count
+                self.missing += count
         self.order.take(chunk.stamps)
         return chunk
 
@@ -178,7 +181,17 @@ class LoggerFile(Protocol):
     @property
     def stamping(self) -> Stamping: ...
     @property
+    def zoned(self) -> bool:
+        """Whether the stamps in the file are marked as UTC."""
+        ...
+
+    @property
     def tally(self) -> Tally: ...
+    @property
+    def custom(self) -> Stamping:
+        """What the maker's loggers always do and the file does not say; configuration and options go before it."""
+        ...
+
     @property
     def questions(self) -> tuple[str, ...]:
         """What must be told before the rows can be read at all, such as the order of day and month; usually nothing."""

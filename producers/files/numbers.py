@@ -1,6 +1,7 @@
 """Text cells to numbers and stamps, a column at a time. Pure: lists of strings in, arrays and doubtful places out."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -13,16 +14,30 @@ MISSING = frozenset({"", "NAN", "NA", "-NAN", "INF", "-INF", "+INF", "#N/A", "NU
 """How loggers and those who re-save their files write "no value", in capitals, without blanks."""
 
 
+def codes_of(missing: frozenset[str]) -> Doubles:
+    """The numbers among the words for missing: -999 is -999.00 too."""
+    found = []
+    for word in missing - MISSING:
+        try:
+            found.append(float(word))
+        except ValueError:
+            continue
+    return np.array(found)
+
+
 def numbers(cells: Sequence[str], *, missing: frozenset[str] = MISSING) -> tuple[Doubles, list[int]]:
     """(values, indices of cells that are neither a number nor a known word for missing); both NaN in `values`."""
+    codes = codes_of(missing) if missing is not MISSING else np.empty(0)
     try:
         # Python's float takes "1_000", which no logger writes; everything else that it takes is a number.
         values = np.fromiter(map(float, cells), np.float64, len(cells))
-        plain = missing <= MISSING and not any("_" in cell for cell in cells)
+        plain = not any("_" in cell for cell in cells)
     except ValueError:
         plain = False
     if plain:
         values[np.isinf(values)] = np.nan
+        if len(codes):
+            values[np.isin(values, codes)] = np.nan
         return values, []
     values = np.empty(len(cells))
     doubtful = []
@@ -37,12 +52,14 @@ def numbers(cells: Sequence[str], *, missing: frozenset[str] = MISSING) -> tuple
             if not math.isfinite(number):
                 number = math.nan
                 doubtful.append(index)
+            elif number in codes:
+                number = math.nan
         values[index] = number
     return values, doubtful
 
 
 def iso_stamps(cells: Sequence[str]) -> tuple[Longs, list[int]]:
-    """`YYYY-MM-DD HH:MM:SS[.f]` as microseconds, and the indices of cells that are not of this form (NOT_A_TIME)."""
+    """`YYYY-MM-DD HH:MM[:SS[.f]]` as microseconds, and the indices of cells that are not of this form (NOT_A_TIME)."""
     if all(
         cell[4:5] == cell[7:8] == "-"
         and cell[16:17] == ":"
@@ -58,16 +75,22 @@ def iso_stamps(cells: Sequence[str]) -> tuple[Longs, list[int]]:
     stamps = np.full(len(cells), NOT_A_TIME, np.int64)
     doubtful = []
     for index, cell in enumerate(cells):
-        text = cell.strip()
-        for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f"):
-            try:
-                stamps[index] = micros(datetime.strptime(text, form))  # noqa: DTZ007 - zone comes later
-                break
-            except ValueError:
-                continue
-        else:
+        found = _ISO.fullmatch(cell.strip())
+        try:
+            stamps[index] = micros(_moment(found.groups()))  # type: ignore[union-attr]  # None is the AttributeError
+        except (ValueError, AttributeError):
             doubtful.append(index)
     return stamps, doubtful
+
+
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?", re.ASCII)
+
+
+def _moment(parts: Sequence[str | None]) -> datetime:
+    """Year, month, day, hour, minute, second, fraction. Raises `ValueError`."""
+    year, month, day, hour, minute, second = (int(part or 0) for part in parts[:6])
+    fraction = int(((parts[6] if len(parts) > 6 else None) or "0").ljust(6, "0"))
+    return datetime(year, month, day, hour, minute, second, fraction)  # noqa: DTZ001 - zone comes later
 
 
 def micros(stamp: datetime) -> int:

@@ -3,6 +3,7 @@
 from producers.files.described import Described, Description
 from producers.files.lines import Readable, decode, head
 from producers.files.logger_file import LoggerFile, Stamping
+from producers.files.nrg import Nrg, is_nrg
 from producers.files.toa5 import MARKS, Toa5, is_toa5
 from schemas.errors import Refused
 
@@ -28,8 +29,6 @@ _ENCRYPTED = {
 # First words of texts that are known and not read yet.
 _KNOWN = (
     (("TOB1", "TOB2", "TOB3"), "Campbell binary", "convert it to TOA5 with CardConvert and send that"),
-    (("NRG Export Service", "SymphoniePRO Desktop"), "an NRG SymphoniePRO export", DESCRIBE),
-    (("NRG Systems Data Logger",), "an NRG LOGR file", DESCRIBE),
     (("Plot Title:", "Plot-Titel:"), "a HOBOware export", DESCRIBE),
 )
 
@@ -51,6 +50,8 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
             raise Refused(f"{name} is {known}: {step}")
     if is_toa5(text) and description is None:
         return Toa5(path)
+    if is_nrg(text) and description is None:
+        return Nrg(path)
     if b"\0" in first[:4096]:
         raise Refused(f"{name} is binary and of no known format: export it from the logger's software as text")
     if description is not None:

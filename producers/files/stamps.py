@@ -37,24 +37,39 @@ class Clock:
     where: str
 
     @classmethod
-    def of(cls, told: Stamping, *, device: Device | None, name: str, span: Callable[[], Span] | None = None) -> Self:
+    def of(
+        cls,
+        told: Stamping,
+        *,
+        device: Device | None,
+        name: str,
+        span: Callable[[], Span] | None = None,
+        custom: Stamping | None = None,
+    ) -> Self:
         """From what options and description told, else from the device. Raises `Refused` with the question.
 
         `span` says from when to when the file's stamps go: it is asked, once, when some logger's clock is not known,
-        and then only loggers that were in use in that time count.
+        and then only loggers that were in use in that time count. `custom` holds where nobody says otherwise.
         """
         try:
-            return cls._of(told, device.loggers if device else (), device, name)
+            return cls._of(told, device.loggers if device else (), device, name, custom)
         except Refused:
             if span is None or device is None or len(device.loggers) < 2:
                 raise
             first, last = span()
         used = tuple(one for one in device.loggers if _in_use(one, first - ZONES_US, last + ZONES_US))
-        return cls._of(told, used or device.loggers, device, name)
+        return cls._of(told, used or device.loggers, device, name, custom)
 
     @classmethod
-    def _of(cls, told: Stamping, loggers: tuple[Logger, ...], device: Device | None, name: str) -> Self:
-        eras = tuple(_era(told, logger, device, name) for logger in loggers or (Logger(),))
+    def _of(
+        cls,
+        told: Stamping,
+        loggers: tuple[Logger, ...],
+        device: Device | None,
+        name: str,
+        custom: Stamping | None,
+    ) -> Self:
+        eras = tuple(_era(told, logger, device, name, custom or Stamping()) for logger in loggers or (Logger(),))
         if len({era.shift_us for era in eras}) == 1:
             eras = (Era(eras[0].shift_us),)  # one answer for all times: no need of dates
         return cls(eras, name)
@@ -98,8 +113,8 @@ def span_of(file: LoggerFile) -> Span:
     return first, last
 
 
-def _era(told: Stamping, logger: Logger, device: Device | None, name: str) -> Era:
-    said = merged(told, stamping_of(logger, device))
+def _era(told: Stamping, logger: Logger, device: Device | None, name: str, custom: Stamping) -> Era:
+    said = merged(told, stamping_of(logger, device), custom)
     questions = open_questions(said)
     if questions:
         who = f"nor does device {device.device_id}" if device else "and no device configuration was read"
@@ -110,7 +125,7 @@ def _era(told: Stamping, logger: Logger, device: Device | None, name: str) -> Er
 def stamping_of(logger: Logger, device: Device | None) -> Stamping:
     """What the configuration says of a logger's stamps."""
     interval_s = logger.interval_s or (device.interval_s if device else None)
-    return Stamping(logger.utc_offset_minutes, logger.stamp, interval_s)
+    return Stamping(logger.utc_offset_minutes, logger.stamp, interval_s, logger.date_order)
 
 
 def open_questions(said: Stamping) -> tuple[str, ...]:

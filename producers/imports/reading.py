@@ -64,7 +64,7 @@ def plan(
     span: Callable[[], Span] | None = None,
 ) -> Plan:
     """Raises `Refused` with the exact question where something must be known and is not."""
-    clock = Clock.of(merged(told, file.stamping), device=device, name=name, span=span)
+    clock = Clock.of(merged(told, file.stamping), device=device, name=name, span=span, custom=file.custom)
     configured = None if device is None else {sensor.channel for sensor in device.sensors}
     channels: dict[str, str] = {}
     left_out: dict[str, str] = {}
@@ -87,6 +87,8 @@ def _why_not(column: Column, configured: set[str] | None) -> str | None:
         return "the logger's row number"
     if column.kind is Kind.TIME:
         return "times"
+    if column.kind is Kind.UNUSED:
+        return "not used by the logger"
     if column.kind is Kind.TEXT:
         return "text"
     if configured is not None and column.name not in configured:

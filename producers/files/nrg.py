@@ -1,0 +1,171 @@
+"""NRG text: SymphoniePRO Desktop export, NRG Cloud export, LOGR files. Knows their header; knows no spool.
+
+Hundreds of lines of `Key:<TAB>value` in blocks, one for each channel, then a line `Data`, the column names, the rows.
+Stamps of the exports are local, with `Time Zone:` in the header; a LOGR writes UTC with a Z whatever its zone says.
+"""
+
+import re
+from collections.abc import Sequence
+
+from producers.files.lines import Readable
+from producers.files.logger_file import About, Column, Identity, Kind, Stamping
+from producers.files.numbers import iso_stamps
+from producers.files.refusal import RefusedAt
+from producers.files.stamps import offset_minutes
+from producers.files.table import Layout
+from producers.files.text_table import Header, TextTable
+from schemas.columnar import Longs
+from schemas.errors import Refused
+
+FORMATS = {
+    "NRG Export Service": "nrg-cloud",
+    "SymphoniePRO Desktop": "nrg-symphoniepro",
+    "NRG Systems Data Logger": "nrg-logr",
+}
+STAMP_NAMES = ("Timestamp", "Stats_Timestamp", "Date/Time")
+_CHANNEL = re.compile(r"Ch(\d+)_(.*)", re.ASCII)
+_STATISTICS = ("Gust_Dir", "GustDir", "NotUsed", "Samples", "Total", "Gust", "Avg", "Min", "Max", "Sum", "SD")
+
+Fields = dict[str, str]
+
+
+def is_nrg(text: str) -> bool:
+    return text.startswith(tuple(FORMATS))
+
+
+class Nrg(TextTable):
+    """See `LoggerFile`."""
+
+    marks = tuple(word.encode() for word in FORMATS)
+
+    def __init__(self, path: Readable) -> None:
+        self.format = "nrg"
+        self._zone: int | None = None
+        self._utc = False
+        super().__init__(path)
+        self.stamping = Stamping(0 if self._utc else self._zone)
+        # Not in any file: NRG's loggers stamp the beginning of an interval.
+        self.custom = Stamping(stamp="begin")
+
+    def read_header(self, lines: list[str], line: int) -> Header | None:
+        try:
+            at = next(at for at, text in enumerate(lines) if text.strip() == "Data")
+        except StopIteration:
+            return None
+        top, channels = _fields(lines[:at])
+        if top.get("File Content", "") == "Logs":
+            raise RefusedAt(self._path.name, line, "is the event log of an NRG logger; send the file with measurements")
+        if len(lines) < at + 2:
+            return None
+        names = lines[at + 1].rstrip("\t").split("\t")
+        if names[0].strip() not in STAMP_NAMES:
+            raise RefusedAt(
+                self._path.name, line + at + 1, f"the first column must be Timestamp, got {names[0].strip()[:40]!r}"
+            )
+        names = [name.strip() for name in names]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise RefusedAt(self._path.name, line + at + 1, f"column {repeated[0]!r} is there twice")
+        self.format = next(form for word, form in FORMATS.items() if lines[0].lstrip('\ufeff"').startswith(word))
+        self._zone = self._offset(top, line)
+        below = next((text for text in lines[at + 2 :] if text.strip()), "")
+        self._utc = below.partition("\t")[0].strip().endswith("Z")
+        columns = tuple(_column(name, channels) for name in names[1:])
+        layout = Layout(
+            columns,
+            tuple(range(1, len(names))),
+            len(names),
+            delimiter="\t",
+            stamps=utc_stamps if self._utc else iso_stamps,
+            zoned=self._utc,
+        )
+        return Header(_identity(top, self.format), layout, at + 2)
+
+    def _offset(self, top: Fields, line: int) -> int | None:
+        said = top.get("Time Zone", "").strip()
+        if not said:
+            return None
+        try:
+            return offset_minutes(said if not said[0].isdecimal() else f"+{said}")
+        except Refused as error:
+            raise RefusedAt(self._path.name, line, f"Time Zone: {error}") from None
+
+
+def utc_stamps(cells: Sequence[str]) -> tuple[Longs, list[int]]:
+    """`YYYY-MM-DDTHH:MM:SS[.f]Z`."""
+    stamps, doubtful = iso_stamps(
+        [cell.strip().removesuffix("Z") if cell.strip().endswith("Z") else "" for cell in cells]
+    )
+    return stamps, doubtful
+
+
+def _fields(lines: list[str]) -> tuple[Fields, dict[str, list[Fields]]]:
+    """(fields outside of channels, blocks of each channel in file order)."""
+    top: Fields = {}
+    channels: dict[str, list[Fields]] = {}
+    section: Fields = top
+    for text in lines:
+        key, colon, value = text.partition(":")
+        key, value = key.strip(), value.strip()
+        if not colon:
+            section = top
+            continue
+        if key == "Channel":
+            section = {}
+            channels.setdefault(value, []).append(section)
+        elif section is top and key in ("Model", "Serial Number", "Firmware", "Date") and key in top:
+            continue  # of the iPack, which comes below the logger
+        section[key] = value
+    return top, channels
+
+
+def _identity(top: Fields, form: str) -> Identity:
+    model = top.get("Model") or top.get("Model Number") or ("LOGR" if form == "nrg-logr" else "SymphoniePRO")
+    signature = top.get("Configuration Version") or ""
+    station = top.get("Site Description") or top.get("Site") or top.get("Site Number") or ""
+    table = top.get("File Content") or top.get("Data Type") or ""
+    return Identity("NRG Systems", model, top.get("Serial Number", ""), station, "", signature, table)
+
+
+def _column(name: str, channels: dict[str, list[Fields]]) -> Column:
+    found = _CHANNEL.fullmatch(name)
+    if found is None:
+        return Column(name, *_unit_last(name))
+    blocks = channels.get(found[1], [])
+    block = blocks[-1] if blocks else {}  # the newest comes last
+    rest, unit = found[2], block.get("Units", "")
+    if unit and rest.endswith(f"_{unit}"):
+        rest = rest.removesuffix(f"_{unit}")
+    elif rest.endswith("_"):
+        rest = rest.removesuffix("_")
+    statistic = next((word for word in _STATISTICS if rest == word or rest.endswith(f"_{word}")), "")
+    if not statistic:  # a unit that its block does not have
+        statistic = next((word for word in _STATISTICS if f"_{word}_" in f"_{rest}_"), "")
+        unit = f"_{rest}".rpartition(f"_{statistic}_")[2] if statistic else unit
+    kind = Kind.UNUSED if statistic == "NotUsed" else Kind.VALUE
+    return Column(name, unit, statistic, kind, _about(block))
+
+
+def _unit_last(name: str) -> tuple[str, str]:
+    """(unit, statistic) of a diagnostic column such as `12_4V_mA_Avg`."""
+    head, _, statistic = name.rpartition("_")
+    return (head.rpartition("_")[2], statistic) if statistic in _STATISTICS else ("", "")
+
+
+def _about(block: Fields) -> About:
+    return About(
+        block.get("Serial Number", ""),
+        block.get("Description", ""),
+        _number(block, "Height"),
+        _number(block, "Bearing"),
+        _number(block, "Scale Factor"),
+        _number(block, "Offset"),
+        block.get("Effective Date", ""),
+    )
+
+
+def _number(block: Fields, key: str) -> float | None:
+    try:
+        return float(block[key])
+    except (KeyError, ValueError):
+        return None
