@@ -5,6 +5,7 @@ from producers.files.lines import Readable, decode, head
 from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.nrg import Nrg, is_nrg
 from producers.files.toa5 import MARKS, Toa5, is_toa5
+from producers.files.tob import Tob1, Tob3, is_tob
 from schemas.errors import Refused
 
 DESCRIBE = "describe its columns in a small TOML and give it with --description (producers/README.md shows one)"
@@ -28,7 +29,7 @@ _ENCRYPTED = {
 }
 # First words of texts that are known and not read yet.
 _KNOWN = (
-    (("TOB1", "TOB2", "TOB3"), "Campbell binary", "convert it to TOA5 with CardConvert and send that"),
+    (("TOB2",), "Campbell TOB2", "convert it to TOA5 with CardConvert and send that"),
     (("Plot Title:", "Plot-Titel:"), "a HOBOware export", DESCRIBE),
 )
 
@@ -50,6 +51,8 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
             raise Refused(f"{name} is {known}: {step}")
     if is_toa5(text) and description is None:
         return Toa5(path)
+    if (tob := is_tob(text)) and description is None:
+        return Tob1(path) if tob == "TOB1" else Tob3(path)
     if is_nrg(text) and description is None:
         return Nrg(path)
     if b"\0" in first[:4096]:

@@ -279,8 +279,9 @@ def _with_text(layout: Layout, lines: list[str]) -> tuple[Column, ...]:
     """
     plain = [row for row in cells(lines, layout.delimiter) if len(row) > max(layout.places, default=0)]
     raw = [row for line in lines if len(row := _raw_cells(line, layout.delimiter)) > max(layout.places, default=0)]
-    values_at = [at for column, at in zip(layout.columns, layout.places, strict=True) if column.kind is Kind.VALUE]
-    bare = any(_is_bare_number(row[at]) for row in raw for at in values_at)
+    of_numbers = (Kind.VALUE, Kind.RECORD)
+    numbers_at = [at for column, at in zip(layout.columns, layout.places, strict=True) if column.kind in of_numbers]
+    bare = any(_is_bare_number(row[at]) for row in raw for at in numbers_at)
     out = []
     for column, at in zip(layout.columns, layout.places, strict=True):
         if column.kind is Kind.VALUE:

@@ -30,11 +30,10 @@ UTC_BEGIN = Stamping(0, "begin", 600)
         ("a.xls", b"\xd0\xcf\x11\xe0rest", "save the sheet as CSV"),
         ("a.rld", b"\x01\x02\xff\xfe\x00\x99", "SymphoniePRO Desktop"),
         ("a.rwd", b"\x01\x02\xff\xfe\x00\x99", "Symphonie Data Retriever"),
-        ("a.dat", b'"TOB3","x"\r\n\x00\x01', "CardConvert"),
+        ("a.dat", b'"TOB2","x"\r\n\x00\x01', "CardConvert"),
         ("a.gz", gzip.compress(b"TOA5"), "gunzip"),
         ("a.bin", b"abc\x00\x01\x02", "binary"),
         ("a.txt", b"hello\nworld\n", "--description"),
-        ("a.txt", b"NRG Export Service\n", "NRG SymphoniePRO export"),
         ("a.csv", b'\xef\xbb\xbf"Plot-Titel: KLG"\n', "HOBOware"),
     ],
 )
