@@ -38,6 +38,50 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+GUESTS: dict[tuple[str, str], tuple[str, str]] = {
+    ("alarms", "rules"): ("producers.stations.rules.cli:rules", "What raises an alarm: list, set, remove."),
+}
+"""Commands that stand in another service's group, where people look for them."""
+
+
+class Guest(click.Group):
+    """A group of another service: imported when it is used, so that its host need not be able to import it."""
+
+    def __init__(self, place: tuple[str, str], where: str, about: str) -> None:
+        super().__init__(place[1], short_help=about, help=about)
+        self._place, self._where = place, where
+
+    def _real(self) -> click.Group:
+        command = imported(" ".join(self._place), self._where)
+        if not isinstance(command, click.Group):
+            raise TypeError(f"{self._where} is no group")
+        return command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._real().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return self._real().get_command(ctx, name)
+
+
+def imported(name: str, where: str) -> click.Command:
+    """The command at `module:attribute`."""
+    module, _, attribute = where.partition(":")
+    try:
+        command = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        top = (error.name or "").partition(".")[0]
+        raise click.ClickException(
+            f"`telltale {name}` needs the package {error.name}, which is not installed here; "
+            f"install Telltale with the extra that has it (pip install '.[all]')"
+            if top not in {"infra", "producers", "streams", "sinks", "dashboard", "schemas"}
+            else f"`telltale {name}`: {error}"
+        ) from None
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{where} is no command")
+    return command
+
+
 class Commands(click.Group):
     """Commands by name; each imported when it is asked for, with its help line known beforehand."""
 
@@ -47,19 +91,10 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        try:
-            command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            top = (error.name or "").partition(".")[0]
-            raise click.ClickException(
-                f"`telltale {name}` needs the package {error.name}, which is not installed here; "
-                f"install Telltale with the extra that has it (pip install '.[all]')"
-                if top not in {"infra", "producers", "streams", "sinks", "dashboard", "schemas"}
-                else f"`telltale {name}`: {error}"
-            ) from None
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}:{attribute} is no command")
+        command = imported(name, COMMANDS[name][0])
+        for place, (where, about) in GUESTS.items():
+            if place[0] == name and isinstance(command, click.Group):
+                command.add_command(Guest(place, where, about))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

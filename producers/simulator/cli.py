@@ -79,7 +79,7 @@ def simulate(
     from producers.settings import EdgeSettings
     from producers.simulator.faults import parse_faults
     from producers.simulator.performance import Performance, perform
-    from producers.stations.devices import publish
+    from producers.stations.devices import configure as configure_devices
 
     if fast and duration is None:
         raise Refused("--fast needs --duration: how much to send")
@@ -96,7 +96,7 @@ def simulate(
     settings = EdgeSettings()
     address = kafka_address(kafka or settings.kafka)
     if configure:
-        publish(address, asked.configurations(), security=settings.security())
+        configure_devices(address, asked.configurations(), security=settings.security())
     folder = spool or settings.spool_folder(name)
     file = truth or folder / f"truth-{asked.start_us}.jsonl"
     stop = threading.Event()

@@ -65,11 +65,14 @@ def import_(
     as_json: bool,
     kafka: str | None,
 ) -> None:
-    """Configure devices from FILE: an IEA Task 43 WRA data model, or devices as `stations show --json` prints them."""
+    """Configure devices from FILE: an IEA Task 43 WRA data model, or devices as `stations show --json` prints them.
+
+    Alarm rules (`telltale alarms rules`) stay where the file says nothing of them.
+    """
     _check_device_id(device_id)
     answers = Answers(
         configured_at=datetime.now(UTC),
-        configured_by=_who(),
+        configured_by=who(),
         device_id=device_id,
         utc_offset_minutes=utc_offset,
         stamp=stamp,
@@ -78,9 +81,9 @@ def import_(
     imported = read_file(file, answers=answers)
     if not dry_run:
         from infra.stack import kafka_address
-        from producers.stations.devices import publish
+        from producers.stations.devices import configure
 
-        publish(kafka_address(kafka), imported.devices)
+        configure(kafka_address(kafka), imported.devices)
     for warning in imported.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -129,7 +132,7 @@ def _check_device_id(device_id: str | None) -> None:
         raise Refused(f'"{device_id}" is no device id: letters, digits, dot, dash and underscore, up to 128')
 
 
-def _who() -> str:
+def who() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name

@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from infra.client import connection, reader
+from producers.stations.rules.placing import adopted
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.devices import Device
@@ -23,6 +24,12 @@ busy Raspberry Pi's broker dead, longer lets a person wait for nothing."""
 
 READ_S = 60.0
 """The whole topic: a few thousand devices of 10 kB each come within a second; a minute is a slow line."""
+
+
+def configure(kafka: str, devices: Iterable[Device], *, security: Mapping[str, Any] | None = None) -> int:
+    """Publish devices as a file describes them; alarm rules that stand for them stay. Raises as `publish`."""
+    known = read_devices(kafka, security=security)
+    return publish(kafka, [adopted(device, known) for device in devices], security=security)
 
 
 def publish(

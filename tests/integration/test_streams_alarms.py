@@ -208,3 +208,22 @@ def test_silence_is_still_judged_after_an_action(wire: Wire, start: Start) -> No
         return sum(event.data.state == "raised" and event.data.rule == "device_silent" for event in wire.alarms())
 
     await_true(lambda: raised() == 2, what="silent again", within_s=20)
+
+
+def test_a_rule_set_by_command_counts_from_the_next_reading_on(wire: Wire, start: Start) -> None:
+    wire.configure(hot_device())
+    start("streams", "run", TELLTALE_KAFKA=wire.kafka).await_ready()
+    sensor = Thermometer(wire)
+    sensor.read(25)
+    words = ("alarms", "rules", "set", "warm", "--kind", "above", "--limit", "20", "--all", "--json")
+    code, said = telltale(wire.kafka, *words)
+    assert (code, json.loads(said)["in_force"]) == (0, 1)
+
+    def warm() -> list[str]:
+        sensor.read(25)
+        return [event.data.state.value for event in wire.alarms() if event.data.rule == "warm"]
+
+    await_true(lambda: warm() == ["raised"], what="raised by the new rule", within_s=20)
+    code, said = telltale(wire.kafka, "alarms", "rules", "remove", "warm", "--all")
+    assert code == 0, said
+    await_true(lambda: warm() == ["raised", "cleared"], what="cleared with its rule", within_s=20)

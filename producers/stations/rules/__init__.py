@@ -1,0 +1,1 @@
+"""Alarm rules in the configuration of devices: who has which, and how people change them."""
