@@ -56,9 +56,9 @@ def stamps(block: Block, choice: Choice) -> pa.Array:
         raise NeedsFractions
     local = choice.clock.local(times_us)
     texts = np.datetime_as_string(local if choice.has_fractions else local.astype("datetime64[s]"))
-    array = pc.replace_substring(pa.array(texts), "T", " ")
+    array = pc.replace_substring(pa.array(texts, pa.string()), "T", " ")
     if choice.clock.offset_minutes is None:
-        array = pc.binary_join_element_wise(array, pa.array(_offsets(choice.clock, times_us)), "")
+        array = pc.binary_join_element_wise(array, pa.array(_offsets(choice.clock, times_us), pa.string()), "")
     return array
 
 

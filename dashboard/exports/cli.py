@@ -1,0 +1,385 @@
+"""`telltale export`. The composition root: clients are made here and nowhere else."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from infra import stack
+from schemas.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from dashboard.exports.jobs import Jobs
+    from dashboard.exports.making import Progress, Summary
+    from dashboard.exports.request import ExportRequest
+    from dashboard.exports.settings import ExportSettings
+    from dashboard.exports.told import ExportAlarms
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
+KAFKA = click.option("--kafka", metavar="HOST:PORT", help="Where alarms go; by default TELLTALE_KAFKA or the stack's.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="A JSON summary at the end.")
+SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";"}
+PLAIN_EVERY_S = 5.0
+"""Between two lines of progress where standard error is no terminal."""
+HEARD_EVERY_S = 1.0
+
+
+@click.group()
+def export() -> None:
+    """Stored readings as files: Windographer text, CSV, Parquet, a zip by sensor type, the IEA data model."""
+
+
+def _choosing(command: F) -> F:
+    """What goes into the file: the same for every format."""
+    for option in (
+        KAFKA,
+        DATABASE,
+        AS_JSON,
+        click.option("--force", is_flag=True, help="Replace a file that is there."),
+        click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="By default STATION.SUFFIX here."),
+        click.option("--labels", type=click.Choice(["described", "channel", "bare"]), help="How columns are called."),
+        click.option("--stamp", type=click.Choice(["begin", "end"]), default="begin", help="Of the interval."),
+        click.option(
+            "--zone",
+            default="station",
+            show_default=True,
+            help="station (its loggers' offset), UTC, an offset such as +01:00, or such as Europe/Dublin.",
+        ),
+        click.option("--exclude-flag", "exclude_flags", metavar="CATEGORY", multiple=True, help="Out; * for all."),
+        click.option("--include-flag", "include_flags", metavar="CATEGORY", multiple=True, help="In; * for all."),
+        click.option(
+            "--quality", default="good,not_evaluated", show_default=True, help="Flags of the readings that stay in."
+        ),
+        click.option("--logged", is_flag=True, help="Values as logged instead of calibrated."),
+        click.option(
+            "--figure", "figures", metavar="mean,sd,min,max,sum,count", help="Of longer intervals, a column each."
+        ),
+        click.option(
+            "--interval", type=click.Choice(["logged", "10min", "hour", "day"]), default="logged", show_default=True
+        ),
+        click.option("--to", "end", metavar="TIME", help="Before this time."),
+        click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given."),
+        click.option("--quantity", "quantities", metavar="WORDS", help="Such as wind_speed,wind_direction."),
+        click.option("--statistic", "statistics", metavar="WORDS", help="Such as avg,sd."),
+        click.option("--sensor", "sensors", metavar="[DEVICE/]CHANNEL", multiple=True, help="* and ? are allowed."),
+        click.option("--device", metavar="ID"),
+        click.option("--station", metavar="ID"),
+    ):
+        command = option(command)
+    return command
+
+
+def _written(command: F) -> F:
+    """How text is written."""
+    for option in (
+        click.option("--separator", type=click.Choice(list(SEPARATORS)), help="Between cells."),
+        click.option("--decimal", type=click.Choice(["dot", "comma"]), default="dot", show_default=True),
+        click.option("--missing", default="", metavar="CODE", help="Such as -9999; by default the cell is empty."),
+    ):
+        command = option(command)
+    return command
+
+
+@export.command()
+@_written
+@click.option("--flag-log/--no-flag-log", default=True, help="FILE_flags.txt beside it, where there are flags.")
+@_choosing
+def windographer(**words: Any) -> None:
+    """Windographer text, and a log of the flags beside it."""
+    _make("windographer", **words)
+
+
+@export.command("csv")
+@_written
+@_choosing
+def csv_(**words: Any) -> None:
+    """CSV, with comment lines that say what it is and what was left out and why."""
+    _make("csv", **words)
+
+
+@export.command()
+@_choosing
+def parquet(**words: Any) -> None:
+    """Parquet, with units and what is known of each sensor in the schema."""
+    _make("parquet", **words)
+
+
+@export.command("zip")
+@_written
+@click.option("--flag-log/--no-flag-log", default=True, help="flags.txt in it, where there are flags.")
+@_choosing
+def zip_(**words: Any) -> None:
+    """A zip with one text file for each kind of sensor."""
+    _make("zip", **words)
+
+
+@export.command("jobs")
+@DATABASE
+@click.option("--json", "as_json", is_flag=True, help="One job a line.")
+def list_jobs(database: str | None, as_json: bool) -> None:
+    """Exports that were asked for on the dashboard or the API, newest first."""
+    found = _jobs(database).listed()
+    for job in found:
+        if as_json:
+            click.echo(job.model_dump_json())
+            continue
+        left = f", {_seconds(job.left_s)} left" if job.left_s is not None else ""
+        state = f"{job.state} {job.share:.0%}{left}" if job.state == "running" else job.state
+        click.echo(
+            f"{job.export_id:>6}  {job.created:%Y-%m-%d %H:%M:%S}Z  {state:<10}  {job.request.format} of "
+            f"{job.request.subject}, {job.rows:,} rows  [{job.author}]{'  ' + job.reason if job.reason else ''}"
+        )
+    if not found and not as_json:
+        click.echo("no exports", err=True)
+
+
+@export.command("cancel")
+@click.argument("number", type=click.IntRange(min=1))
+@DATABASE
+@click.option("--json", "as_json", is_flag=True, help="The job as JSON.")
+def cancel_job(number: int, database: str | None, as_json: bool) -> None:
+    """Cancel one of the jobs."""
+    job = _jobs(database).cancel(number)
+    click.echo(job.model_dump_json() if as_json else f"export {number} is {job.state}; it was told to end")
+
+
+@export.command("job", hidden=True)
+@click.argument("number", type=click.IntRange(min=1))
+@DATABASE
+@KAFKA
+def make_job(number: int, database: str | None, kafka: str | None) -> None:
+    """Make a job that was claimed: what a worker starts."""
+    from dashboard.exports.jobs import JobState
+    from dashboard.exports.making import Cancelled
+    from dashboard.exports.settings import ExportSettings
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings, jobs = ExportSettings(), _jobs(database)
+    job = jobs.job(number)
+    path = jobs.path(job)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _listening(jobs, number) as (note, is_cancelled):
+        try:
+            done = _export(job.request, path, settings, database, kafka, progress=note, is_cancelled=is_cancelled)
+        except Cancelled:
+            jobs.ended(number, JobState.CANCELLED)
+            return
+        except (Refused, Unavailable) as error:
+            jobs.ended(number, JobState.FAILED, reason=str(error))
+            raise
+        finally:
+            with suppress(OSError):  # only an empty one goes
+                path.parent.rmdir()
+        jobs.ended(number, JobState.DONE, summary=done)
+
+
+@contextmanager
+def _listening(jobs: "Jobs", number: int) -> "Iterator[tuple[Callable[[Progress], None], Callable[[], bool]]]":
+    """Tells the table how far it is, once a second whatever a slice takes; hears whether it is to end."""
+    from dashboard.exports.making import Progress
+
+    steps, is_cancelled, is_over = [Progress(0, 0, 0.0, 0.0)], threading.Event(), threading.Event()
+
+    def listen() -> None:
+        while not is_over.wait(HEARD_EVERY_S):
+            with suppress(Unavailable):
+                if not jobs.heard(number, steps[-1]):
+                    is_cancelled.set()
+
+    def note(step: "Progress") -> None:
+        steps[:] = [step]
+
+    thread = threading.Thread(target=listen, name="listening", daemon=True)
+    thread.start()
+    try:
+        yield note, is_cancelled.is_set
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _make(
+    kind: str, *, out: Path | None, force: bool, database: str | None, kafka: str | None, as_json: bool, **words: Any
+) -> None:
+    from dashboard.exports.making import Cancelled
+    from dashboard.exports.request import SUFFIX
+    from dashboard.exports.settings import ExportSettings
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    request = _request(kind, **words)
+    path = out or Path(f"{request.subject.replace('/', '_').replace('*', '')}{SUFFIX[request.format]}")
+    try:
+        with _progress() as progress:
+            done = _export(request, path, ExportSettings(), database, kafka, force=force, progress=progress)
+    except Cancelled:
+        raise click.Abort from None
+    if as_json:
+        click.echo(json.dumps({"folder": str(path.absolute().parent), **done.model_dump(mode="json")}))
+        return
+    _tell(done, path)
+
+
+def _tell(done: "Summary", path: Path) -> None:
+    about = f"{done.rows:,} rows of {len(done.columns)} columns, {done.readings:,} readings, {done.zone}"
+    click.echo(f"{path}: {about} ({done.files[0].bytes / 1e6:.1f} MB, {done.seconds:.1f} s)")
+    for each in done.files[1:]:
+        click.echo(f"{path.with_name(each.name)}: beside it")
+    for cause, count in done.left_out.items():
+        click.echo(f"left out, {cause}: {count:,}", err=True)
+    for note in done.notes:
+        click.echo(note, err=True)
+
+
+def _export(
+    request: "ExportRequest",
+    path: Path,
+    settings: "ExportSettings",
+    database: str | None,
+    kafka: str | None,
+    *,
+    force: bool = True,
+    progress: "Callable[[Progress], None]",
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> "Summary":
+    from dashboard.exports.watched import watched_export
+
+    dsn = stack.database_dsn(database)
+    return watched_export(
+        lambda: _connection(dsn, statement_s=settings.statement_s),
+        request,
+        path,
+        alarms=_alarms(request, settings, kafka),
+        slow_s=settings.slow_s,
+        force=force,
+        progress=progress,
+        is_cancelled=is_cancelled,
+    )
+
+
+def _alarms(request: "ExportRequest", settings: "ExportSettings", kafka: str | None) -> "ExportAlarms | None":
+    """None where no broker is known: a person who exports at a machine without one sees what happens."""
+    import structlog
+
+    from dashboard.exports.told import SPEAKER, ExportAlarms
+    from infra.telling import tell_all
+
+    try:
+        address = stack.kafka_address(kafka)
+    except Unavailable:
+        return None
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the summary has standard output
+    return ExportAlarms(
+        settings.place(),
+        request,
+        tell=lambda events: tell_all(address, events, client_id=f"telltale-{SPEAKER}"),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def _connection(dsn: str, *, statement_s: float) -> "psycopg.Connection[Any]":
+    import psycopg
+
+    return psycopg.connect(
+        dsn,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=10,
+        application_name="telltale export",
+        options=f"-c statement_timeout={round(statement_s * 1000)}",
+    )
+
+
+def _jobs(database: str | None) -> "Jobs":
+    from dashboard.exports.jobs import Jobs
+    from dashboard.exports.settings import ExportSettings
+
+    settings = ExportSettings()
+    return Jobs(stack.database_dsn(database), settings.place(), queued_max=settings.queued_max)
+
+
+def _request(kind: str, **words: Any) -> "ExportRequest":
+    from pydantic import ValidationError
+
+    from dashboard.exports.request import ExportRequest
+    from dashboard.readings import flags_of, moment
+
+    said = {
+        "format": kind,
+        **{
+            name: words[name] for name in ("station", "device", "sensors", "interval", "include_flags", "exclude_flags")
+        },
+        **{name: words[name] for name in ("zone", "stamp", "labels")},
+        **{name: _words(words[name]) for name in ("statistics", "quantities", "figures")},
+        "begin": moment(words["begin"], option="--from"),
+        "end": moment(words["end"], option="--to"),
+        "values": "logged" if words["logged"] else "calibrated",
+        "quality": flags_of(words["quality"]),
+    }
+    if "decimal" in words:
+        said |= {
+            "missing": words["missing"],
+            "decimal": "," if words["decimal"] == "comma" else ".",
+            "separator": SEPARATORS.get(words["separator"]),
+        }
+    if "flag_log" in words:
+        said["flag_log"] = words["flag_log"]
+    try:
+        return ExportRequest.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        about = str(first["msg"]).removeprefix("Value error, ")
+        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        raise Refused(f"{where}{about}") from None
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[Progress], None]]":
+    """A bar on a terminal, a line now and then elsewhere, on standard error."""
+    if not sys.stderr.isatty():
+        yield _plain()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("exporting"), BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda step: bar.update(task, completed=step.share, description=_told(step))
+
+
+def _plain() -> "Callable[[Progress], None]":
+    due = time.monotonic() + PLAIN_EVERY_S
+
+    def tell(step: "Progress") -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + PLAIN_EVERY_S
+            click.echo(f"exporting: {step.share:.0%}, {_told(step)}", err=True)
+
+    return tell
+
+
+def _told(step: "Progress") -> str:
+    left = f", {_seconds(step.left_s)} left" if step.left_s is not None else ""
+    return f"{step.rows:,} rows{left}"
+
+
+def _seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
