@@ -133,9 +133,10 @@ def _device(address: str, device_id: str, settings: "EdgeSettings", timeout_s: f
 
     Says within `ANSWER_S_MAX` that the broker does not answer. Raises `Refused` for a device that is not there.
     """
+    from infra.whole_topic import ANSWER_S
     from producers.delivery.reachable import reachable
     from producers.sources.configured import recall, remember
-    from producers.stations.devices import ANSWER_S, read_devices
+    from producers.stations.devices import read_devices
 
     def waits(why: str) -> None:
         click.echo(f"{why}; what is read waits in the spool, tries go on for {timeout_s:g} s", err=True)

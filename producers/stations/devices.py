@@ -3,13 +3,13 @@
 Waits are bounded: a broker that does not answer is `Unavailable`, never a hang.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
-from infra.client import connection, reader
+from infra.client import connection
+from infra.whole_topic import ANSWER_S, partitions_of, read_to_end
 from producers.stations.rules.placing import adopted
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
@@ -17,13 +17,6 @@ from schemas.devices import Device
 from schemas.errors import Refused, Unavailable
 from schemas.keys import PARTITIONER
 from schemas.topics import DEVICES, TOPICS
-
-ANSWER_S = 10.0
-"""A broker at work answers within milliseconds, one that is just starting within some seconds. Shorter would call a
-busy Raspberry Pi's broker dead, longer lets a person wait for nothing."""
-
-READ_S = 60.0
-"""The whole topic: a few thousand devices of 10 kB each come within a second; a minute is a slow line."""
 
 
 def configure(kafka: str, devices: Iterable[Device], *, security: Mapping[str, Any] | None = None) -> int:
@@ -58,7 +51,7 @@ def publish(
             "linger.ms": 0,
         }
     )
-    _partitions(producer, kafka)
+    partitions_of(producer, kafka, DEVICES)
     failures: list[KafkaError] = []
     count = 0
     for device in devices:
@@ -96,40 +89,10 @@ def read_devices(
     Raises `Unavailable`.
     """
     codec = codec or Codec()
-    consumer = Consumer({**reader(kafka, group="telltale-stations-show"), **(security or {})})
-    try:
-        left = set(_partitions(consumer, kafka, answer_s))
-        consumer.assign([TopicPartition(DEVICES, partition, OFFSET_BEGINNING) for partition in left])
-        devices: dict[str, Device] = {}
-        give_up = time.monotonic() + READ_S
-        while left:
-            remaining = give_up - time.monotonic()
-            if remaining <= 0:
-                raise Unavailable(f"kafka at {kafka}: topic {DEVICES} not read to its end within {READ_S:.0f} s")
-            # One at a time: asked for many, librdkafka would wait for all of them, at the end of the log too.
-            message = consumer.poll(min(remaining, 1.0))
-            if message is not None:
-                error = message.error()
-                if error is None:
-                    _apply(devices, message, codec)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(message.partition())
-                elif error.fatal() or not error.retriable():
-                    raise Unavailable(f"kafka at {kafka}: {error.str()}")
-        return devices
-    finally:
-        consumer.close()
-
-
-def _partitions(client: Any, kafka: str, answer_s: float | None = None) -> list[int]:
-    """The partitions of `devices`. Raises `Unavailable` when the broker does not answer or has no such topic."""
-    try:
-        topics = client.list_topics(timeout=answer_s or ANSWER_S).topics
-    except KafkaException:
-        raise Unavailable(f"kafka at {kafka} does not answer") from None
-    if DEVICES not in topics:
-        raise Unavailable(f"kafka at {kafka} has no topic {DEVICES}; `telltale topics provision` makes it")
-    return list(topics[DEVICES].partitions)
+    devices: dict[str, Device] = {}
+    for message in read_to_end(kafka, DEVICES, group="telltale-stations-show", security=security, answer_s=answer_s):
+        _apply(devices, message, codec)
+    return devices
 
 
 def _apply(devices: dict[str, Device], message: Any, codec: Codec) -> None:
