@@ -59,8 +59,12 @@ class Edge:
         address: str | None = None,
         devices: Sequence[str] = (),
         sources: States = lambda _: (),
+        beats: bool = True,
     ) -> None:
-        """`devices` have heartbeats from the start; `sources` says how those of a device do."""
+        """`devices` have heartbeats from the start; `sources` says how those of a device do.
+
+        Without `beats` no device has any: who imports a device's files is not the device, and does not know how it is.
+        """
         from infra.stack import kafka_address  # noqa: PLC0415 - only composition needs the stack
 
         self.settings = settings or EdgeSettings()
@@ -76,6 +80,7 @@ class Edge:
             devices=tuple(dict.fromkeys((*([device_id] if device_id else []), *devices))),
             clock_us=wall_clock_us,
             sources=sources,
+            beats=beats,
         )
         self.waiting = 0  # readings left in the spool by `close`
         self._closed = threading.Lock()

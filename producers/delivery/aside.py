@@ -3,6 +3,7 @@
 A heartbeat also measures the clock: the broker stamps it when it comes, halfway between sending and acknowledgement.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,7 +33,7 @@ class Aside:
         spool: Spool,
         *,
         devices: Sequence[str],
-        every_s: float,
+        every_s: float | None,  # None: never
         clock_us: Callable[[], int],
         codec: Codec,
         sources: States,
@@ -78,6 +79,9 @@ class Aside:
 
     def beat(self, now: float, link: LinkState) -> None:
         """A heartbeat of every device."""
+        if self._every_s is None:
+            self.beat_at = math.inf
+            return
         self.beat_at = now + self._every_s
         recovered = self._spool.recovered
         for device_id in dict.fromkeys((*self._devices, *self._spool.devices())):

@@ -63,6 +63,7 @@ class Sender:
         clock_us: Callable[[], int],
         codec: Codec | None = None,
         sources: States = lambda _: (),
+        beats: bool = True,
     ) -> None:
         self._spool = spool
         self._address = address
@@ -72,7 +73,7 @@ class Sender:
         self._aside = Aside(
             spool,
             devices=devices,
-            every_s=settings.heartbeat_s,
+            every_s=settings.heartbeat_s if beats else None,
             clock_us=clock_us,
             codec=self._codec,
             sources=sources,

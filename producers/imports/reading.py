@@ -6,7 +6,7 @@ file is read again from its start and its first rows are passed over, so that no
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,10 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
+
+
+class Unanswered(Refused):
+    """Something must be told before the file can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,20 @@ def plan(
     told: Stamping,
     sha256: str = "",
     span: Callable[[], Span] | None = None,
+    later: Sequence[Column] = (),
 ) -> Plan:
-    """Raises `Refused` with the exact question where something must be known and is not."""
-    clock = Clock.of(merged(told, file.stamping), device=device, name=name, span=span, custom=file.custom)
+    """`later` are columns of headers further down in the file.
+
+    Raises `Unanswered` with the exact question where something must be known and is not, `Refused` for no column.
+    """
+    try:
+        clock = Clock.of(merged(told, file.stamping), device=device, name=name, span=span, custom=file.custom)
+    except Refused as error:
+        raise Unanswered(str(error)) from None
     configured = None if device is None else {sensor.channel for sensor in device.sensors}
     channels: dict[str, str] = {}
     left_out: dict[str, str] = {}
-    for column in file.columns:
+    for column in (*file.columns, *later):
         why = _why_not(column, configured)
         if why:
             left_out[column.name] = why
@@ -137,9 +148,19 @@ class Import:
     mark: FileMark
     repeats: Repeats = field(default_factory=Repeats)
     left_out: dict[str, str] = field(default_factory=dict)
+    within: Sequence[tuple[int, int]] | None = None  # only rows of these times, [from, to) in UTC microseconds
+    first_us: int | None = None  # of the rows met, whether they are taken or were before
+    last_us: int | None = None
 
     @classmethod
-    def begin(cls, file: LoggerFile, made: Plan, known: FileMark | None) -> "Import":
+    def begin(
+        cls,
+        file: LoggerFile,
+        made: Plan,
+        known: FileMark | None,
+        *,
+        within: Sequence[tuple[int, int]] | None = None,
+    ) -> "Import":
         """Goes on where an earlier one ended. Raises `Refused` if that one read the file in another way."""
         if known is not None and not known.complete and known.options != made.options:
             raise Refused(
@@ -147,7 +168,7 @@ class Import:
                 "finish with those, or start over with --again"
             )
         fresh = FileMark(made.sha256, made.device_id, made.name, file.format, made.options)
-        return cls(file, made, known or fresh, left_out=dict(made.left_out))
+        return cls(file, made, known or fresh, left_out=dict(made.left_out), within=within)
 
     def run(self, accept: Accept) -> Iterator[FileMark]:
         """Hand all rows to `accept`, yielding the mark after each step. Nothing is done for a file that is complete."""
@@ -159,6 +180,9 @@ class Import:
             keep, conflicts = self.repeats.fresh(times, chunk)
             for line in conflicts:
                 self.file.tally.trouble(line, "its time was there before with other values; the later row stands")
+            self._met(times)
+            if self.within is not None:
+                keep &= _inside(times, self.within)
             count = len(times)
             skip = min(count, max(0, self.mark.rows_accepted - passed))
             passed += count
@@ -177,6 +201,11 @@ class Import:
         accept([], self.mark)
         yield self.mark
 
+    def _met(self, times: Longs) -> None:
+        low, high = int(times.min()), int(times.max())
+        self.first_us = low if self.first_us is None else min(self.first_us, low)
+        self.last_us = high if self.last_us is None else max(self.last_us, high)
+
     def _wanted(self, column: Column) -> str | None:
         channel = self.plan.channels.get(column.name)
         if channel is None and column.name not in self.left_out:  # from a header in the middle of the file
@@ -191,6 +220,13 @@ class Import:
         if not keep.any():
             return []
         return [Rows(self.plan.device_id, times[keep], chunk.columns, chunk.values[keep])]
+
+
+def _inside(times: Longs, within: Sequence[tuple[int, int]]) -> np.ndarray:
+    inside = np.zeros(len(times), bool)
+    for begin, end in within:
+        inside |= (times >= begin) & (times < end)
+    return inside
 
 
 def left_out_lines(left_out: Mapping[str, str]) -> Iterable[str]:

@@ -1,8 +1,8 @@
 """Whether what the broker has taken is in the database. Knows groups and offsets; knows no SQL.
 
 The stage's committed offset moves in the transaction that wrote its results, the sink's after the transaction that
-stored them. So a record of `readings.raw` is stored once the stage has passed it, and the sink has passed what the stage
-had written by then. What stage or sink could not take is in `readings.rejected`, with where it lay.
+stored them. So a record of `readings.raw` is stored once the stage has passed it, and the sink has passed what the
+stage had written by then. What stage or sink could not take is in `readings.rejected`, with where it lay.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Storage:
     """Asks the broker; remembers what it has to ask next."""
 
     def __init__(self, kafka: str) -> None:
-        self._kafka = kafka
+        self.kafka = kafka
         self._stage = Consumer(reader(kafka, group=STREAMS_GROUP))
         self._sink = Consumer(reader(kafka, group=SINK_GROUP))
         self._count = 0
@@ -40,7 +40,7 @@ class Storage:
     def raw_end(self, device_id: str) -> tuple[int, int]:
         """The device's partition of `readings.raw` and its end. Raises `Unavailable`."""
         if not self._count:
-            self._count = len(partitions_of(self._stage, self._kafka, READINGS_RAW))
+            self._count = len(partitions_of(self._stage, self.kafka, READINGS_RAW))
         partition = partition_of(device_id, self._count)
         return partition, self._end(READINGS_RAW, partition)
 
@@ -65,7 +65,7 @@ class Storage:
         try:
             found = committed(consumer, [TopicPartition(topic, partition) for partition in sorted(partitions)])
         except KafkaException as error:
-            raise Unavailable(f"kafka at {self._kafka} does not answer: {error.args[0].str()}") from None
+            raise Unavailable(f"kafka at {self.kafka} does not answer: {error.args[0].str()}") from None
         return {one.partition: one.offset for one in found if (one.metadata or "").startswith(f"{MARK}/")}
 
     def _end(self, topic: str, partition: int) -> int:
@@ -73,7 +73,7 @@ class Storage:
             where = TopicPartition(topic, partition)
             _, end = self._stage.get_watermark_offsets(where, timeout=ANSWER_S_MAX, cached=False)
         except KafkaException as error:
-            raise Unavailable(f"kafka at {self._kafka} does not answer: {error.args[0].str()}") from None
+            raise Unavailable(f"kafka at {self.kafka} does not answer: {error.args[0].str()}") from None
         return int(end)
 
 

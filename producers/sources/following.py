@@ -223,8 +223,14 @@ class Following:
             return recognise(Piece(self.path.name, self.path.suffix, above + lines), self.description)
 
         file = opened()
-        about = {"name": self.path.name, "device_id": intake.device_id}
-        made = plan(file, **about, device=device, told=self.told, span=lambda: span_of(opened()))
+        made = plan(
+            file,
+            name=self.path.name,
+            device_id=intake.device_id,
+            device=device,
+            told=self.told,
+            span=lambda: span_of(opened()),
+        )
         mark = FileMark("", made.device_id, made.name, file.format, made.options)
         rows: list[Rows] = []
         try:
