@@ -1,12 +1,9 @@
 """`telltale edge`: send logger files, look into spools, run sources, simulate. Prints what is made elsewhere."""
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -76,6 +73,7 @@ def send(
     from producers.report import progress, summary, summary_json
     from producers.sending import Asked, Sending, told_stamping
     from producers.settings import EdgeSettings
+    from producers.stopping import sigterm_is_ctrl_c
 
     told = told_stamping(None if utc_offset is None else offset_minutes(utc_offset), stamp, interval_s)
     described = None if description is None else read_description(description)
@@ -93,7 +91,7 @@ def send(
     finished = False
     try:
         asked = Asked(device_id, told, described, again=again, timeout_s=timeout_s)
-        with _sigterm_is_ctrl_c(), progress(one) as told_of:
+        with sigterm_is_ctrl_c(), progress(one) as told_of:
             sending = Sending(one, asked, device=device, told=told_of)
             for path in files:
                 sending.send(path)
@@ -164,18 +162,6 @@ def _device(address: str, device_id: str, settings: "EdgeSettings", timeout_s: f
         )
     remember(folder, device_id, devices[device_id])
     return devices[device_id]
-
-
-@contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 edge.add_command(run)

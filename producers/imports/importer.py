@@ -31,6 +31,8 @@ FLUSH_S = 10.0  # for the last statuses
 
 TERMINAL = (ImportState.NEEDS_AN_ANSWER, ImportState.UNKNOWN, ImportState.REFUSED, ImportState.STORED)
 
+_KEPT = ("raw_partition", "raw_from", "raw_to", "spool_id", "last_sequence")
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -153,18 +155,23 @@ class Importer:
         if self.again:
             self.edge.spool.forget(event.key, device_id)
         mark = self.edge.spool.mark(event.key, device_id)
-        partition, end = self.storage.raw_end(device_id)
-        started_before = mark is not None and mark.rows_accepted
-        raw_from = (known.raw_from or 0) if started_before else end
-        update = {"raw_partition": partition, "raw_from": raw_from, "found": known.found}
+        started_before = mark is not None and mark.rows_accepted > 0
         self._keys[status.sha256] = event.key
-        self._update(status.model_copy(update=update), at_once=True)
+        self._update(status.model_copy(update=self.begins_at(device_id, known, started_before)), at_once=True)
         if mark is None or not mark.complete:
             return Mark(mark)
         counts = {"rows": mark.rows_accepted, "readings": mark.readings_accepted, "state": ImportState.SENDING}
         self._done(found, Done(self._mine[status.sha256].status.model_copy(update=counts)))
         self._mine[status.sha256].note = "read before; the rest of it is sent"
         return False
+
+    def begins_at(self, device_id: str, known: ImportStatus, started_before: bool) -> dict[str, int | None]:
+        """Where in `readings.raw` its frames may begin."""
+        try:
+            partition, end = self.storage.raw_end(device_id)
+        except Unavailable:  # the spool takes its rows all the same
+            return {"raw_from": known.raw_from or 0}
+        return {"raw_partition": partition, "raw_from": (known.raw_from or 0) if started_before else end}
 
     def _accept(self, rows: list[Rows], mark: FileMark) -> None:
         """A full spool makes a file wait: it can, for it is in the archive."""
@@ -181,12 +188,9 @@ class Importer:
     def _update(self, status: ImportStatus, *, at_once: bool = False) -> None:
         """What is new of a file on its way; what was known of it before and it does not say stays."""
         outcome = self._mine[status.sha256]
-        kept = {
-            name: getattr(outcome.status, name)
-            for name in ("found", "raw_partition", "raw_from", "sent", "spool_id", "last_sequence")
-            if getattr(status, name) in (None, 0)
-        }
-        kept["found"] = outcome.status.found
+        before = outcome.status
+        kept: dict[str, object] = {name: getattr(before, name) for name in _KEPT if getattr(status, name) is None}
+        kept |= {"found": before.found, "sent": max(status.sent, before.sent)}
         outcome.status = status.model_copy(update={**kept, "time": datetime.now(UTC)})
         now = time.monotonic()
         if at_once or now - self._told_at > TELL_S:
@@ -209,6 +213,37 @@ class Importer:
         outcome = self._mine[status.sha256]
         self._pending.append(Pending(outcome, self._keys[status.sha256], status.device_id))
 
+    def grew(self, found: Found, status: ImportStatus, key: str) -> None:
+        """A watched file has more rows in the spool."""
+        outcome = self._mine.get(status.sha256)
+        if outcome is None:
+            outcome = self._mine[status.sha256] = Outcome(found, status)
+        self._update(status.model_copy(update={"state": ImportState.SENDING, "stored": None}))
+        self._pending = [each for each in self._pending if each.key != key]
+        self._sent = [each for each in self._sent if each.key != key]
+        self._pending.append(Pending(outcome, key, status.device_id or ""))
+
+    def tell(self, found: Found, status: ImportStatus) -> None:
+        """A status that comes from no reader."""
+        outcome = self._mine.setdefault(status.sha256, Outcome(found, status))
+        outcome.status = status
+        self.statuses.tell(status)
+
+    def under_way(self) -> list[ImportStatus]:
+        """As known now, of files of this run."""
+        return [outcome.status for outcome in self._mine.values()]
+
+    def settle_quietly(self) -> None:
+        """When the edge is closed: nothing more becomes of it here."""
+        self.statuses.flush(0.0)
+
+    def forget_settled(self) -> None:
+        """Bounds memory of a run that does not end: files of which nothing is on its way."""
+        under_way = {each.outcome.status.sha256 for each in (*self._pending, *self._sent)}
+        self._mine = {key: outcome for key, outcome in self._mine.items() if key in under_way}
+        self._keys = {key: value for key, value in self._keys.items() if key in under_way}
+        self.outcomes = []
+
     def settle(self) -> None:
         """What the spool knows of files on their way; it sends in order, so the first that is not through ends it."""
         while self._pending:
@@ -228,9 +263,13 @@ class Importer:
                 if mark.rows_acknowledged != first.outcome.status.sent:
                     self._update(first.outcome.status.model_copy(update=update))
                 return
-            _, end = self.storage.raw_end(first.device_id)
+            try:
+                partition, end = self.storage.raw_end(first.device_id)
+            except Unavailable:
+                return  # it has just answered the sender; asked again with the next look
             # Repeated rows are passed over, and those that were only read; all of the file is through.
-            update |= {"sent": first.outcome.status.rows, "state": ImportState.SENT, "raw_to": end}
+            update |= {"sent": first.outcome.status.rows, "state": ImportState.SENT}
+            update |= {"raw_partition": partition, "raw_to": end}
             self._update(first.outcome.status.model_copy(update=update), at_once=True)
             self._sent.append(self._pending.pop(0))
             self.progress.acknowledged += mark.readings_acknowledged

@@ -92,7 +92,7 @@ def read(found: Found, asked: Asked) -> Reading:
     now = datetime.now(UTC)
     status = ImportStatus(
         sha256="",
-        name=_text(found.name),
+        name=text_of(found.name),
         device_id=asked.device_id,
         state=ImportState.FOUND,
         time=now,
@@ -225,9 +225,9 @@ def _lines(data: mmap.mmap, at: int) -> bytes:
 def _identified(status: ImportStatus, file: LoggerFile) -> ImportStatus:
     said = file.identity
     update = {
-        name: _text(getattr(said, name)) for name in ("maker", "model", "serial", "table", "program", "signature")
+        name: text_of(getattr(said, name)) for name in ("maker", "model", "serial", "table", "program", "signature")
     }
-    columns = tuple(_text(name) for name in value_columns(file.columns))
+    columns = tuple(text_of(name) for name in value_columns(file.columns))
     return status.model_copy(update={**update, "format": file.format, "columns": columns})
 
 
@@ -266,14 +266,14 @@ def _refused(status: ImportStatus, error: Refused) -> ImportStatus:
 def _ended(status: ImportStatus, state: ImportState, reason: str, *, questions: Sequence[str] = ()) -> ImportStatus:
     update = {
         "state": state,
-        "reason": _text(reason)[:TEXT_MAX],
-        "questions": tuple(_text(each)[:TEXT_MAX] for each in questions),
+        "reason": text_of(reason)[:TEXT_MAX],
+        "questions": tuple(text_of(each)[:TEXT_MAX] for each in questions),
         "time": datetime.now(UTC),
     }
     return status.model_copy(update=update)
 
 
-def _text(text: str) -> str:
+def text_of(text: str) -> str:
     """Any text as one that a database takes."""
     return text.encode(errors="replace").decode().replace("\0", "?")
 

@@ -128,7 +128,7 @@ class Following:
                     if path == self.path:
                         return place
                     intake.tell(f"reading the rest of {path.name}, which {self.path.name} was called")
-                    for _ in self._pieces(file, place, intake, device):
+                    for _ in self.pieces(file, place, intake, device):
                         if stop.is_set():
                             return place
                     break
@@ -155,7 +155,7 @@ class Following:
                     self._finish_elsewhere(place, intake, device, stop)
                     intake.tell(f"{self.path.name} starts anew")
                     place = Place()
-                for after in self._pieces(file, place, intake, device):
+                for after in self.pieces(file, place, intake, device):
                     place = after
                     if stop.is_set():
                         return place
@@ -170,7 +170,7 @@ class Following:
             stop.wait(self.every_s)
         return place
 
-    def _pieces(self, file: IO[bytes], place: Place, intake: Intake, device: Device | None) -> Iterator[Place]:
+    def pieces(self, file: IO[bytes], place: Place, intake: Intake, device: Device | None) -> Iterator[Place]:
         """Hands over all whole lines that are there now, yielding the place after each piece."""
         while True:
             if not place.position:
@@ -201,7 +201,7 @@ class Following:
             head_bytes = min(SAMPLE_BYTES, after.position)
             head, before = _samples(file, head_bytes, after.position)
             after = replace(after, head_bytes=head_bytes, head=head, before=before)
-            intake.keep(self._rows(above, lines, place.line, intake, device), place=after.text())
+            intake.keep(self.rows(above, lines, place.line, intake, device), place=after.text())
             place = after
             yield place
 
@@ -218,7 +218,7 @@ class Following:
             return place
         return replace(place, position=size, line=count + 1, header_bytes=size)
 
-    def _rows(self, above: bytes, lines: bytes, line: int, intake: Intake, device: Device | None) -> list[Rows]:
+    def rows(self, above: bytes, lines: bytes, line: int, intake: Intake, device: Device | None) -> list[Rows]:
         def opened() -> LoggerFile:
             return recognise(Piece(self.path.name, self.path.suffix, above + lines), self.description)
 

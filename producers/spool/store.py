@@ -175,6 +175,20 @@ class Spool:
         row = self._work(lambda: self._ledger.db.execute(queries.PLACE, (source,)).fetchone())
         return None if row is None else row[0]
 
+    def places(self, prefix: str) -> dict[str, str]:
+        """Those of all sources whose names begin so."""
+        rows = self._work(lambda: self._ledger.db.execute(queries.PLACES, (len(prefix), prefix)).fetchall())
+        return dict(rows)
+
+    def forget_place(self, source: str) -> None:
+        """There is no such source any more."""
+
+        def work() -> None:
+            with self._ledger.transaction():
+                self._ledger.db.execute(queries.FORGET_PLACE, (source,))
+
+        self._work(work)
+
     # sending
 
     def turn(

@@ -1,0 +1,420 @@
+"""`telltale import watch`: folders as LoggerNet and the like write them, looked at again and again until it is stopped.
+
+Files that grow are read on (`tails`); other files are imported whole when they have not changed between two looks.
+A broker that is away stops nobody: rows wait in the spool, and what it knows of devices is asked again later.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from producers.edge import Edge
+from producers.files.described import Description
+from producers.files.logger_file import LoggerFile, Stamping
+from producers.files.stamps import merged
+from producers.imports.archive import Archive
+from producers.imports.finding import files_below
+from producers.imports.identifying import identify, learned, loggers_of, value_columns
+from producers.imports.importer import FLUSH_S, Importer
+from producers.imports.one_file import Asked, text_of
+from producers.imports.reading import Unanswered
+from producers.imports.run import Run, open_spool
+from producers.imports.settings import ImportSettings
+from producers.imports.statuses import Statuses, read_statuses
+from producers.imports.storage import Storage
+from producers.imports.tails import (
+    OPEN_MAX,
+    PREFIX,
+    Inode,
+    Intake,
+    Reading,
+    Tail,
+    Tails,
+    Waits,
+    gone,
+    grows,
+    reading_of,
+)
+from producers.imports.unpacking import Found, first_bytes, members, packing
+from producers.settings import default_spool
+from producers.sources.following import Place
+from producers.spool import FileMark, Rows, SpoolFull
+from producers.stations.devices import read_devices
+from producers.stopping import sigterm_is_ctrl_c
+from schemas.devices import Device
+from schemas.errors import Refused, Unavailable
+from schemas.records import ImportState, ImportStatus
+
+DEVICES_S = 10.0  # between two looks at how devices are configured
+AWAY_S = 5.0  # between two tries of a broker that is away at the start
+DRAIN_S = 5.0  # at the end; the rest waits in the spool
+ROOM_S = 0.2
+
+State = tuple[int, int]
+Say = Callable[[ImportStatus], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is asked for."""
+
+    kafka: str
+    settings: ImportSettings
+    folders: Sequence[Path]
+    pattern: str = "*"
+    every_s: float = 5.0
+    once: bool = False
+    device_id: str | None = None
+    told: Stamping = field(default_factory=Stamping)
+    description: Description | None = None
+    password: str | None = None
+    uploaded_by: str | None = None
+
+    def run(self) -> Run:
+        """The same as an import, with a spool of its own: imports and other watches go on beside it."""
+        first = str(self.folders[0].absolute())
+        name = f"watch-{hashlib.sha256(first.encode(errors='replace')).hexdigest()[:12]}"
+        settings = self.settings
+        if settings.spool is None:
+            settings = settings.model_copy(update={"spool": default_spool(name)})
+        return Run(
+            self.kafka,
+            settings,
+            device_id=self.device_id,
+            told=self.told,
+            description=self.description,
+            password=self.password,
+            uploaded_by=self.uploaded_by,
+        )
+
+
+def watch_folders(watch: Watch, *, as_json: bool) -> None:
+    """Until Ctrl-C or SIGTERM. Raises `Refused` for folders that are none."""
+    for folder in watch.folders:
+        if not folder.is_dir():
+            raise Refused(f"no such folder: {folder}")
+
+    def say(status: ImportStatus) -> None:
+        click.echo(status.model_dump_json() if as_json else _line(status))
+
+    with sigterm_is_ctrl_c():
+        try:
+            watching = _opened(watch, say)
+        except KeyboardInterrupt:
+            return
+        try:
+            watching.run()
+        except KeyboardInterrupt:
+            click.echo(
+                "stopped; what was read is in the spool or sent, and the next watch goes on from there", err=True
+            )
+        finally:
+            watching.close()
+
+
+def _line(status: ImportStatus) -> str:
+    words = [f"{status.source}: {status.state}"]
+    if status.device_id:
+        words.append(f"device {status.device_id}")
+    if status.rows:
+        words.append(f"{status.sent:,} of {status.rows:,} rows")
+    if status.reason:
+        words.append(status.reason)
+    return ", ".join(words)
+
+
+def _opened(watch: Watch, say: Say) -> "Watching":
+    """Waits for a broker that is away, as long as it takes."""
+    told = False
+    while True:
+        try:
+            statuses = Statuses(watch.kafka, known=read_statuses(watch.kafka))
+            asked = watch.run().asked(statuses.known)
+            break
+        except Unavailable as error:
+            if watch.once:
+                raise
+            if not told:
+                click.echo(f"{error}; waiting for it", err=True)
+                told = True
+            time.sleep(AWAY_S)
+    return Watching(watch, open_spool(watch.run()), statuses, asked, say)
+
+
+class Watching:
+    """One watch. `look` is one look at everything."""
+
+    def __init__(self, watch: Watch, edge: Edge, statuses: Statuses, asked: Asked, say: Say) -> None:
+        self._watch, self._edge, self._statuses, self._say = watch, edge, statuses, say
+        self._storage = Storage(watch.kafka)
+        self._importer = Importer(edge, statuses, self._storage, asked)
+        self._archive = Archive(asked.archive)
+        self._tails = Tails(edge.spool.places(PREFIX))
+        self._readings: OrderedDict[str, Reading] = OrderedDict()
+        self._seen: dict[Path, State] = {}
+        self._done: dict[Path, State] = {}
+        self._said: dict[str, tuple[str, str | None]] = {}
+        self._devices_at = time.monotonic()
+        self._inodes: set[Inode] = set()
+
+    def run(self) -> None:
+        """Looks, until it is stopped; with `once`, until all that is there is stored."""
+        looks = 0
+        while True:
+            self.look()
+            looks += 1
+            if self._watch.once and looks >= 2:
+                self._finish()
+                return
+            self._pause(self._watch.every_s)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._turn()
+            time.sleep(min(left, 0.5))
+
+    def _turn(self) -> None:
+        """What has become of what is on its way."""
+        self._importer.settle()
+        with suppress(Unavailable):  # told by the statuses that do not move on
+            self._importer.look_stored()
+        for status in self._importer.under_way():
+            self._tell_people(status)
+
+    def _tell_people(self, status: ImportStatus) -> None:
+        now = (str(status.state), status.reason)
+        if self._said.get(status.sha256) != now:
+            self._said[status.sha256] = now
+            self._say(status)
+
+    def _finish(self) -> None:
+        settings = self._watch.settings
+        if not self._importer.drain():
+            raise Unavailable(f"{self._importer.why_stuck()}; what was read waits in {self._edge.spool.folder}")
+        self._importer.wait_stored(settings.stored_s)
+        self._turn()
+
+    def close(self) -> None:
+        self._edge.close(drain_s=DRAIN_S)
+        self._importer.settle_quietly()
+        self._storage.close()
+        self._statuses.flush(FLUSH_S)
+
+    # one look
+
+    def look(self) -> None:
+        """At all files of all folders, the oldest change first."""
+        self._ask_devices()
+        there: dict[Path, tuple[int, int, Inode]] = {}
+        for folder in self._watch.folders:
+            for path in files_below(folder, self._watch.pattern):
+                with suppress(OSError):
+                    about = path.stat()
+                    there[path] = (about.st_mtime_ns, about.st_size, (about.st_dev, about.st_ino))
+        self._inodes = {inode for _, _, inode in there.values()}
+        for path, (changed, size, inode) in sorted(there.items(), key=lambda each: (each[1][0], each[0])):
+            if size and self._done.get(path) != (size, changed):
+                self._take(path, (size, changed), inode)
+        self._seen = {path: (size, changed) for path, (changed, size, _) in there.items()}
+        self._done = {path: state for path, state in self._done.items() if path in there}
+        self._archive_gone()
+        self._turn()
+        self._importer.forget_settled()
+
+    def _take(self, path: Path, state: State, inode: Inode) -> None:
+        try:
+            first = first_bytes(path, 65_536)
+            if packing(first) is None and grows(path, first, self._watch.description):
+                self._read_on(path, state)
+            elif self._seen.get(path) == state:
+                self._import_whole(path)
+                self._done[path] = state
+        except FileNotFoundError:
+            return  # renamed between two looks
+        except Unavailable as error:
+            if path.exists():
+                click.echo(f"{path}: {error}", err=True)
+
+    def _import_whole(self, path: Path) -> None:
+        try:
+            found = members(path)
+        except Refused as error:
+            self._importer.refuse(Found(path), str(error))
+            found = []
+        if found:
+            self._importer.read(found, jobs=1)
+        for outcome in self._importer.outcomes:
+            self._tell_people(outcome.status)
+
+    def _read_on(self, path: Path, state: State) -> None:
+        with path.open("rb") as file:
+            tail = self._tails.of(path, file, there=self._inodes.__contains__)
+            if tail.archived == 0:
+                tail.archived = self._archived(tail)
+            intake = Intake(tail, file, self._archive, self._accept)
+            try:
+                for _ in self._reading(tail).pieces(file, tail.place, intake, None):
+                    pass
+            except Waits as waits:
+                self._waits(tail, waits.update)
+                return
+            except Unanswered as error:
+                questions = tuple(str(error).partition(": ")[2].split("; "))
+                self._waits(tail, {"state": ImportState.NEEDS_AN_ANSWER, "reason": str(error), "questions": questions})
+                return
+            except Refused as error:
+                self._waits(tail, {"state": ImportState.REFUSED, "reason": str(error)})
+                self._done[path] = state
+                return
+        self._done[path] = state
+
+    def _archived(self, tail: Tail) -> int:
+        """Of a file known from before: as much as there is of it."""
+        try:
+            return min(tail.place.position, self._archive.growing(tail.key).stat().st_size)
+        except OSError:
+            return 0
+
+    def _reading(self, tail: Tail) -> Reading:
+        reading = self._readings.pop(tail.key, None)
+        if reading is None:
+            reading = reading_of(
+                tail,
+                description=self._watch.description,
+                told=self._watch.told,
+                identified=lambda file: self._identified(tail, file),
+            )
+        reading.path = Path(tail.path)
+        self._readings[tail.key] = reading
+        while len(self._readings) > OPEN_MAX:
+            self._readings.popitem(last=False)
+        return reading
+
+    def _identified(self, tail: Tail, file: LoggerFile) -> Device:
+        asked = self._importer.asked
+        name = Path(tail.path).name
+        said = self._about(tail, file)
+        verdict = identify(
+            file.identity, file.columns, name=name, devices=asked.devices, taken=asked.taken, told=asked.device_id
+        )
+        if verdict.state is not None or verdict.device is None:
+            device_id = verdict.device.device_id if verdict.device else None
+            update = {"state": verdict.state, "reason": verdict.reason, "questions": verdict.questions}
+            raise Waits({**said, **update, "device_id": device_id})
+        device = verdict.device
+        mine = device.model_copy(update={"loggers": loggers_of(device, file.identity.serial)})
+        order = next((each.date_order for each in mine.loggers if each.date_order), None)
+        self._readings[tail.key].told = merged(self._watch.told, Stamping(date_order=order))
+        self._statuses.known[tail.key] = self._status(tail).model_copy(update={**said, "device_id": device.device_id})
+        return mine
+
+    def _about(self, tail: Tail, file: LoggerFile) -> dict[str, object]:
+        said = file.identity
+        update: dict[str, object] = {
+            name: text_of(getattr(said, name)) for name in ("maker", "model", "serial", "table", "program", "signature")
+        }
+        columns = tuple(text_of(name) for name in value_columns(file.columns))
+        return {**update, "format": file.format, "columns": columns}
+
+    def _status(self, tail: Tail) -> ImportStatus:
+        known = self._statuses.known.get(tail.key)
+        source = Found(Path(tail.path))
+        if known is not None:
+            return known.model_copy(update={"source": source.source, "name": text_of(source.name)})
+        now = datetime.now(UTC)
+        return ImportStatus(
+            sha256=tail.key,
+            name=text_of(source.name),
+            state=ImportState.FOUND,
+            time=now,
+            found=now,
+            source=source.source,
+            uploaded_by=self._watch.uploaded_by,
+        )
+
+    def _waits(self, tail: Tail, update: dict[str, object]) -> None:
+        reason = str(update["reason"])
+        if tail.told == reason:
+            return
+        tail.told = reason
+        status = self._status(tail).model_copy(update={**update, "time": datetime.now(UTC)})
+        self._importer.tell(Found(Path(tail.path)), status)
+        self._tell_people(status)
+
+    def _accept(self, tail: Tail, rows: list[Rows], place: Place) -> None:
+        """Rows, the file's mark and its place, in one commit."""
+        device_id = tail.device_id or ""
+        status = self._status(tail)
+        mark = self._edge.spool.mark(tail.key, device_id)
+        count, readings = sum(len(each.times) for each in rows), sum(each.readings for each in rows)
+        begins = {} if mark is not None else self._importer.begins_at(device_id, status, started_before=False)
+        mark = mark or FileMark(tail.key, device_id, Path(tail.path).name, status.format or "", "tail")
+        mark = replace(
+            mark,
+            rows_accepted=mark.rows_accepted + count,
+            readings_accepted=mark.readings_accepted + readings,
+            complete=True,
+        )
+        while True:
+            try:
+                self._edge.accept_rows(rows, mark=mark, place=(tail.source, tail.text(place)), waits=True)
+                break
+            except SpoolFull:
+                self._turn()
+                time.sleep(ROOM_S)
+        tail.told = None
+        if not rows:
+            return
+        first, last = min(int(each.times.min()) for each in rows), max(int(each.times.max()) for each in rows)
+        update: dict[str, object] = {
+            **begins,
+            "device_id": device_id,
+            "rows": mark.rows_accepted,
+            "readings": mark.readings_accepted,
+            "bytes": place.position,
+            "problems": tail.problems,
+            "first_time": min(filter(None, (status.first_time, _time(first)))),
+            "last_time": max(filter(None, (status.last_time, _time(last)))),
+            "archive": self._archive.link_of(self._archive.growing(tail.key)) if tail.archived >= 0 else None,
+            "reason": None,
+            "questions": (),
+        }
+        self._importer.grew(Found(Path(tail.path)), status.model_copy(update=update), tail.key)
+
+    def _archive_gone(self) -> None:
+        """A file that is not there any more grows no more: its copy gets its hash for a name."""
+        for tail in gone(self._tails.all.values(), self._inodes.__contains__):
+            if tail.archived <= 0:
+                continue
+            with suppress(Unavailable):
+                kept = self._archive.finish(tail.key)
+                tail.archived = -1
+                if kept is not None and tail.key in self._statuses.known:
+                    status = self._statuses.known[tail.key]
+                    self._importer.tell(
+                        Found(Path(tail.path)),
+                        status.model_copy(update={"archive": self._archive.link_of(kept.path)}),
+                    )
+
+    def _ask_devices(self) -> None:
+        if time.monotonic() - self._devices_at < DEVICES_S and self._importer.asked.devices:
+            return
+        self._devices_at = time.monotonic()
+        with suppress(Unavailable):
+            devices = read_devices(self._watch.kafka)
+            if devices != self._importer.asked.devices:
+                self._done = {}
+            taken = learned(self._statuses.known.values())
+            self._importer.asked = replace(self._importer.asked, devices=devices, taken=taken)
+
+
+def _time(us: int) -> datetime:
+    return datetime.fromtimestamp(us / 1e6, UTC)
