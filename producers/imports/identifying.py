@@ -25,14 +25,19 @@ class Verdict:
     questions: tuple[str, ...] = ()
 
 
+def measured(columns: Sequence[Column]) -> tuple[str, ...]:
+    """Names of what the logger measures, in the file's order. Texts too: some rows of a column may look like none."""
+    return tuple(column.name for column in columns if column.kind in (Kind.VALUE, Kind.TEXT))
+
+
 def value_columns(columns: Sequence[Column]) -> tuple[str, ...]:
-    """Those that could become readings, in the file's order."""
+    """Those that could become readings."""
     return tuple(column.name for column in columns if column.kind is Kind.VALUE)
 
 
 def program_of(identity: Identity, columns: Sequence[Column]) -> Program:
     """What a file says of its logger's program."""
-    names = value_columns(columns)
+    names = measured(columns)
     return Program(table=identity.table, program=identity.program, signature=identity.signature, columns=names)
 
 
@@ -79,17 +84,17 @@ def identify(
     if told is not None:
         if told not in devices:
             return _unknown_device(told, devices)
-        return _with_program(devices[told], identity, program, taken.get(told, ()), name)
+        return _with_program(devices[told], identity, columns, taken.get(told, ()), name)
     fitting = [
         one for one in devices.values() if any(same_serial(each.serial, identity.serial) for each in one.loggers)
     ]
     if not fitting and not identity.serial:
         fitting = [one for one in devices.values() if _knows(one, program, taken.get(one.device_id, ()))]
     if len(fitting) > 1:
-        fitting = _by_program(fitting, program, taken)
+        fitting = _by_program(fitting, program, value_columns(columns), taken)
     if len(fitting) == 1:
         device = fitting[0]
-        return _with_program(device, identity, program, taken.get(device.device_id, ()), name)
+        return _with_program(device, identity, columns, taken.get(device.device_id, ()), name)
     if fitting:
         names = ", ".join(sorted(one.device_id for one in fitting))
         question = f"which device is it of? --device ID ({names} have this logger)"
@@ -98,13 +103,16 @@ def identify(
 
 
 def _by_program(
-    fitting: list[Device], program: Program, taken: Mapping[str, Sequence[tuple[str, Program]]]
+    fitting: list[Device],
+    program: Program,
+    values: Sequence[str],
+    taken: Mapping[str, Sequence[tuple[str, Program]]],
 ) -> list[Device]:
     """Of several devices with one logger: those that know the program, else those that have all columns."""
     knowing = [one for one in fitting if _knows(one, program, taken.get(one.device_id, ()))]
     if knowing:
         return knowing
-    wanted = set(program.columns)
+    wanted = set(values)
     return [one for one in fitting if wanted <= {sensor.channel for sensor in one.sensors}] or fitting
 
 
@@ -138,9 +146,14 @@ def _unknown_logger(identity: Identity, name: str) -> Verdict:
 
 
 def _with_program(
-    device: Device, identity: Identity, program: Program, taken: Sequence[tuple[str, Program]], name: str
+    device: Device,
+    identity: Identity,
+    columns: Sequence[Column],
+    taken: Sequence[tuple[str, Program]],
+    name: str,
 ) -> Verdict:
     """Whether the program is known; a changed one is asked for, new columns are not left out in silence."""
+    program = program_of(identity, columns)
     accepted = [each for logger in loggers_of(device, identity.serial) for each in logger.programs]
     if any(_is_same(each, program) for each in accepted):
         return Verdict(device)
@@ -150,7 +163,7 @@ def _with_program(
     if any(_is_same(each, program) for each in before):
         return Verdict(device)
     configured = {sensor.channel for sensor in device.sensors}
-    new = [column for column in program.columns if column not in configured]
+    new = [column for column in value_columns(columns) if column not in configured]
     same_table = [each for each in (*accepted, *before) if each.table == program.table]
     if same_table:
         changes = _changes(same_table[-1], program)

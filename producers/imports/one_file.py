@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from producers.files.described import Description
-from producers.files.logger_file import Column, Identity, LoggerFile, RefusedAt, Stamping
+from producers.files.logger_file import Column, Identity, LoggerFile, Stamping
 from producers.files.recognise import recognise
+from producers.files.refusal import RefusedAt
 from producers.files.stamps import merged, span_of
-from producers.files.toa5 import HEADER_LINES, read_header
+from producers.files.toa5 import HEADER_LINES, read_environment
 from producers.imports.archive import Archive, Kept
-from producers.imports.identifying import Verdict, identify, loggers_of, value_columns
+from producers.imports.identifying import Verdict, identify, loggers_of, measured
 from producers.imports.reading import Import, Unanswered, plan
 from producers.imports.unpacking import Found, NeedsPassword
 from producers.spool import FileMark, Rows
@@ -201,11 +202,11 @@ def later_headers(path: Path) -> list[tuple[Identity, tuple[Column, ...]]]:
                 if text and text not in seen and seen:
                     lines = text.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")
                     try:
-                        header = read_header(lines[:HEADER_LINES], name=path.name, line=1)
+                        identity, columns, _ = read_environment(lines[:HEADER_LINES], name=path.name, line=1)
                     except Refused:
                         pass  # the reader tells of it, with its line
                     else:
-                        found.append((header.identity, header.columns))
+                        found.append((identity, columns))
                 if text:
                     seen.add(text)
                 at = data.find(b"TOA5", at + 4)
@@ -227,7 +228,7 @@ def _identified(status: ImportStatus, file: LoggerFile) -> ImportStatus:
     update = {
         name: text_of(getattr(said, name)) for name in ("maker", "model", "serial", "table", "program", "signature")
     }
-    columns = tuple(text_of(name) for name in value_columns(file.columns))
+    columns = tuple(text_of(name) for name in measured(file.columns))
     return status.model_copy(update={**update, "format": file.format, "columns": columns})
 
 

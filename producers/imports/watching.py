@@ -21,7 +21,7 @@ from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.stamps import merged
 from producers.imports.archive import Archive
 from producers.imports.finding import files_below
-from producers.imports.identifying import identify, learned, loggers_of, value_columns
+from producers.imports.identifying import identify, learned, loggers_of, measured
 from producers.imports.importer import FLUSH_S, Importer
 from producers.imports.one_file import Asked, text_of
 from producers.imports.reading import Unanswered
@@ -321,7 +321,7 @@ class Watching:
         update: dict[str, object] = {
             name: text_of(getattr(said, name)) for name in ("maker", "model", "serial", "table", "program", "signature")
         }
-        columns = tuple(text_of(name) for name in value_columns(file.columns))
+        columns = tuple(text_of(name) for name in measured(file.columns))
         return {**update, "format": file.format, "columns": columns}
 
     def _status(self, tail: Tail) -> ImportStatus:
