@@ -58,6 +58,10 @@ class Service:
     def wake(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def ask_to_end(self) -> None:
+        """Without waiting for it."""
+        self._process.terminate()
+
     def stop(self) -> int:
         """Ask it to end; its exit code."""
         self._process.terminate()

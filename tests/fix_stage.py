@@ -114,6 +114,14 @@ class Wire:
             self._producer.produce(DEVICES, key=device.device_id.encode(), value=self.codec.encode(device))
         assert self._producer.flush(30) == 0
 
+    def send_soon(self, frame: RawFrame) -> None:
+        """Without waiting for the broker; `flush` does."""
+        self._producer.produce(READINGS_RAW, key=frame.device_id.encode(), value=self.codec.encode(frame))
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        assert self._producer.flush(60) == 0
+
     def send(self, *frames: RawFrame | bytes, key: str | None = None) -> None:
         for frame in frames:
             value = frame if isinstance(frame, bytes) else self.codec.encode(frame)

@@ -1,6 +1,5 @@
 """The stage's memory lost or damaged: rebuilt by an operator's word or refused loudly, never silently empty."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,16 +7,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
-from fix_services import Start, await_true
+from fix_services import await_true
 from fix_stage import Consumed, Wire, consumed, make_device, make_frame, readings_of
 
 from infra import replay
 from infra.client import connection
 from infra.provision import provision
-from infra.settle import STAGES, behind
 from schemas.errors import Refused
 from schemas.keys import partition_of
-from schemas.topics import STREAMS_GROUP, STREAMS_STATE
+from schemas.topics import STREAMS_STATE
+from streams.agents.app import count_partitions
 from streams.agents.devices import DeviceTable
 from streams.agents.ownership import Ownership
 from streams.agents.told import Told
@@ -31,50 +30,6 @@ DEVICES = [f"d{i}" for i in range(6)]
 @pytest.fixture
 def device_partitions() -> int:
     return PARTITIONS
-
-
-def settled(wire: Wire) -> bool:
-    return not behind(wire.kafka, STREAMS_GROUP, STAGES[STREAMS_GROUP])
-
-
-def refused(start: Start, wire: Wire) -> str:
-    """A worker is started and ends by itself; what it said."""
-    worker = start("streams", "run", TELLTALE_KAFKA=wire.kafka, TELLTALE_STREAMS_SESSION_TIMEOUT_S="6")
-    await_true(lambda: not worker.lives, what="the worker to refuse", within_s=60)
-    said = worker.log.read_text()
-    assert worker.exit_code == 2, said
-    assert "Traceback" not in said
-    return said
-
-
-def test_a_deleted_state_topic_is_refused_until_an_operator_has_it_computed_again(wire: Wire, start: Start) -> None:
-    wire.configure(*map(make_device, DEVICES))
-    wire.send(*(make_frame(name, at, first=at * 300, rows=300) for at in range(3) for name in DEVICES))
-    worker = start("streams", "run", TELLTALE_KAFKA=wire.kafka).await_ready()
-    await_true(lambda: settled(wire), what="stage settled", within_s=30)
-    assert worker.stop() == 0
-    first = readings_of(wire.clean())
-
-    admin = AdminClient(connection(wire.kafka))
-    admin.delete_topics([STREAMS_STATE], operation_timeout=30)[STREAMS_STATE].result()
-    gone = lambda: STREAMS_STATE not in admin.list_topics(timeout=10).topics  # noqa: E731
-    await_true(gone, what="the topic to be gone", within_s=30)
-    assert "lacks the topics streams.state; make them with: telltale topics provision" in refused(start, wire)
-    provision(wire.kafka, partitions=PARTITIONS)  # as it says; what was in it is not made by that
-    said = refused(start, wire)
-    assert "error: streams.state, partition" in said
-    assert "got 0: the topic was deleted or cut" in said
-    assert "`telltale replay --from-beginning`" in said
-    assert len(readings_of(wire.clean())) == len(first)
-
-    words = ["replay", "--from-beginning", "--json", "--kafka", wire.kafka]  # as that says
-    command = [sys.executable, "-m", "infra.command", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["records"] == 18
-    start("streams", "run", TELLTALE_KAFKA=wire.kafka).await_ready()
-    await_true(lambda: settled(wire), what="replay settled", within_s=30)
-    assert sorted(readings_of([frame for frame in wire.clean() if frame.generation == 1])) == sorted(first)
 
 
 Open = Callable[[], Ownership]
@@ -113,6 +68,40 @@ def frames(sequence: int) -> list[Consumed]:
         consumed(at + number, make_frame(name, sequence, first=sequence * 300, rows=300), at_s=1000 * (sequence + 1))
         for number, name in enumerate(mine())
     ]
+
+
+def test_a_deleted_state_topic_is_refused_until_an_operator_has_it_computed_again(wire: Wire, opened: Open) -> None:
+    wire.send(*(make_frame(name, at, first=at * 300, rows=300) for at in range(3) for name in mine()))
+    owned = opened()
+    for sequence in range(3):
+        owned.apply(frames(sequence))
+    first, first_windows = readings_of(wire.clean()), len(wire.windows())
+
+    admin = AdminClient(connection(wire.kafka))
+    admin.delete_topics([STREAMS_STATE], operation_timeout=30)[STREAMS_STATE].result()
+    gone = lambda: STREAMS_STATE not in admin.list_topics(timeout=10).topics  # noqa: E731
+    await_true(gone, what="the topic to be gone", within_s=30)
+    with pytest.raises(Refused, match=r"lacks the topics streams.state; make them with: telltale topics provision"):
+        count_partitions(admin, wire.kafka)
+    provision(wire.kafka, partitions=PARTITIONS)  # as it says; what was in it is not made by that
+    said = rf"expected the states of {len(mine())} devices, got 0: .*`telltale replay --from-beginning`"
+    for _ in range(2):  # the first refusal has changed nothing
+        with pytest.raises(Refused, match=said):
+            opened()
+
+    replay.reset(wire.kafka, replay.plan(wire.kafka, since=None, device_id=None), between=lambda: None)
+    owned = opened()
+    for sequence in range(3):
+        owned.apply(frames(sequence))
+    assert sorted(readings_of([frame for frame in wire.clean() if frame.generation == 1])) == sorted(first)
+    assert len(wire.windows()) == 2 * first_windows
+    assert opened().generation == 1
+
+
+def test_a_worker_that_refuses_says_so_in_one_line_and_ends_with_2() -> None:
+    script = "import streams.agents.app as a; a.end_process(a.Refused('streams.state, partition 0: ...'))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "error: streams.state, partition 0: ...\n")
 
 
 @pytest.mark.parametrize("damage", [lambda value: b"rubbish", lambda value: value[:-7]], ids=["rubbish", "cut short"])

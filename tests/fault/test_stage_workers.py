@@ -1,0 +1,227 @@
+"""Workers that come, go, are killed and frozen, and a broker that is killed, all under load: exact all the same."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from fix_services import Service, Start, await_true
+from fix_stack import _start
+from fix_stage import START_US, US, Wire, calibrated, consumed, logged, make_device, make_frame
+
+from infra import ports
+from infra.client import connection
+from infra.kafka import broker
+from infra.settle import STAGES, behind
+from schemas.errors import Unavailable
+from schemas.topics import STREAMS_GROUP
+from streams.agents.devices import DeviceTable
+from streams.agents.ownership import Ownership
+from streams.agents.told import Told
+
+pytestmark = [pytest.mark.integration, pytest.mark.fault]
+
+DEVICES, CHANNELS, ROWS = 12, 3, 10  # a series' first 4,000 rows are good
+FRAMES_PER_S = 60
+
+
+@dataclass
+class OwnBroker:
+    """A broker of this module's own, that may be killed."""
+
+    one: broker.Broker
+    process: Any = None
+
+    def start(self) -> None:
+        log = self.one.folder / f"kafka-{time.monotonic_ns()}.log"
+        command = self.one.command(class_path=broker.prepared_class_path())
+        self.process = _start(command, log=log, cwd=self.one.folder)
+        await_true(lambda: broker.answers(self.one.address), what="broker", within_s=90)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    port = ports.free()
+    folder: Path = tmp_path_factory.mktemp("kafka")
+    own = OwnBroker(broker.Broker(folder, port, ports.free(taken=frozenset({port}))))
+    own.one.prepare(class_path=broker.prepared_class_path())
+    own.start()
+    yield own
+    own.kill()
+
+
+@pytest.fixture(scope="module")
+def kafka(own_broker: OwnBroker) -> str:
+    """Instead of the session's."""
+    return own_broker.one.address
+
+
+@pytest.fixture
+def device_partitions() -> int:
+    return 6
+
+
+@dataclass
+class Load:
+    """Frames that flow until they are stopped; each device's rows are one series without a hole."""
+
+    wire: Wire
+    sent: dict[str, int] = field(default_factory=lambda: {f"d{i}": 0 for i in range(DEVICES)})
+    failure: list[BaseException] = field(default_factory=list)
+
+    def __enter__(self) -> "Load":
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(DEVICES / FRAMES_PER_S):
+                for device, sequence in self.sent.items():
+                    self.wire.send_soon(make_frame(device, sequence, first=sequence * ROWS, rows=ROWS))
+                    self.sent[device] = sequence + 1
+        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
+            self.failure.append(error)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert not self.failure, self.failure
+        self.wire.flush()
+
+    @property
+    def frames(self) -> int:
+        return sum(self.sent.values())
+
+
+class Workers:
+    """Those at work; one that ends is started again, as the supervisor does."""
+
+    def __init__(self, start: Start, wire: Wire) -> None:
+        self._start, self._wire = start, wire
+        self.living: list[Service] = []
+        self.ended = 0
+
+    def join(self) -> Service:
+        settings = {"TELLTALE_STREAMS_SESSION_TIMEOUT_S": "6", "TELLTALE_STREAMS_TRANSACTION_TIMEOUT_S": "8"}
+        worker = self._start("streams", "run", TELLTALE_KAFKA=self._wire.kafka, **settings)
+        self.living.append(worker)
+        return worker
+
+    def tend(self) -> bool:
+        """Always true, for use while something else is awaited."""
+        for worker in [each for each in self.living if not each.lives]:
+            self.living.remove(worker)
+            self.ended += 1
+            self.join()
+        return True
+
+
+def settled(wire: Wire) -> bool:
+    try:
+        return not behind(wire.kafka, STREAMS_GROUP, STAGES[STREAMS_GROUP])
+    except Unavailable:  # offsets of a transaction that a killed worker left open are told when it has timed out
+        return False
+
+
+def assert_exact(wire: Wire, load: Load) -> None:
+    """Every reading once, each device's in order, calibrated right; every window that has ended once, and right."""
+    assert wire.rejected() == []
+    times: dict[str, list[int]] = {device: [] for device in load.sent}
+    right = np.vectorize(calibrated)(logged(np.arange(max(load.sent.values()) * ROWS), CHANNELS))
+    for frame in wire.clean():
+        rows = (frame.times - START_US) // US
+        times[frame.device_id] += rows.tolist()
+        assert np.array_equal(frame.values, right[rows])
+    assert times == {device: list(range(count * ROWS)) for device, count in load.sent.items()}
+    windows: dict[tuple[str, str], list[int]] = {}
+    for window in wire.windows():
+        for at, channel in enumerate(window.channels):
+            first = int(window.starts[at] - START_US) // US
+            windows.setdefault((window.device_id, channel), []).append(first)
+            values = right[first : first + 600, int(channel[1:])]
+            assert (window.counts[at], window.minima[at], window.maxima[at]) == (600, values.min(), values.max())
+            assert window.means[at] == pytest.approx(values.mean(), rel=1e-12)
+    assert windows == {
+        (device, f"c{channel}"): [600 * number for number in range((count * ROWS - 1) // 600)]
+        for device, count in load.sent.items()
+        for channel in range(CHANNELS)
+    }
+
+
+def test_a_storm_of_joins_leaves_kills_and_a_freeze_and_then_a_killed_broker_are_exact(
+    wire: Wire, start: Start, own_broker: OwnBroker
+) -> None:
+    dice = random.Random(5)
+    wire.configure(*(make_device(f"d{i}", CHANNELS) for i in range(DEVICES)))
+    workers = Workers(start, wire)
+    workers.join().await_ready()
+    frozen: Service | None = None
+    faults = ["leave"] * 14 + ["kill"] * 4 + ["freeze", "wake"]
+    dice.shuffle(faults)
+    with Load(wire) as load:
+        for fault in faults:
+            joined = workers.join()
+            # It joins while the others are still at the last rebalance; one that is stuck is not waited for.
+            until = time.monotonic() + 1
+            while "worker.assigned" not in joined.log.read_text() and time.monotonic() < until:
+                time.sleep(0.05)
+            if fault == "wake" and frozen is not None:
+                frozen.wake()
+                continue
+            victim = workers.living.pop(dice.randrange(len(workers.living) - 1))
+            if fault == "kill":
+                victim.kill()
+            elif fault == "leave":
+                victim.ask_to_end()
+            elif frozen is None:
+                frozen = victim
+                frozen.freeze()
+        await_progress(wire, workers)
+        if frozen is not None:
+            frozen.wake()  # if it was not: long past its session
+        own_broker.kill()
+        own_broker.start()
+        await_progress(wire, workers)
+    await_true(lambda: workers.tend() and settled(wire), what="settled", within_s=120)
+    assert_exact(wire, load)
+
+
+def await_progress(wire: Wire, workers: Workers) -> None:
+    before = len(wire.clean())
+    await_true(lambda: workers.tend() and len(wire.clean()) > before + 20, what="work goes on", within_s=120)
+
+
+def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire) -> None:
+    failures: list[BaseException] = []
+    table = DeviceTable(wire.kafka, AdminClient(connection(wire.kafka)), wire.codec, failed=failures.append)
+    told = Told(wire.kafka, failed=failures.append)
+    wire.configure(make_device("d0"))
+    table.start()
+    told.start()
+    former, later = (Ownership(0, 6, kafka=wire.kafka, codec=wire.codec, devices=table, told=told) for _ in range(2))
+    former.open(transaction_timeout_s=20)
+    former.apply([consumed(0, make_frame("d0", 0, first=0, rows=5), at_s=10)])
+    later.open(transaction_timeout_s=20)
+    with pytest.raises(KafkaException, match=r"FENCED|fenced"):
+        former.apply([consumed(1, make_frame("d0", 1, first=5, rows=5), at_s=11)])
+    later.apply([consumed(1, make_frame("d0", 1, first=5, rows=5), at_s=11)])
+    assert [len(frame.times) for frame in wire.clean()] == [5, 5]
+    former.open(transaction_timeout_s=20)  # as its supervisor starts it again
+    with pytest.raises(KafkaException, match=r"FENCED|fenced"):
+        later.apply([consumed(2, make_frame("d0", 2, first=10, rows=5), at_s=12)])
+    told.stop()
+    table.stop()
+    assert failures == []
