@@ -171,8 +171,9 @@ def _with_program(
         return Verdict(device, ImportState.NEEDS_AN_ANSWER, question, (question,))
     if new:
         reason = (
-            f"{name}: device {device.device_id} has no channel for {_listed(new)}: {_adopt(device.device_id)}; "
-            "with --leave-out COLUMN they are left out for good"
+            f"{name}: device {device.device_id} has no channel for {_listed(new)}: accept them with "
+            "`telltale stations adopt FILE` (--dry-run shows what that changes, --leave-out COLUMN and "
+            "--leave-out-new leave columns out for good)"
         )
         return Verdict(device, ImportState.UNKNOWN, reason)
     return Verdict(device)

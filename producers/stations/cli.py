@@ -127,6 +127,83 @@ def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
         console.print(table(one, now=datetime.now(UTC)))
 
 
+@stations.command()
+@click.argument("file", metavar="FILE")
+@click.option("--device", "device_id", metavar="ID", help="Extend this device, or call the new one so.")
+@click.option("--station", metavar="NAME", help="Where it stands, for a new device.")
+@click.option("--utc-offset", type=UtcOffset(), help="The logger's clock against UTC, where the file does not say.")
+@click.option("--stamp", type=click.Choice(["begin", "end"]), help="What its stamps mean, where the file does not say.")
+@click.option(
+    "--interval", "interval_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Between two rows."
+)
+@click.option("--date-order", type=click.Choice(["dmy", "mdy", "ymd"]), help="Of day, month, year in its files.")
+@click.option("--leave-out", metavar="COLUMN", multiple=True, help="Do not take this column; may come several times.")
+@click.option("--leave-out-new", is_flag=True, help="Take no column that the device does not have yet.")
+@click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the file's columns.")
+@click.option("--dry-run", is_flag=True, help="Show the configuration; publish nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the device as JSON, as `stations import` reads it.")
+@kafka_option
+def adopt(
+    *,
+    file: str,
+    device_id: str | None,
+    station: str | None,
+    utc_offset: int | None,
+    stamp: Literal["begin", "end"] | None,
+    interval_s: float | None,
+    date_order: str | None,
+    leave_out: tuple[str, ...],
+    leave_out_new: bool,
+    description: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    kafka: str | None,
+) -> None:
+    """Accept the logger of FILE: a device made of what the file says, or new columns and programs of a known one.
+
+    FILE is a logger file, also packed (archive.zip!member), or the beginning of the hash of an imported one
+    (`telltale imports list`). Look at it first with --dry-run; what is not right is corrected in the output of --json
+    and read by `telltale stations import`.
+    """
+    from rich.console import Console
+
+    from infra.stack import kafka_address
+    from producers.files.described import read_description
+    from producers.files.logger_file import Stamping
+    from producers.stations.adoption import Wanted, adoption
+    from producers.stations.devices import publish, read_devices
+    from producers.stations.show import table
+    from schemas.errors import Unavailable
+
+    _check_device_id(device_id)
+    try:
+        devices = read_devices(kafka_address(kafka))
+    except Unavailable:
+        if not dry_run:
+            raise
+        devices = {}  # a look needs no stack
+    wanted = Wanted(
+        device_id=device_id,
+        station=station,
+        told=Stamping(utc_offset, stamp, interval_s, date_order),
+        leave_out=frozenset(leave_out),
+        leave_out_new=leave_out_new,
+        description=None if description is None else read_description(description),
+        who=who(),
+    )
+    found = adoption(file, devices, wanted, now=datetime.now(UTC))
+    if not dry_run:
+        publish(kafka_address(kafka), [found.proposal.device])
+    if as_json:
+        _print_json(found.proposal.device.model_dump(mode="json"))
+        return
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    console.print(table(found.proposal.device, now=datetime.now(UTC)))
+    for line in found.lines(dry_run=dry_run):
+        click.echo(line)
+
+
 def _check_device_id(device_id: str | None) -> None:
     if device_id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", device_id):
         raise Refused(f'"{device_id}" is no device id: letters, digits, dot, dash and underscore, up to 128')
