@@ -57,24 +57,25 @@ def standing(kafka: str) -> list[AlarmEvent]:
 def act(kafka: str, alarm_id: str, action: Action, *, why: str, until: datetime | None) -> ActionAnswer:
     """Do it, and wait for the stage's answer. Raises `Refused`, `Unavailable`."""
     alarm = _named(newest(kafka), alarm_id)
+    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    return _sent_and_answered(kafka, action_event(alarm, action, speaker="cli", who=who, why=why, until=until))
+
+
+def action_event(
+    alarm: Alarm, action: Action, *, speaker: str, who: str, why: str, until: datetime | None
+) -> AlarmActionEvent:
+    """What is sent to the stage. Raises `Refused` for an alarm about no device."""
     if alarm.device_id is None:
         raise Refused(f"alarm {alarm.alarm_id} is about {alarm.source}, which nobody can {action}: it clears by itself")
-    now = datetime.now(UTC)
-    event = AlarmActionEvent(
+    return AlarmActionEvent(
         id=uuid.uuid4().hex,
-        source="telltale/cli",
+        source=f"telltale/{speaker}",
         subject=alarm.alarm_id,
-        time=now,
+        time=datetime.now(UTC),
         data=AlarmAction(
-            alarm_id=alarm.alarm_id,
-            device_id=alarm.device_id,
-            action=action,
-            who=f"{getpass.getuser()}@{socket.gethostname()}",
-            why=why,
-            until=until,
+            alarm_id=alarm.alarm_id, device_id=alarm.device_id, action=action, who=who, why=why, until=until
         ),
     )
-    return _sent_and_answered(kafka, event)
 
 
 def shelf_end(length: str) -> datetime:

@@ -13,7 +13,7 @@ let fleet = null; // the last picture, kept up to date
 let order = []; // numbers of the rows that the filter lets through, sorted
 let view = "sensors";
 let sort = { key: "state", down: true };
-let sortedAt = 0;
+let sortedAt = -Infinity;
 const sparks = new Map(); // sensor number to its newest values
 const alarms = new Map();
 const pool = []; // the rows that exist
@@ -60,7 +60,7 @@ function picture(told) {
     sparks.clear();
     stations();
     countBad();
-    sortedAt = 0;
+    sortedAt = -Infinity;
   }
   alarms.clear();
   for (const alarm of told.alarms) alarms.set(alarm.id, alarm);
@@ -246,7 +246,7 @@ function sortBy(key) {
   sort = sort.key === key ? { key, down: !sort.down } : { key, down: key === "state" };
   head();
   if (focused >= 0) thead.querySelectorAll("button")[focused]?.focus();
-  sortedAt = 0;
+  sortedAt = -Infinity;
   remember();
   paint();
 }
@@ -442,7 +442,7 @@ function setView(next) {
   for (const item of pool.splice(0)) item.row.remove();
   if (!COLUMNS[view].some((each) => each.key === sort.key)) sort = { key: "state", down: true };
   head();
-  sortedAt = 0;
+  sortedAt = -Infinity;
   scroll.scrollTop = 0;
   paint();
 }
@@ -457,7 +457,7 @@ function setFilter(text) {
 }
 
 function filterChanged() {
-  sortedAt = 0;
+  sortedAt = -Infinity;
   scroll.scrollTop = 0;
   remember();
   paint();

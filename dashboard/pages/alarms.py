@@ -1,0 +1,248 @@
+"""Alarms: those that stand, from the topic; what was, from the database; and what people do about them.
+
+An action goes to `alarm.actions`, and what the page says about it is the stage's answer.
+"""
+
+import asyncio
+from collections import Counter
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from dashboard.acting import STAGE_S_MAX, action_event
+from dashboard.live.following import Live
+from dashboard.pages.render import fragment, page
+from dashboard.pages.serving import running_of
+from dashboard.web import audit
+from dashboard.web.access import Principal, Role, database, need
+from dashboard.web.pools import Database
+from schemas.alarms import Action, ActionAnswer, Alarm, AlarmEvent, AlarmState, Severity
+from schemas.errors import Refused, Unavailable
+
+router = APIRouter(prefix="/alarms", include_in_schema=False)
+Viewer = Depends(need(Role.VIEWER))
+Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
+Db = Annotated[Database, Depends(database)]
+Tab = Literal["active", "shelved", "history"]
+
+SHOWN = 100
+AT_ONCE_MAX = 200
+"""Alarms in one action: each is an event and an answer."""
+SHELF_MAX = timedelta(days=90)
+TABS = {
+    "active": frozenset({AlarmState.RAISED, AlarmState.LATCHED, AlarmState.ACKNOWLEDGED}),
+    "shelved": frozenset({AlarmState.SHELVED, AlarmState.SUPPRESSED}),
+}
+ORDER = {severity: place for place, severity in enumerate(Severity)}
+
+HISTORY = """
+SELECT alarm_id, rule, source, device_id, station_id, severity, state, reason, message, onset, time,
+  time - onset AS lasted
+FROM alarms
+WHERE state = 'cleared' AND (%(severity)s::text IS NULL OR severity = %(severity)s)
+  AND (%(words)s::text IS NULL OR concat_ws(' ', source, rule, message) ILIKE %(words)s)
+  AND (%(before)s::timestamptz IS NULL OR time < %(before)s)
+ORDER BY time DESC LIMIT %(limit)s"""
+ONE = """
+SELECT alarm_id, rule, source, device_id, station_id, severity, state, reason, message, onset, value, "limit", unit,
+  replayed, time
+FROM alarms WHERE alarm_id = %s"""
+STEPS = """
+SELECT time, state, event -> 'data' ->> 'message' AS message, event -> 'data' ->> 'who' AS who,
+  event -> 'data' ->> 'why' AS why, event -> 'data' ->> 'until' AS until, event ->> 'source' AS speaker,
+  coalesce((event -> 'data' ->> 'step')::int, 0) AS step
+FROM alarm_events WHERE alarm_id = %s ORDER BY time, step LIMIT 500"""
+
+
+class Acting(BaseModel):
+    """What is to be done about which alarms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    alarms: Annotated[list[str], Field(min_length=1, max_length=AT_ONCE_MAX)]
+    action: Action
+    why: Annotated[str, Field(max_length=2000)] = ""
+    minutes: Annotated[int, Field(gt=0, le=int(SHELF_MAX.total_seconds() / 60))] | None = None
+    until: AwareDatetime | None = None
+
+
+@router.get("", dependencies=[Viewer])
+async def alarms(request: Request, tab: Tab = "active", q: str = "", severity: str = "") -> Response:
+    """The page; its list comes with it and anew when something changes."""
+    return page(
+        request,
+        "alarms.html",
+        title="Alarms",
+        tab=tab,
+        q=q,
+        severity=severity,
+        severities=list(Severity),
+        **await _listed(request, tab, q=q, severity=severity, before=None),
+    )
+
+
+@router.get("/list", dependencies=[Viewer])
+async def alarm_list(
+    request: Request,
+    tab: Tab = "active",
+    q: Annotated[str, Query(max_length=200)] = "",
+    severity: str = "",
+    before: AwareDatetime | None = None,
+) -> Response:
+    """The list alone."""
+    told = await _listed(request, tab, q=q, severity=severity, before=before)
+    return HTMLResponse(fragment("alarm_list.html", tab=tab, q=q, severity=severity, **told))
+
+
+async def _listed(request: Request, tab: Tab, *, q: str, severity: str, before: datetime | None) -> dict[str, Any]:
+    live = running_of(request).live
+    wanted = severity if severity in set(Severity) else None
+    principal: Principal = request.state.principal
+    standing = live.standing()
+    counts = {name: sum(event.data.state in states for event in standing) for name, states in TABS.items()}
+    told: dict[str, Any] = {"counts": counts, "shown": SHOWN, "operates": principal.may(Role.OPERATOR), "more": None}
+    if tab == "history":
+        db = await database(request)
+        words = f"%{_escaped(q.strip())}%" if q.strip() else None
+        names = {"severity": wanted, "words": words, "before": before, "limit": SHOWN + 1}
+        rows = await db.rows(HISTORY, names)
+        if len(rows) > SHOWN:
+            told["more"] = rows[SHOWN - 1]["time"].isoformat()
+        return told | {"rows": [row | {"offset": _offset(live, row["device_id"])} for row in rows[:SHOWN]], "of": None}
+    fitting = [
+        event
+        for event in standing
+        if event.data.state in TABS[tab]
+        and (wanted is None or event.data.severity == wanted)
+        and _fits(event.data, q.lower().split())
+    ]
+    fitting.sort(key=lambda event: (ORDER[event.data.severity], -event.data.onset.timestamp()))
+    rows = [_row(event, live) for event in fitting[:SHOWN]]
+    return told | {"rows": rows, "of": len(fitting)}
+
+
+def _fits(alarm: Alarm, words: list[str]) -> bool:
+    text = f"{alarm.source} {alarm.rule} {alarm.message}".lower()
+    return all(word in text for word in words)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _row(event: AlarmEvent, live: Live) -> dict[str, Any]:
+    return event.data.model_dump() | {"time": event.time, "offset": _offset(live, event.data.device_id)}
+
+
+def _offset(live: Live, device_id: str | None) -> int | None:
+    """Of the station's clock, in minutes."""
+    device = live.device(device_id) if device_id else None
+    return device.loggers[-1].utc_offset_minutes if device and device.loggers else None
+
+
+@router.get("/{alarm_id}", dependencies=[Viewer])
+async def alarm(request: Request, alarm_id: str, db: Db) -> Response:
+    """One alarm with all its steps."""
+    return page(request, "alarm.html", title="Alarm", **await _one(request, alarm_id, db))
+
+
+@router.get("/{alarm_id}/steps", dependencies=[Viewer])
+async def alarm_steps(request: Request, alarm_id: str, db: Db) -> Response:
+    """What changes of it."""
+    return HTMLResponse(fragment("alarm_steps.html", **await _one(request, alarm_id, db)))
+
+
+async def _one(request: Request, alarm_id: str, db: Database) -> dict[str, Any]:
+    live = running_of(request).live
+    principal: Principal = request.state.principal
+    event = live.alarm(alarm_id)
+    if event is not None:
+        found: dict[str, Any] = _row(event, live)
+    else:
+        found = dict(await db.one(ONE, (alarm_id,), what=f"alarm {alarm_id}"))
+        found["offset"] = _offset(live, found["device_id"])
+        found["until"] = None
+    return {
+        "alarm": found,
+        "steps": await db.rows(STEPS, (alarm_id,)),
+        "stands": event is not None,
+        "operates": principal.may(Role.OPERATOR) and event is not None and found["device_id"] is not None,
+    }
+
+
+@router.post("/actions")
+async def act(request: Request, told: Acting, principal: Operator, db: Db) -> Response:
+    """Does it, and says what the stage has answered for each alarm."""
+    live = running_of(request).live
+    until = _until(told)
+    if told.action is Action.COMMENT and not told.why.strip():
+        raise Refused("say something: a comment needs words")
+    sent: list[tuple[str, Future[ActionAnswer]]] = []
+    outcomes: dict[str, tuple[str, str]] = {}
+    for alarm_id in dict.fromkeys(told.alarms):
+        event = live.alarm(alarm_id)
+        if event is None:
+            outcomes[alarm_id] = "refused", "is over already"
+            continue
+        try:
+            action = action_event(
+                event.data, told.action, speaker="dashboard", who=principal.name, why=told.why.strip(), until=until
+            )
+            sent.append((alarm_id, live.act(action)))
+        except (Refused, Unavailable) as trouble:
+            outcomes[alarm_id] = "failed" if isinstance(trouble, Unavailable) else "refused", str(trouble)
+    for alarm_id, future in sent:
+        outcomes[alarm_id] = await _outcome(future)
+    for alarm_id, (outcome, message) in outcomes.items():
+        what = f"alarm.{told.action}"
+        await audit.note(
+            db, request, principal, what, subject=alarm_id, outcome=outcome, why=told.why.strip(), answer=message
+        )
+    return JSONResponse(_summary(told.action, outcomes))
+
+
+def _until(told: Acting) -> datetime | None:
+    """The end of a shelf. Raises `Refused`."""
+    if told.action is not Action.SHELVE:
+        return None
+    now = datetime.now(UTC)
+    until = now + timedelta(minutes=told.minutes) if told.minutes else told.until
+    if until is None:
+        raise Refused("say for how long: a shelf must end")
+    if not now < until <= now + SHELF_MAX:
+        raise Refused(f"a shelf ends in the future, and within {SHELF_MAX.days} days")
+    return until
+
+
+async def _outcome(future: Future[ActionAnswer]) -> tuple[str, str]:
+    try:
+        answer = await asyncio.wait_for(asyncio.wrap_future(future), STAGE_S_MAX)
+    except TimeoutError:
+        return "failed", "the stage has not answered yet; the action waits in Kafka and is taken when it works again"
+    except Unavailable as trouble:
+        return "failed", str(trouble)
+    return ("done" if answer.reason is None else "refused"), answer.message
+
+
+_DONE = {
+    Action.ACKNOWLEDGE: "acknowledged",
+    Action.SHELVE: "shelved",
+    Action.UNSHELVE: "taken off the shelf",
+    Action.COMMENT: "commented",
+}
+
+
+def _summary(action: Action, outcomes: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    counts = Counter(outcome for outcome, _ in outcomes.values())
+    words = [f"{counts['done']} {_DONE[action]}"] if counts["done"] else []
+    for outcome, label in (("refused", "refused"), ("failed", "without an answer")):
+        if counts[outcome]:
+            first = next(message for found, message in outcomes.values() if found == outcome)
+            words.append(f"{counts[outcome]} {label}: {first}")
+    answers = {alarm_id: {"outcome": outcome, "message": told} for alarm_id, (outcome, told) in outcomes.items()}
+    tone = "good" if set(counts) == {"done"} else "bad"
+    return {"message": "; ".join(words), "tone": tone, "answers": answers}
