@@ -17,6 +17,7 @@ pytest_plugins = [
     "fix_stack",
     "fix_stage",
     "fix_timescaledb",
+    "fix_site",  # knows the others
 ]
 
 # How long an example takes says something of the machine's load, not of the code.

@@ -1,0 +1,129 @@
+"""The dashboard as people meet it: a real browser, a real stage, sink, broker and database."""
+
+import pytest
+from fix_site import PASSWORD, People, Site
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_one_time_link_works_once(site: Site, people: People) -> None:
+    person = people()
+    person.page.goto(site.first_link())
+    person.page.locator("#welcome-problem").wait_for()
+    assert "used already" in person.page.locator("#welcome-problem").inner_text()
+
+
+def test_nothing_is_shown_without_signing_in_and_nothing_comes_from_elsewhere(people: People) -> None:
+    person = people()
+    person.page.goto("/alarms?tab=history")
+    assert "/login" in person.page.url
+    person.sign_in("ada", "wrong wrong wrong")
+    person.page.locator("#login-problem").wait_for()
+    person.sign_in("ada")
+    person.page.wait_for_url("**/status")
+    person.until("window.telltale?.line.isUp")
+    cookie = next(each for each in person.context.cookies() if each["name"] == "telltale_session")
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Lax"
+    assert person.hosts == {f"127.0.0.1:{person.site.port}"}
+    assert [each for each in person.complaints if "401" not in each] == []
+
+
+def test_values_arrive_on_the_status_page_while_it_is_open(site: Site, people: People) -> None:
+    site.configure("live-1", silence_limit_s=600.0)
+    person = people("vera")
+    person.go("/status?q=live-1")
+    site.measure("live-1", [[20.0, 21.0]])
+    row = person.page.locator("tr.row", has_text="live-1/c0")
+    row.get_by_text("18.459 m/s").wait_for()  # 0.046 * (20 - 0.2) / 0.05 + 0.243
+    assert "online" in row.inner_text()
+    site.measure("live-1", [[30.0, 21.0]])
+    row.get_by_text("27.659 m/s").wait_for()
+    assert not person.complaints
+
+
+def test_a_device_falls_silent_its_alarm_is_acknowledged_here_and_seen_there(site: Site, people: People) -> None:
+    otto, vera = people("otto"), people("vera")
+    otto.go("/status")
+    vera.go("/alarms")
+    site.configure("quiet-1", silence_limit_s=2.0)
+    site.measure("quiet-1", [[20.0, 21.0]])
+    item = otto.page.locator("#alarms li", has_text="quiet-1")
+    item.wait_for()
+    theirs = vera.page.locator("#alarms tr", has_text="quiet-1")
+    theirs.get_by_text("raised").wait_for()
+    assert vera.page.get_by_role("button", name="Acknowledge").count() == 0, "a viewer acts on nothing"
+    item.get_by_role("button", name="Acknowledge").click()
+    theirs.get_by_text("acknowledged").wait_for()
+    theirs.get_by_text("otto").wait_for()
+    stored = site.await_rows("SELECT event FROM alarm_events WHERE state = 'acknowledged'")[0][0]
+    assert stored["data"]["who"] == "otto"
+    site.measure("quiet-1", [[20.0, 21.0]])
+    site.await_rows("SELECT 1 FROM alarms WHERE device_id = 'quiet-1' AND state = 'cleared'")
+    assert not otto.complaints
+
+
+def test_alarms_are_shelved_together_and_taken_off_the_shelf(site: Site, people: People) -> None:
+    names = ["shelf-1", "shelf-2"]
+    for name in names:
+        site.configure(name, silence_limit_s=1.0, station={"station_id": name, "name": name})
+        site.measure(name, [[20.0, 21.0]])
+    otto = people("otto")
+    otto.go("/alarms?q=shelf-")
+    for name in names:
+        otto.page.locator("tr", has_text=name).get_by_role("checkbox").check()
+    otto.page.get_by_role("toolbar").get_by_role("button", name="Shelve").click()
+    otto.page.locator("#act [name=why]").fill("mast is down for works")
+    otto.page.locator("#act").get_by_label("1 hour").check()
+    otto.page.locator("#act-go").click()
+    otto.page.locator(".toast", has_text="2 shelved").wait_for()
+    otto.go("/alarms?tab=shelved")
+    row = otto.page.locator("tr", has_text="shelf-1")
+    row.get_by_text("mast is down for works").wait_for()
+    row.get_by_role("button", name="Unshelve").click()
+    otto.page.locator("#act-go").click()
+    otto.page.locator(".toast", has_text="1 taken off the shelf").wait_for()
+    noted = site.rows("SELECT who, outcome FROM audit_log WHERE what IN ('alarm.shelve', 'alarm.unshelve')")
+    assert noted == [("otto", "done")] * 3
+
+
+def test_a_viewer_is_refused_whatever_the_page_shows(people: People) -> None:
+    vera = people("vera")
+    vera.go("/alarms")
+    asked = """fetch('/alarms/actions', {method: 'POST', headers: {'Content-Type': 'application/json',
+      'X-CSRF-Token': document.querySelector('meta[name=csrf]').content},
+      body: JSON.stringify({alarms: ['x'], action: 'acknowledge'})}).then((r) => r.status)"""
+    assert vera.page.evaluate(asked) == 403
+
+
+def test_a_change_without_the_sessions_token_is_refused(people: People) -> None:
+    otto = people("otto")
+    otto.go("/alarms")
+    asked = """fetch('/alarms/actions', {method: 'POST', headers: {'Content-Type': 'application/json'},
+      body: JSON.stringify({alarms: ['x'], action: 'acknowledge'})}).then((r) => r.status)"""
+    assert otto.page.evaluate(asked) == 403
+
+
+def test_a_session_survives_a_restart_and_the_page_heals(site: Site, people: People) -> None:
+    person = people("vera")
+    person.go("/status")
+    assert site.stop_dashboard() == 0
+    person.page.locator("#lost").wait_for()
+    assert "connection to the server is lost" in person.page.locator("#lost").inner_text()
+    site.start_dashboard()
+    person.until("window.telltale.line.isUp")
+    person.page.locator("#lost").wait_for(state="hidden")
+    person.go("/alarms")
+    assert person.page.locator("h1").inner_text() == "Alarms"
+
+
+def test_too_many_failed_sign_ins_lock_for_a_time(site: Site, people: People) -> None:
+    person = people()
+    for _ in range(5):
+        person.sign_in("nobody-at-all", "wrong wrong wrong")
+        person.page.locator("#login-problem").wait_for()
+    person.sign_in("nobody-at-all", PASSWORD)
+    person.page.get_by_text("too many sign-ins have failed").wait_for()
+    site.rows("UPDATE login_failures SET time = time - interval '1 hour' RETURNING 1")
+    person.sign_in("nobody-at-all", PASSWORD)
+    person.page.get_by_text("is not right").wait_for()

@@ -1,0 +1,251 @@
+"""A whole site for browser tests: stage, sink and dashboard as real processes, and Debian's Chromium before it.
+
+Playwright drives the machine's browser; nothing is downloaded. Where there is none, the tests are skipped.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from fix_services import Service, await_true
+from fix_stack import empty_broker
+from fix_stage import Wire, make_device
+from psycopg import sql
+
+from dashboard.pages import assets
+from infra import ports
+from infra.postgres import server
+from infra.provision import provision
+from schemas.devices import Device
+from schemas.errors import Unavailable
+from schemas.frames import RawFrame
+from sinks.timescale import schema
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+]
+WAIT_S_MAX = 60.0
+PASSWORD = "correct horse battery"
+
+
+class Site:
+    """The processes, and ways to act as devices do. `address` is where the pages are."""
+
+    def __init__(self, kafka: str, database: str, folder: Path) -> None:
+        self.kafka, self.database, self.folder = kafka, database, folder
+        self.port = ports.free()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.wire = Wire(kafka)
+        self._env = {"TELLTALE_KAFKA": kafka, "TELLTALE_DATABASE": database, "TELLTALE_DIR": str(folder)}
+        self._services: dict[str, Service] = {}
+        self._sequence: dict[str, int] = {}
+
+    def start(self, name: str, *words: str) -> None:
+        self._services[name] = Service(list(words), self.folder, self._env)
+
+    def start_dashboard(self) -> None:
+        self.start("dashboard", "dashboard", "run", "--port", str(self.port))
+        self.service("dashboard").await_ready()
+
+    def service(self, name: str) -> Service:
+        return self._services[name]
+
+    def stop_dashboard(self) -> int:
+        return self.service("dashboard").stop()
+
+    def end(self) -> None:
+        for service in reversed(self._services.values()):
+            service.end()
+
+    def first_link(self) -> str:
+        """The one-time link that the dashboard has printed."""
+        log = self.service("dashboard").log
+        await_true(lambda: "/welcome#" in log.read_text(), what="the one-time link", within_s=WAIT_S_MAX)
+        found = re.search(r"http\S+/welcome#\S+", log.read_text())
+        assert found
+        return found.group()
+
+    def configure(self, device_id: str, channels: int = 2, **facts: Any) -> Device:
+        device = make_device(device_id, channels, **facts)
+        self.wire.configure(device)
+        return device
+
+    def measure(self, device_id: str, values: list[list[float]], *, end: float | None = None) -> None:
+        """Rows of one second each, the last one at `end` (now), as the device sends them."""
+        sequence = self._sequence[device_id] = self._sequence.get(device_id, -1) + 1
+        last_us = round((end or time.time()) * 1_000_000)
+        channels = tuple(f"c{number}" for number in range(len(values[0])))
+        times = [last_us - 1_000_000 * (len(values) - 1 - row) for row in range(len(values))]
+        import numpy as np
+
+        self.wire.send(RawFrame(device_id, "sp", sequence, np.array(times), channels, np.array(values, float)))
+
+    def rows(self, query: str, *arguments: Any) -> list[Any]:
+        with psycopg.connect(self.database, autocommit=True, prepare_threshold=None) as connection:
+            return connection.execute(query.encode(), arguments).fetchall()
+
+    def await_rows(self, query: str, *arguments: Any) -> list[Any]:
+        """The rows, once there are some."""
+        found: list[Any] = []
+
+        def there() -> bool:
+            found[:] = self.rows(query, *arguments)
+            return bool(found)
+
+        await_true(there, what=query, within_s=WAIT_S_MAX)
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(kafka: str, database_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Stage, sink and dashboard on the session's broker and a new database."""
+    if not any(map(shutil.which, BROWSERS)):
+        pytest.skip("no browser: apt-get install chromium")
+    try:
+        assets.folder(with_tests=True)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    empty_broker(kafka)
+    provision(kafka)
+    name = f"e2e_{os.getpid()}_{secrets.token_hex(4)}"
+    server.ensure_database(database_server, name)
+    dsn = database_server.rpartition("/")[0] + f"/{name}"
+    schema.migrate(dsn)
+    here = Site(kafka, dsn, tmp_path_factory.mktemp("site"))
+    try:
+        here.start("streams", "streams", "run")
+        here.start("sink", "sink", "run")
+        here.start_dashboard()
+        for part in ("streams", "sink"):
+            here.service(part).await_ready()
+        yield here
+    finally:
+        here.end()
+        with psycopg.connect(database_server, autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+class Person:
+    """Somebody before a browser of their own (cookies and all). Remembers what the console said and whom it asked."""
+
+    def __init__(
+        self, browser: Any, site: Site, *, width: int = 1440, height: int = 900, scheme: str = "light"
+    ) -> None:
+        self.site = site
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, base_url=site.address
+        )
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.complaints: list[str] = []
+        self.hosts: set[str] = set()
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.context.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
+
+    def until(self, script: str, *, within_s: float = WAIT_S_MAX) -> None:
+        """Asks the page again and again: its policy forbids Playwright's own way of waiting for a script."""
+        await_true(lambda: bool(self.page.evaluate(script)), what=script, within_s=within_s)
+
+    def go(self, path: str) -> None:
+        self.page.goto(path)
+        self.until("window.telltale?.line.isUp")
+
+    def sign_in(self, name: str, password: str = PASSWORD) -> None:
+        self.page.goto("/login")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Sign in").click()
+
+    def choose_password(self, link: str, name: str | None = None) -> None:
+        self.page.goto(link)
+        form = self.page.locator("#welcome-form")
+        form.wait_for()
+        if name:
+            form.get_by_label("Name").fill(name)
+        form.locator("[name=password]").fill(PASSWORD)
+        form.locator("[name=again]").fill(PASSWORD)
+        form.get_by_role("button").click()
+        self.page.wait_for_url("**/status")
+
+    def close(self) -> None:
+        self.context.close()
+
+
+class People:
+    """Makes people; all of them leave with the test."""
+
+    def __init__(self, browser: Any, site: Site) -> None:
+        self._browser, self._site = browser, site
+        self._there: list[Person] = []
+
+    def __call__(self, name: str | None = None, **how: Any) -> Person:
+        """Somebody; with a name, somebody who is signed in."""
+        person = Person(self._browser, self._site, **how)
+        self._there.append(person)
+        if name:
+            person.sign_in(name)
+            person.page.wait_for_url("**/status")
+        return person
+
+    def close(self) -> None:
+        for person in self._there:
+            person.close()
+
+
+@pytest.fixture(scope="module")
+def browser(site: Site) -> Iterator[Any]:
+    """The machine's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)))
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def accounts(site: Site, browser: Any) -> None:
+    """ada (admin) by the printed link; otto (operator) and vera (viewer) by links of hers, from the shell."""
+    import json
+    import subprocess
+    import sys
+
+    person = Person(browser, site)
+    person.choose_password(site.first_link(), "ada")
+    assert not person.complaints
+    person.close()
+    for name, role in (("otto", "operator"), ("vera", "viewer")):
+        made = subprocess.run(
+            [sys.executable, "-m", "infra.command", "users", "add", name, "--role", role, "--json"],
+            env={**os.environ, "TELLTALE_DATABASE": site.database, "TELLTALE_DIR": str(site.folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        person = Person(browser, site)
+        person.choose_password(site.address + "/welcome" + json.loads(made.stdout)["link"].partition("/welcome")[2])
+        person.close()
+
+
+@pytest.fixture
+def people(site: Site, browser: Any, accounts: None) -> Iterator[People]:
+    """Makes people before browsers."""
+    made = People(browser, site)
+    yield made
+    made.close()
+
+
+def now_text() -> str:
+    return f"{datetime.now(UTC):%H:%M:%S}"
