@@ -54,11 +54,14 @@ def standing(kafka: str) -> list[AlarmEvent]:
     return sorted(found, key=lambda event: (order.index(event.data.severity), event.data.onset))
 
 
-def act(kafka: str, alarm_id: str, action: Action, *, why: str, until: datetime | None) -> ActionAnswer:
-    """Do it, and wait for the stage's answer. Raises `Refused`, `Unavailable`."""
+def act(
+    kafka: str, alarm_id: str, action: Action, *, why: str, until: datetime | None, who: str | None = None
+) -> ActionAnswer:
+    """Do it, and wait for the stage's answer. `who`: by default the account at this shell. Raises `Refused`,
+    `Unavailable`."""
     alarm = _named(newest(kafka), alarm_id)
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
-    return _sent_and_answered(kafka, action_event(alarm, action, speaker="cli", who=who, why=why, until=until))
+    speaker, who = ("dashboard", who) if who else ("cli", f"{getpass.getuser()}@{socket.gethostname()}")
+    return _sent_and_answered(kafka, action_event(alarm, action, speaker=speaker, who=who, why=why, until=until))
 
 
 def action_event(

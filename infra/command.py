@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
     "alarms": ("dashboard.cli:alarms", "Alarms: tail, list, acknowledge, shelve."),
     "dashboard": ("dashboard.web.cli:dashboard", "Pages and REST API."),
+    "token": ("dashboard.web.cli:token", "Tokens for scripts and notebooks."),
     "streams": ("streams.cli:streams", "The stage that validates, calibrates, windows and alarms."),
     "quality": ("streams.cli:quality", "Try limits of the quality tests on a file."),
     "sink": ("sinks.timescale.cli:sink", "The sink from Kafka to the database."),

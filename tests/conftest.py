@@ -17,6 +17,7 @@ pytest_plugins = [
     "fix_stack",
     "fix_stage",
     "fix_timescaledb",
+    "fix_web",
     "fix_site",  # knows the others
 ]
 

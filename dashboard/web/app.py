@@ -27,15 +27,17 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse
 
+from dashboard.api import feature as api
 from dashboard.pages.feature import PAGES
 from dashboard.web import health, problems, state
 from dashboard.web.access import public
+from dashboard.web.compression import Compression
 from dashboard.web.feature import Feature
 from dashboard.web.headers import SecurityHeaders
 from dashboard.web.settings import WebSettings
 from infra import readiness
 
-FEATURES: tuple[Feature, ...] = (Feature(name="health", routers=(health.router,)), PAGES)
+FEATURES: tuple[Feature, ...] = (Feature(name="health", routers=(health.router,)), api.FEATURE, PAGES)
 READY_EVERY_S = 0.2
 
 
@@ -69,6 +71,7 @@ def create_app(
     app.state.web = web
     pages = [feature.page for feature in features if feature.page]
     problems.install(app, pages[0] if pages else None)
+    app.add_middleware(Compression)
     app.add_middleware(SecurityHeaders, behind_tls=settings.behind_tls)
     for feature in features:
         for router in feature.routers:

@@ -47,12 +47,17 @@ class AtOnce:
         self._what, self._of_one, self._of_all = what, of_one, of_all
         self._open: dict[str, int] = {}
 
+    @property
+    def open(self) -> int:
+        """How many there are now."""
+        return sum(self._open.values())
+
     @contextmanager
     def one_more(self, client: str) -> Iterator[None]:
         """Raises `Problem` 429."""
         if self._open.get(client, 0) >= self._of_one:
             raise too_many(f"you have {self._of_one} {self._what} open already; close one, or wait until it has ended")
-        if sum(self._open.values()) >= self._of_all:
+        if self.open >= self._of_all:
             raise too_many(f"{self._of_all} {self._what} are open already; try again later")
         self._open[client] = self._open.get(client, 0) + 1
         try:
