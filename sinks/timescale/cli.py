@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,79 @@ def keep(series: str, days: int | None, forever: bool, database: str | None, as_
         click.echo(json.dumps({"series": series, "days": days}))
     else:
         click.echo(f"{series}: kept {'for ever' if forever else f'{days} days; the next upkeep drops what is older'}")
+
+
+@db.command("grant-reader")
+@click.argument("name")
+@click.option(
+    "--statement-timeout", "timeout_s", type=click.IntRange(1, 3600), default=60, show_default=True, help="Seconds."
+)
+@click.option("--connections", type=click.IntRange(1, 100), default=4, show_default=True, help="At the same time.")
+@click.option("--new-password", is_flag=True, help="For a reader that is there: the old one is void.")
+@DATABASE
+@AS_JSON
+def grant_reader(
+    *, name: str, timeout_s: int, connections: int, new_password: bool, database: str | None, as_json: bool
+) -> None:
+    """Make a role for notebooks: it reads the views, and nothing else. Its password is shown once.
+
+    For a reader that is there: bring it up to date with today's views and limits.
+    """
+    from sinks.timescale import readers
+
+    dsn = _migrated(database)
+    with _neighbours(), _connected(dsn) as connection:
+        made = readers.grant(
+            connection, name, statement_timeout_s=timeout_s, connections=connections, new_password=new_password
+        )
+        info = connection.info
+        where = f"{info.host}:{info.port}/{info.dbname}"
+    if as_json:
+        click.echo(json.dumps({**asdict(made), "dsn": _reader_dsn(made.name, made.password, where)}))
+        return
+    click.echo(
+        f"reader {made.name}: {made.connections} connections, statements of {made.statement_timeout_s} s at most"
+    )
+    click.echo(f"it sees {', '.join(made.readable)}")
+    if made.password is not None:
+        click.echo(_reader_dsn(made.name, made.password, where))
+        click.echo("This password is shown once. A new one: --new-password", err=True)
+
+
+def _reader_dsn(name: str, password: str | None, where: str) -> str:
+    return f"postgresql://{name}:{password}@{where}" if password else f"postgresql://{name}@{where}"
+
+
+@db.command("revoke-reader")
+@click.argument("name")
+@DATABASE
+@AS_JSON
+def revoke_reader(name: str, database: str | None, as_json: bool) -> None:
+    """Remove a reader and end its sessions."""
+    from sinks.timescale import readers
+
+    with _neighbours(), _connected(stack.database_dsn(database)) as connection:
+        readers.revoke(connection, name)
+    click.echo(json.dumps({"revoked": name}) if as_json else f"reader {name} is gone")
+
+
+@db.command("readers")
+@DATABASE
+@AS_JSON
+def list_readers(database: str | None, as_json: bool) -> None:
+    """Readers and their limits."""
+    from sinks.timescale import readers
+
+    with _neighbours(), _connected(stack.database_dsn(database)) as connection:
+        found = readers.listed(connection)
+    names = ("name", "connections", "statement_timeout", "connected")
+    if as_json:
+        click.echo(json.dumps({"readers": [dict(zip(names, each, strict=True)) for each in found]}))
+        return
+    for name, most, timeout, now in found:
+        click.echo(f"{name:<24} {now} of {most} connections, statements of {timeout or 'any length'}")
+    if not found:
+        click.echo("no readers", err=True)
 
 
 def _migrated(database: str | None) -> str:
