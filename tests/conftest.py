@@ -13,6 +13,7 @@ pytest_plugins = [
     "fix_proxy",
     "fix_services",
     "fix_sink",
+    "fix_exports",
     "fix_sources",
     "fix_stack",
     "fix_stage",

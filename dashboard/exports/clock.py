@@ -45,6 +45,11 @@ class Clock:
         sign, minutes = "-" if self.offset_minutes < 0 else "+", abs(self.offset_minutes)
         return f"UTC{sign}{minutes // 60:02}:{minutes % 60:02}"
 
+    @property
+    def is_named(self) -> bool:
+        """A zone with a history, such as Europe/Dublin."""
+        return isinstance(self.zone, ZoneInfo)
+
     def floor(self, time: datetime, interval: Interval) -> datetime:
         """The beginning of the interval in which a time lies."""
         local = time.astimezone(self.zone)

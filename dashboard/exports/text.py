@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from dashboard.exports.choosing import Choice
 from dashboard.exports.clock import Clock
 from dashboard.exports.query import Block
+from dashboard.exports.request import Format
 from schemas.columnar import Doubles
 
 US = 1_000_000
@@ -57,7 +58,7 @@ def stamps(block: Block, choice: Choice) -> pa.Array:
     local = choice.clock.local(times_us)
     texts = np.datetime_as_string(local if choice.has_fractions else local.astype("datetime64[s]"))
     array = pc.replace_substring(pa.array(texts, pa.string()), "T", " ")
-    if choice.clock.offset_minutes is None:
+    if choice.clock.offset_minutes is None or (choice.clock.is_named and choice.request.format is Format.CSV):
         array = pc.binary_join_element_wise(array, pa.array(_offsets(choice.clock, times_us), pa.string()), "")
     return array
 

@@ -45,7 +45,7 @@ def about(choice: Choice, tally: Tally) -> Iterator[str]:
         yield f"rows: {tally.rows}, beginning {first} to {last}" + (
             "" if choice.step_s is None else f", every {choice.step_s:g} s"
         )
-    zone = choice.clock.told if choice.clock.offset_minutes is not None else f"{choice.clock.name}, with its offset"
+    zone = f"{choice.clock.name}, with its offset" if choice.clock.is_named else choice.clock.told
     yield f"time: {request.stamp} of the interval, {zone}"
     kind = "as logged" if request.values == "logged" else "calibrated"
     yield f"values: {kind}" + (
