@@ -70,6 +70,24 @@ class DescribedColumn(_Part):
         return self
 
 
+class ArrayMap(_Part):
+    """What the cells of one kind of row of a Campbell mixed array are."""
+
+    id: Annotated[int, Field(ge=1, le=9999)]
+    time: tuple[Literal["year", "day", "hhmm", "seconds"], ...] = ("year", "day", "hhmm")
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    missing: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not {"year", "day", "hhmm"} <= set(self.time) or len(set(self.time)) != len(self.time):
+            raise ValueError(f"array {self.id}: time needs year, day and hhmm, each once")
+        named = [name for name in self.columns if name != "skip"]
+        if len(set(named)) != len(named):
+            raise ValueError(f"array {self.id}: a column is named twice")
+        return self
+
+
 class Description(_Part):
     """The whole TOML."""
 
@@ -85,11 +103,16 @@ class Description(_Part):
     maker: str = ""
     model: str = ""
     serial: str = ""
-    time: TimeColumns
+    time: TimeColumns | None = None
     columns: tuple[DescribedColumn, ...] = ()
+    arrays: tuple[ArrayMap, ...] = ()  # of a Campbell mixed array, instead of time and columns
 
     @model_validator(mode="after")
     def _rows_below_names(self) -> Self:
+        if (self.time is None) == (not self.arrays):
+            raise ValueError("give [time] for a file of one kind of rows, or [[arrays]] for a Campbell mixed array")
+        if len({each.id for each in self.arrays}) != len(self.arrays):
+            raise ValueError("two [[arrays]] have the same id")
         if self.first_line <= self.header_line:
             raise ValueError(f"first_line = {self.first_line} must come after header_line = {self.header_line}")
         if self.decimal == self.delimiter:
@@ -117,7 +140,9 @@ class Described(TextTable):
     format = "described"
 
     def __init__(self, path: Readable, description: Description) -> None:
-        self._about = description
+        if description.time is None:
+            raise Refused(f"{path.name}: its description has no [time]")
+        self._about, self._time = description, description.time
         self.encoding = description.encoding
         super().__init__(path)
         offset = None if description.utc_offset is None else offset_minutes(description.utc_offset)
@@ -128,9 +153,9 @@ class Described(TextTable):
         if len(lines) < (about.header_line or about.first_line):
             return None
         names = self._names(lines)
-        stamp_places = tuple(self._place(column, names) for column in about.time.columns)
+        stamp_places = tuple(self._place(column, names) for column in self._time.columns)
         found = self._columns(names, stamp_places)
-        form = about.time.format
+        form = self._time.format
         width = max(len(names), 1 + max([*stamp_places, *(at for _, at in found)]))
         layout = Layout(
             tuple(column for column, _ in found),

@@ -3,6 +3,7 @@
 The whole file is read, in bounded memory. What is printed is JSON as `Inspection.record` has it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from producers.files.logger_file import Chunk, Column, Identity, Kind, LoggerFil
 from producers.files.recognise import recognise
 from producers.files.refusal import RefusedAt
 from producers.files.stamps import merged, open_questions, shift_us
+from producers.files.text_table import TextTable
 from schemas.errors import Refused
 
 
@@ -103,11 +105,13 @@ def inspect(
 def _read(file: LoggerFile, found: Inspection, told: Stamping) -> None:
     found.format, found.identity = file.format, file.identity
     found.stamping = merged(told, file.stamping, file.custom)
+    timed = not file.questions
+    found.questions += file.questions
     try:
-        if file.questions:
-            found.questions += file.questions
-        else:
-            _read_rows(file, found)
+        if timed:
+            _read_rows(file, file.chunks(_by_name), found)
+        elif isinstance(file, TextTable):
+            _read_rows(file, file.untimed_chunks(_by_name), found)
     finally:
         tally = file.tally
         found.format, found.identity = file.format, file.identity
@@ -115,21 +119,25 @@ def _read(file: LoggerFile, found: Inspection, told: Stamping) -> None:
         found.columns = tuple(column for column in file.columns if column.kind is Kind.VALUE)
         found.encoding = tally.encoding or None
         found.rows, found.missing = tally.rows, tally.missing
-        found.repeated, found.out_of_order = tally.repeated, tally.out_of_order
-        found.first_stamp_us, found.last_stamp_us = tally.order.first, tally.order.last
+        if timed:
+            found.repeated, found.out_of_order = tally.repeated, tally.out_of_order
+            found.first_stamp_us, found.last_stamp_us = tally.first_stamp, tally.last_stamp
         found.problems, found.problem_count = list(tally.problems), tally.problem_count
         found.changes = [f"line {change.line}: {change.what}" for change in tally.changes]
     if found.rows or file.questions:  # without rows there is no stamp to be asked about
         found.questions += open_questions(found.stamping)
 
 
-def _read_rows(file: LoggerFile, found: Inspection) -> None:
-    first: dict[str, float] = {}
-    chunk: Chunk | None = None
-    for chunk in file.chunks(lambda column: column.name):
-        if not first:
+def _by_name(column: Column) -> str:
+    return column.name
+
+
+def _read_rows(file: LoggerFile, chunks: Iterator[Chunk], found: Inspection) -> None:
+    first: dict[str, float] | None = None
+    for chunk in chunks:
+        if first is None:
             first = dict(zip(chunk.columns, chunk.values[0].tolist(), strict=True))
-    if chunk is not None:
+    if first is not None:
         names = (column.name for column in file.columns if column.kind is Kind.VALUE)
         found.first_row = [None if (value := first.get(name, np.nan)) != value else value for name in names]
 

@@ -120,17 +120,27 @@ class Tally:
     problems: list[Problem] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     encoding: str = ""  # a codec's name; empty for binary files
-    order: Order = field(default_factory=Order)
+    orders: dict[str, Order] = field(default_factory=dict)  # by table, where a file mixes several
 
     @property
     def repeated(self) -> int:
         """Rows whose stamp was there before."""
-        return self.order.repeated
+        return sum(order.repeated for order in self.orders.values())
 
     @property
     def out_of_order(self) -> int:
         """Rows whose stamp is earlier than that of the row before."""
-        return self.order.out_of_order
+        return sum(order.out_of_order for order in self.orders.values())
+
+    @property
+    def first_stamp(self) -> int | None:
+        """The earliest, local."""
+        return min((order.first for order in self.orders.values() if order.first is not None), default=None)
+
+    @property
+    def last_stamp(self) -> int | None:
+        """The latest, local."""
+        return max((order.last for order in self.orders.values() if order.last is not None), default=None)
 
     def trouble(self, line: int, what: str) -> None:
         self.problem_count += 1
@@ -148,14 +158,14 @@ class Tally:
         if not self.encoding or block.encoding != "utf-8":
             self.encoding = block.encoding
 
-    def take(self, chunk: Chunk) -> Chunk:
+    def take(self, chunk: Chunk, *, table: str = "") -> Chunk:
         """Count the chunk's rows; every reader passes each of its chunks through here."""
         self.rows += len(chunk.stamps)
         for channel, count in zip(chunk.columns, np.isnan(chunk.values).sum(axis=0).tolist(), strict=True):
             if count:
                 self.missing_of[channel] += count
                 self.missing += count
-        self.order.take(chunk.stamps)
+        self.orders.setdefault(table, Order()).take(chunk.stamps)
         return chunk
 
     def refuse_without_rows(self, name: str) -> None:

@@ -110,8 +110,9 @@ def _fields(lines: list[str]) -> tuple[Fields, dict[str, list[Fields]]]:
         if not colon:
             section = top
             continue
-        if key == "Channel":
-            section = {}
+        if key in ("Channel", "Export Channel"):
+            if key == "Channel" or "Channel" not in section:
+                section = {}
             channels.setdefault(value, []).append(section)
         elif section is top and key in ("Model", "Serial Number", "Firmware", "Date") and key in top:
             continue  # of the iPack, which comes below the logger

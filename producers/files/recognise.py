@@ -1,11 +1,18 @@
 """Which format a file is, by its content. Knows first bytes; what is not read is refused by name with the next step."""
 
+from collections.abc import Callable
+
 from producers.files.described import Described, Description
-from producers.files.lines import Readable, decode, head
+from producers.files.hoboware import Hoboware, is_hobo
+from producers.files.lines import Readable, decode, encoding_of, head
 from producers.files.logger_file import LoggerFile, Stamping
+from producers.files.mixed_array import MixedArray, is_mixed_array
 from producers.files.nrg import Nrg, is_nrg
+from producers.files.nrg_retriever import NrgRetriever, is_retriever
+from producers.files.refusal import RefusedAt
 from producers.files.toa5 import MARKS, Toa5, is_toa5
 from producers.files.tob import Tob1, Tob3, is_tob
+from producers.files.windographer import Windographer, is_windographer
 from schemas.errors import Refused
 
 DESCRIBE = "describe its columns in a small TOML and give it with --description (producers/README.md shows one)"
@@ -28,10 +35,7 @@ _ENCRYPTED = {
     ".rwd": ("an encrypted NRG Symphonie file", "export it to text with NRG's Symphonie Data Retriever or nrgpy"),
 }
 # First words of texts that are known and not read yet.
-_KNOWN = (
-    (("TOB2",), "Campbell TOB2", "convert it to TOA5 with CardConvert and send that"),
-    (("Plot Title:", "Plot-Titel:"), "a HOBOware export", DESCRIBE),
-)
+_KNOWN = ((("TOB2",), "Campbell TOB2", "convert it to TOA5 with CardConvert and send that"),)
 
 
 def recognise(path: Readable, description: Description | None = None, *, told: Stamping | None = None) -> LoggerFile:
@@ -46,22 +50,32 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
     for word, known, step in _named(path, first):
         raise Refused(f"{name} is {known} ({word}): {step}")
     text = decode(first, None).lstrip(MARKS)
-    for words, known, step in _KNOWN:
-        if text.startswith(words) and description is None:
-            raise Refused(f"{name} is {known}: {step}")
-    if is_toa5(text) and description is None:
-        return Toa5(path)
-    if (tob := is_tob(text)) and description is None:
-        return Tob1(path) if tob == "TOB1" else Tob3(path)
-    if is_nrg(text) and description is None:
-        return Nrg(path)
-    if b"\0" in first[:4096]:
+    marked = is_toa5(text) or is_tob(text) or is_nrg(text)  # a broken row below such a header is a problem of that row
+    if b"\0" in first[:4096] and not marked and not encoding_of(first).startswith("utf-16"):
         raise Refused(f"{name} is binary and of no known format: export it from the logger's software as text")
     if description is not None:
-        return Described(path, description)
-    if "by Windographer" in text[:200]:
-        raise Refused(f"{name} is a Windographer export: {DESCRIBE}")
-    raise Refused(f"{name} is of no known format (its first line: {text.splitlines()[0][:60]!r}): {DESCRIBE}")
+        return MixedArray(path, description) if description.arrays else Described(path, description)
+    for words, known, step in _KNOWN:
+        if text.startswith(words):
+            raise Refused(f"{name} is {known}: {step}")
+    for is_one, opened in _FORMATS:
+        if is_one(text):
+            return opened(path, told)
+    raise RefusedAt(name, 1, f"of no known format (it begins with {text.splitlines()[0][:60]!r}): {DESCRIBE}")
+
+
+Opened = Callable[[Readable, Stamping | None], LoggerFile]
+
+_FORMATS: tuple[tuple[Callable[[str], object], Opened], ...] = (
+    (is_toa5, lambda path, _: Toa5(path)),
+    (lambda text: is_tob(text) == "TOB1", lambda path, _: Tob1(path)),
+    (lambda text: is_tob(text) == "TOB3", lambda path, _: Tob3(path)),
+    (is_nrg, lambda path, _: Nrg(path)),
+    (is_retriever, NrgRetriever),
+    (is_windographer, Windographer),
+    (is_hobo, Hoboware),
+    (is_mixed_array, lambda path, _: MixedArray(path)),
+)
 
 
 def _named(path: Readable, first: bytes) -> list[tuple[str, str, str]]:

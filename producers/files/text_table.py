@@ -77,6 +77,10 @@ class TextTable:
         """See `LoggerFile`. A row that cannot be read is a problem with its line; the others go on."""
         if self.questions:
             raise Refused(f"{self._path.name}: {'; '.join(self.questions)}")
+        yield from self.untimed_chunks(wanted, texts=texts)
+
+    def untimed_chunks(self, wanted: Wanted, *, texts: bool = False) -> Iterator[Chunk]:
+        """The same where `questions` are open: then what the stamps are is not known, and only the rest counts."""
         loop = _Reading(self, wanted, texts=texts)
         block: Block | None = None
         for block in blocks(self._path, encoding=self.encoding):

@@ -34,7 +34,7 @@ UTC_BEGIN = Stamping(0, "begin", 600)
         ("a.gz", gzip.compress(b"TOA5"), "gunzip"),
         ("a.bin", b"abc\x00\x01\x02", "binary"),
         ("a.txt", b"hello\nworld\n", "--description"),
-        ("a.csv", b'\xef\xbb\xbf"Plot-Titel: KLG"\n', "HOBOware"),
+        ("a.csv", b'\xef\xbb\xbf"Plot-Titel: KLG"\n', "ends inside its header"),
     ],
 )
 def test_what_is_not_read_is_refused_by_name_with_the_next_step(

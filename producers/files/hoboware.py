@@ -1,0 +1,194 @@
+"""Onset HOBOware text: a title, one line of headings, rows. Knows the layout, not the language it was exported in.
+
+The zone stands in the heading of the time (`Date Time, GMT+02:00`, `Datum Zeit, GMT+02:00`), unit and serial numbers in
+that of each channel: `Temp., °C (LGR S/N: 21309858, SEN S/N: 21309858, LBL: air)`. Headings are translated, the words
+GMT, LGR S/N, SEN S/N and LBL are not. Channels without a unit are events (Host Connected, Stopped, End Of File).
+"""
+
+import re
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from producers.files.date_order import DatedTable
+from producers.files.lines import Readable, cells
+from producers.files.logger_file import About, Column, Identity, Kind, Stamping
+from producers.files.numbers import numbers
+from producers.files.refusal import RefusedAt
+from producers.files.stamps import offset_minutes
+from producers.files.table import ROWS_SNIFFED, Layout
+from producers.files.text_table import Header
+from schemas.errors import Refused
+
+HEADING_LINES_MAX = 5  # a title, perhaps blank lines, the headings
+_ZONE = re.compile(r"(.+?),?\s*\(?(?:GMT|UTC)\s*([+-]\d{1,2}:?\d{2})\)?\s*", re.IGNORECASE)
+_SERIALS = re.compile(r"\s*\(((?:LGR|SEN) S/N:.*)\)\s*$")
+_OLD_SERIAL = re.compile(r"(.*?)\s*\(([^()]*)\)\s*(?:#\s*(\d+))?\s*$")
+_TITLE = re.compile(r'\s*"?([^":]{3,40}?)\s*[::]\s*(.*?)"?\s*$')
+_TITLE_WORDS = ("plot title", "plot-titel", "titre", "título", "titolo", "plottitel", "диаграмма", "グラフ", "图")
+_DATE_WORDS = ("date time", "datum zeit", "date heure", "fecha tiempo", "fecha hora", "data hora", "data ora")
+_TIME_WORDS = re.compile(r"(time|zeit|uhrzeit|heure|hora|ora|tiempo|tijd|tid|时间|時間|時刻)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Where the line of headings is, and how it is written."""
+
+    at: int  # index among the lines
+    delimiter: str
+    cells: list[str]
+    stamp_at: tuple[int, ...]
+    zone: str | None
+
+
+def heading_of(lines: list[str]) -> Heading | None:
+    """Of the first lines of a HOBOware file; None where it is none."""
+    for at, line in enumerate(lines[:HEADING_LINES_MAX]):
+        for delimiter in (",", ";", "\t"):
+            row = [cell.strip() for cell in cells([line], delimiter)[0]]
+            found = _stamp_cells(row)
+            if found is not None and len(row) > max(found[0]) + 1:
+                titled = at > 0 and _is_title(lines[0])
+                if titled or found[1] is not None or any("S/N:" in cell for cell in row):
+                    return Heading(at, delimiter, row, *found)
+    return None
+
+
+def is_hobo(text: str) -> bool:
+    lines = [line.rstrip("\r") for line in text.split("\n")[: HEADING_LINES_MAX + 1]]
+    first = lines[0].lstrip('\ufeff" ').lower() if lines else ""
+    return first.startswith(("plot title", "plot-titel")) or heading_of(lines) is not None
+
+
+def _is_title(line: str) -> bool:
+    return line.strip().lstrip('\ufeff" ').lower().startswith(_TITLE_WORDS)
+
+
+def _stamp_cells(row: list[str]) -> tuple[tuple[int, ...], str | None] | None:
+    """(cells of the stamp, its zone)."""
+    for at, cell in enumerate(row[:3]):
+        zoned = _ZONE.fullmatch(cell)
+        name = (zoned[1] if zoned else cell).strip().rstrip(",").lower()
+        if zoned or name.startswith(_DATE_WORDS):
+            zone = zoned[2] if zoned else None
+            # Date and time may be columns of their own; then the zone stands with the time.
+            apart = zoned is not None and at > 0 and " " not in name and _TIME_WORDS.search(name) is not None
+            return ((at - 1, at) if apart else (at,)), zone
+    return None
+
+
+class Hoboware(DatedTable):
+    """See `LoggerFile`."""
+
+    format = "hoboware"
+
+    def __init__(self, path: Readable, told: Stamping | None = None) -> None:
+        self._zone: int | None = None
+        super().__init__(path, told)
+        self.stamping = Stamping(self._zone)
+        self.custom = Stamping(stamp="begin")  # a logger of samples: each is of its own moment
+
+    def read_header(self, lines: list[str], line: int) -> Header | None:
+        heading = heading_of(lines)
+        if heading is None:
+            if len(lines) < HEADING_LINES_MAX:
+                return None
+            raise RefusedAt(
+                self._path.name, line + 1, "no heading of HOBOware with the time, such as Date Time, GMT+00:00"
+            )
+        if heading.zone is not None:
+            try:
+                self._zone = offset_minutes(heading.zone)
+            except Refused as error:
+                raise RefusedAt(self._path.name, line + heading.at, str(error)) from None
+        below = lines[heading.at + 1 :][:ROWS_SNIFFED]
+        rows = [row for row in cells(below, heading.delimiter) if len(row) > max(heading.stamp_at) + 1]
+        first_value = max(heading.stamp_at) + 1
+        decimal = _decimal(rows, first_value, heading.delimiter)
+        columns, places = [], []
+        for at, text in enumerate(heading.cells):
+            if at in heading.stamp_at:
+                continue
+            column = Column(text or "#", kind=Kind.RECORD) if at < first_value else _channel(text)
+            if not column.name:
+                continue  # a heading that ends with a delimiter
+            if column.kind is Kind.VALUE and not column.unit and not _has_numbers(rows, at, decimal):
+                column = replace(column, kind=Kind.TEXT)
+            columns.append(column)
+            places.append(at)
+        named = _apart(columns)
+        title = _TITLE.fullmatch(lines[0].lstrip("\ufeff")) if heading.at else None
+        serial = next((_serial(text, "LGR") for text in heading.cells if "S/N:" in text), "")
+        values_at = [at for column, at in zip(named, places, strict=True) if column.kind is Kind.VALUE]
+        events_at = [at for column, at in zip(named, places, strict=True) if column.kind is Kind.TEXT]
+
+        def is_event(row: list[str]) -> bool:
+            return not any(row[at].strip() for at in values_at) and any(row[at].strip() for at in events_at)
+
+        layout = Layout(
+            tuple(named),
+            tuple(places),
+            len(heading.cells),
+            stamp_places=heading.stamp_at,
+            delimiter=heading.delimiter,
+            decimal=decimal,
+            ragged=True,
+            skips=is_event if events_at else None,
+        )
+        identity = Identity("Onset", "", serial, title[2].strip() if title else "")
+        return Header(identity, layout, heading.at + 1)
+
+
+def _channel(text: str) -> Column:
+    found = _SERIALS.search(text)
+    head = text[: found.start()] if found else text
+    about = About(_serial(text, "SEN") or _serial(text, "LGR"), _serial(text, "LBL"))
+    name, comma, unit = head.rpartition(",")
+    if comma:
+        return Column(name.strip(), unit.strip(), about=about)
+    old = _OLD_SERIAL.fullmatch(head)  # `Temp (°C)  #9724974` of earlier versions
+    if old and old[2]:
+        return Column(old[1].strip(), old[2].strip(), about=About(old[3] or about.serial, about.description))
+    return Column(head.strip(), about=about)
+
+
+def _serial(text: str, what: str) -> str:
+    found = re.search(rf"\b{what}(?: S/N)?:\s*([^,()]*)", text)
+    return found[1].strip() if found else ""
+
+
+def _apart(columns: list[Column]) -> list[Column]:
+    """Channels of one name told apart by label, else by serial number, else by number."""
+    names = [column.name for column in columns]
+    out: list[Column] = []
+    for column in columns:
+        name = column.name
+        if names.count(name) > 1:
+            same = [each.about for each in columns if each.name == name]
+            for word in (column.about.description, column.about.serial):
+                told = [each for each in same if word in (each.description, each.serial)]
+                if word and word != column.unit and len(told) == 1:
+                    name = f"{name} {word}"
+                    break
+        taken = {each.name for each in out}
+        number = 2
+        unique = name
+        while unique in taken:
+            unique, number = f"{name} {number}", number + 1
+        out.append(replace(column, name=unique))
+    return out
+
+
+def _decimal(rows: list[list[str]], first: int, delimiter: str) -> str:
+    if delimiter == ",":
+        return "."
+    found = [cell for row in islice(rows, ROWS_SNIFFED) for cell in row[first:]]
+    commas = sum(bool(re.fullmatch(r"\s*-?\d+,\d+\s*", cell)) for cell in found)
+    points = sum(bool(re.fullmatch(r"\s*-?\d+\.\d+\s*", cell)) for cell in found)
+    return "," if commas > points else "."
+
+
+def _has_numbers(rows: list[list[str]], at: int, decimal: str) -> bool:
+    values, _ = numbers([row[at].replace(decimal, ".") for row in rows if len(row) > at])
+    return bool(np.isfinite(values).any())
