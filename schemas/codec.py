@@ -7,7 +7,7 @@ writer, through fastavro, which resolves the writer's schema to ours.
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar, get_type_hints
 
@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from schemas import columnar
+from schemas.blocks import RawBlock, read_blocks
 from schemas.bundle import BUNDLE, Schema, SchemaSource
 from schemas.columnar import Longs, Unread, Unreadable
 from schemas.frames import FRAMES, Frame, RawFrame
@@ -76,15 +77,23 @@ class Codec:
     def encode(self, record: Frame | Record) -> bytes:
         """The bytes of a record, framed."""
         name = record.schema_name
-        header = self._headers.get(name)
-        if header is None:
-            header = self._headers[name] = HEADER.pack(MAGIC, self._source.written_as(name))
+        header = self._header(name)
         if isinstance(record, BaseModel):
             out = io.BytesIO()
             out.write(header)
             fastavro.schemaless_writer(out, BUNDLE.newest(name).parsed, _plain(record.model_dump()))
             return out.getvalue()
         return header + b"".join([write(getattr(record, field)) for field, _, write in _PLANS[name]])
+
+    def _header(self, name: str) -> bytes:
+        header = self._headers.get(name)
+        if header is None:
+            header = self._headers[name] = HEADER.pack(MAGIC, self._source.written_as(name))
+        return header
+
+    def decode_raw(self, values: Sequence[bytes | None]) -> tuple[list[RawBlock], list[int]]:
+        """Raw frames that lie alike as arrays, and which of the records are left for `decode_frame`."""
+        return read_blocks(values, self._header(RawFrame.schema_name))
 
     def decode_frame(self, expected: type[F], data: bytes | None) -> F:
         """The columnar record in `data`. Raises `Unreadable`."""

@@ -158,9 +158,9 @@ def _longs(buf: bytes, at: int, count: int) -> tuple[Longs, int]:
         same = raw[: width * count].reshape(count, width)
         if (same[:, :-1] >= 128).all() and (same[:, -1] < 128).all():
             if width == 1:
-                return _unzigzag(same[:, 0].astype(np.uint64)), at + count
+                return unzigzag(same[:, 0].astype(np.uint64)), at + count
             if width == 8:  # each time stamp between 1979 and 3111 has this width
-                return _unzigzag(_join_eight(same.reshape(-1).view("<u8"))), at + 8 * count
+                return unzigzag(join_eight(same.reshape(-1).view("<u8"))), at + 8 * count
     ends = np.flatnonzero(raw < 128)[:count]
     if len(ends) < count:
         if len(raw) == VARINT_BYTES_MAX * count:
@@ -175,10 +175,10 @@ def _longs(buf: bytes, at: int, count: int) -> tuple[Longs, int]:
         raise Unreadable(Unread.BAD_VARINT, f"does not fit into 64 bits after byte {at}")
     place = np.arange(size) - np.repeat(starts, lengths)
     groups = (raw[:size] & 127).astype(np.uint64) << (place * 7).astype(np.uint64)
-    return _unzigzag(np.add.reduceat(groups, starts)), at + size
+    return unzigzag(np.add.reduceat(groups, starts)), at + size
 
 
-def _join_eight(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def join_eight(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Eight groups of seven bits, lowest first, into 56 bits: 7+7, 14+14, 28+28."""
     u = np.uint64
     x = (x & u(0x007F007F007F007F)) | ((x & u(0x7F007F007F007F00)) >> u(1))
@@ -187,14 +187,14 @@ def _join_eight(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _split_eight(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The reverse of `_join_eight`."""
+    """The reverse of `join_eight`."""
     u = np.uint64
     x = (x & u(0x000000000FFFFFFF)) | ((x & u(0x00FFFFFFF0000000)) << u(4))
     x = (x & u(0x00003FFF00003FFF)) | ((x & u(0x0FFFC0000FFFC000)) << u(2))
     return (x & u(0x007F007F007F007F)) | ((x & u(0x3F803F803F803F80)) << u(1))
 
 
-def _unzigzag(z: npt.NDArray[np.uint64]) -> Longs:
+def unzigzag(z: npt.NDArray[np.uint64]) -> Longs:
     one = np.uint64(1)
     return (z >> one).view(np.int64) ^ -(z & one).view(np.int64)
 

@@ -28,7 +28,7 @@ from streams.quality.judge import Correction, judge
 from streams.quality.settled import Settled, held
 from streams.sequences import Received
 from streams.state import State, restarted
-from streams.validation import Arrival, Refused, Run, runs
+from streams.validation import Arrival, Batch, Refused, Run, as_run, runs
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Outcome:
     late: int = 0  # readings behind a closed window: stored, in no window
 
 
-def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation: int) -> tuple[State, Outcome]:
+def advance(state: State, arrivals: Sequence[Arrival] | Batch, plan: Plan, *, generation: int) -> tuple[State, Outcome]:
     """Everything that the frames of one device bring about.
 
     Args:
@@ -52,6 +52,11 @@ def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation
         generation: of the partition; a higher one than the state's restarts the device's data state.
     """
     outcome = Outcome()
+    if isinstance(arrivals, Batch):
+        usual = _advance_usual(state, arrivals, plan, generation, outcome)
+        if usual is not None:
+            return usual, outcome
+        arrivals = arrivals.arrivals()
     if generation > state.generation:
         state = restarted(state, generation)
     arrivals = [arrival for arrival in arrivals if arrival.offset > state.readings_position]
@@ -77,6 +82,38 @@ def advance(state: State, arrivals: Sequence[Arrival], plan: Plan, *, generation
     for appended_us in heard if state.alarms.live.entries else [max(heard)]:
         state = hear(state, appended_us, plan, outcome)
     return state, outcome
+
+
+def _advance_usual(state: State, batch: Batch, plan: Plan, generation: int, outcome: Outcome) -> State | None:
+    """The short way for what almost always comes: the next frames in sequence and time, and nothing wrong with them.
+
+    None: something is unusual, and nothing has been done.
+    """
+    alarms = state.alarms
+    if generation != state.generation or batch.offsets[0] <= state.readings_position:
+        return None
+    if alarms.reread_until_us != NEVER or alarms.frames_missing or not watch.of_readings_only(alarms, plan):
+        return None
+    first, count = int(batch.sequences[0]), len(batch.sequences)
+    last = first + count - 1
+    received = state.received.follow(batch.spool_id, first, last)
+    if received is None or received.holes() or (count > 1 and not (np.diff(batch.sequences) == 1).all()):
+        return None
+    tally = watch.tallied(alarms.tally, batch.appended_us, batch.rows * len(batch.channels))
+    run = as_run(batch, plan, state.watermark_us)
+    if run is None or tally is None:
+        return None
+    state = _advance_run(state, run, plan, outcome)
+    appended_us = int(batch.appended_us.max())
+    if plan.rules.sensor_silence:
+        state = _hear_sensors(state, run, appended_us, plan, outcome)
+    return replace(
+        state,
+        received=received,
+        readings_position=int(batch.offsets[-1]),
+        heard_us=max(state.heard_us, appended_us),
+        alarms=replace(state.alarms, tally=tally),
+    )
 
 
 def hear(state: State, appended_us: int, plan: Plan, outcome: Outcome) -> State:

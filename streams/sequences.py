@@ -40,6 +40,23 @@ class Received:
             fresh.append(_add(ranges, sequence))
         return Received({spool: tuple(ranges) for spool, ranges in spools.items()}), fresh
 
+    def follow(self, spool: str, first: int, last: int) -> "Received | None":
+        """With the frames `first` to `last` of a spool added, if they are its first or come right behind its last.
+
+        None: they do not.
+        """
+        ranges = self.spools.get(spool)
+        if ranges is None and len(self.spools) < SPOOLS_MAX:
+            return Received({**self.spools, spool: ((first, last),)})
+        if ranges is None or ranges[-1][1] != first - 1:
+            return None
+        ranges = (*ranges[:-1], (ranges[-1][0], last))
+        if len(self.spools) == 1:
+            return Received({spool: ranges})
+        spools = {name: others for name, others in self.spools.items() if name != spool}
+        spools[spool] = ranges
+        return Received(spools)
+
     def holes(self) -> int:
         """Frames missing between the first and the last received, over all spools."""
         return sum(later[0] - former[1] - 1 for ranges in self.spools.values() for former, later in pairwise(ranges))

@@ -29,6 +29,39 @@ class Arrival:
     appended_us: int  # when the broker took it, µs UTC
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """m frames of one device, spool and channel list, as they lay in the log: N rows in all, of c channels."""
+
+    device_id: str
+    spool_id: str
+    sequences: Longs  # (m,)
+    offsets: Longs  # (m,) ascending
+    appended_us: Longs  # (m,)
+    rows: Longs  # (m,) of each frame; none is 0
+    channels: tuple[str, ...]
+    times: Longs  # (N,)
+    values: Doubles  # (N, c)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def arrivals(self) -> list[Arrival]:
+        """The same, frame by frame."""
+        cuts = np.cumsum(self.rows)[:-1]
+        return [
+            Arrival(RawFrame(self.device_id, self.spool_id, sequence, times, self.channels, values), offset, appended)
+            for sequence, times, values, offset, appended in zip(
+                self.sequences.tolist(),
+                np.split(self.times, cuts),
+                np.split(self.values, cuts),
+                self.offsets.tolist(),
+                self.appended_us.tolist(),
+                strict=True,
+            )
+        ]
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Rows and columns that cannot be taken."""
@@ -78,12 +111,29 @@ def _join(frames: list[RawFrame]) -> Run | None:
     return Run(first.sequence, first.channels, times, np.concatenate([frame.values for frame in frames]), rows)
 
 
+def as_run(batch: Batch, plan: Plan, after_us: int) -> Run | None:
+    """The batch as a run, if nothing can be wrong with it and each of its rows is newer than all before it."""
+    times = batch.times
+    if times[0] <= after_us or not (times[1:] > times[:-1]).all():
+        return None
+    if times[-1] > batch.appended_us.min() + plan.future_limit_us or times[0] < plan.exists_from_us:
+        return None
+    if not _known(batch.channels, plan):
+        return None
+    return Run(int(batch.sequences[0]), batch.channels, times, batch.values, batch.rows.tolist())
+
+
+def _known(channels: tuple[str, ...], plan: Plan) -> bool:
+    """Whether all of them are configured, and none stands twice."""
+    if channels in plan.selections:
+        return True
+    return all(name in plan.columns for name in channels) and len(set(channels)) == len(channels)
+
+
 def _sound(run: Run, arrivals: list[Arrival], plan: Plan) -> bool:
     """Whether nothing at all can be wrong: the quick way past `validate` for almost every frame."""
-    if run.channels not in plan.selections:
-        known = all(name in plan.columns for name in run.channels)
-        if not known or len(set(run.channels)) < len(run.channels):
-            return False
+    if not _known(run.channels, plan):
+        return False
     times = run.times
     if len(times) > 1 and not (times[1:] > times[:-1]).all():
         return False

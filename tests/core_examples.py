@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
-from schemas.devices import Calibration, Device, GrossRange, Limits, Sensor, Station
-from schemas.frames import RawFrame
+from schemas.alarms import Alarm
+from schemas.devices import AlarmRule, Calibration, Device, Gap, GrossRange, Limits, RuleKind, Sensor, Spike, Station
+from schemas.frames import DeviceState, RawFrame
 from streams.pipeline import Outcome, advance
 from streams.plan import Plan, plan_of
 from streams.state import State
@@ -118,3 +120,88 @@ def windows_of(outcome: Outcome, length_s: int | None = None) -> list[tuple[Any,
         for row in zip(*(np.asarray(getattr(frame, name)).tolist() for name in columns + said), strict=True)
     ]
     return [((start - START_US) // US, *rest) for start, *rest in rows if length_s in (None, rest[0])]
+
+
+LATENESS_S = 90
+LENGTHS_S = (60, 600)
+EDGE = instant(START_US + 400 * US)
+PLAN = make_plan(
+    make_sensor("speed", limits=limited(fail=(-40, 40), suspect=(-30, 30)), windows_s=LENGTHS_S, statistic="sum"),
+    make_vane("vane", windows_s=LENGTHS_S, calibrations=[numbers(dead_band_orientation_deg=33.0)]),
+    make_sensor("gust", windows_s=[600], calibrations=[numbers(valid_to=EDGE), numbers(valid_from=EDGE, slope=0.5)]),
+    lateness_s=LATENESS_S,
+)
+CHANNELS = ("speed", "vane", "gust")
+
+SPIKED = make_plan(
+    make_sensor(
+        "speed",
+        limits=Limits(
+            gross_range=GrossRange(fail=(-40, 40), suspect=(-30, 30)),
+            spike=Spike(suspect=20, fail=40),
+        ),
+        windows_s=LENGTHS_S,
+        statistic="sum",
+        alarm_rules=[
+            AlarmRule(name="fast", kind=RuleKind.ABOVE, limit=25, hysteresis=10),
+            AlarmRule(name="jumpy", kind=RuleKind.RATE, limit=15),
+        ],
+    ),
+    make_vane(
+        "vane",
+        limits=Limits(spike=Spike(method="differential", suspect=60, fail=100), gap=Gap(suspect_s=5, fail_s=200)),
+        windows_s=LENGTHS_S,
+    ),
+    make_sensor(
+        "gust",
+        limits=Limits(gap=Gap(suspect_s=5, fail_s=200)),
+        windows_s=[600],
+        alarm_rules=[AlarmRule(name="gusty", kind=RuleKind.ABOVE, limit=15)],
+    ),
+    lateness_s=LATENESS_S,
+)
+"""With tests that look at the row that follows."""
+
+
+def rows_of(outcome: Outcome) -> list[tuple[Any, ...]]:
+    """Every stored row, in order, as bits."""
+    return [
+        (
+            frame.generation,
+            frame.channels,
+            time,
+            *(getattr(frame, name)[at].tobytes() for name in ("logged", "values", "quality", "tests")),
+        )
+        for frame in outcome.clean
+        for at, time in enumerate(frame.times.tolist())
+    ]
+
+
+def refusals_of(outcome: Outcome) -> list[tuple[Any, ...]]:
+    return [
+        (
+            part.reason,
+            part.detail,
+            part.arrival.offset,
+            part.arrival.frame.channels,
+            part.arrival.frame.values.tobytes(),
+        )
+        for part in outcome.refused
+    ]
+
+
+def steps_of(outcome: Outcome) -> dict[str, list[Alarm]]:
+    """Each alarm's events in order; between alarms there is none."""
+    steps: dict[str, list[Alarm]] = {}
+    for alarm in outcome.alarms:
+        steps.setdefault(alarm.alarm_id, []).append(alarm)
+    return steps
+
+
+def assert_same_record(one: DeviceState, other: DeviceState) -> None:
+    for name in DeviceState.__slots__:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if name in ("window_means", "window_m2s"):
+            assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-9), name
+        else:
+            assert np.array_equal(mine, theirs, equal_nan=isinstance(mine, np.ndarray)), name

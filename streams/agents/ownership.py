@@ -11,7 +11,9 @@ import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -46,13 +48,14 @@ from schemas.topics import (
     STREAMS_STATE,
     WINDOWS,
 )
+from streams.agents.batches import Record, batches
 from streams.agents.devices import DeviceTable
 from streams.agents.looks import Looks
 from streams.agents.told import Told
 from streams.pipeline import Outcome, advance, apply_action, hear, hear_heartbeat, threw
 from streams.plan import Plan
 from streams.state import State, from_record, to_record
-from streams.validation import Arrival
+from streams.validation import Arrival, Batch
 
 log = structlog.get_logger()
 
@@ -60,16 +63,6 @@ SOURCES = (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS)
 
 CELLS_MAX = 65_536
 """Readings in one output frame: 1.2 MB at most, far below the topic's limit, and enough to pay for its header."""
-
-
-class Record(Protocol):
-    """A consumed record, as aiokafka gives it."""
-
-    topic: str
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int  # ms, the broker's append time
 
 
 @dataclass(slots=True)
@@ -224,37 +217,52 @@ class Ownership:
 
     def apply(self, records: Sequence[Record]) -> None:
         """One transaction for all of them: `records` of one topic are in log order."""
-        fresh = []
-        for record in records:
-            expected = self._next[record.topic]
-            if record.offset < expected:
-                continue  # delivered again after a rebalance
-            if record.offset > expected:
-                self._refuse_a_gap(record, expected)
-            self._next[record.topic] = record.offset + 1
-            fresh.append(record)
-        if not fresh:
+        fresh: dict[str, list[Record]] = {}
+        for topic, some in groupby(records, key=attrgetter("topic")):
+            fresh.setdefault(topic, []).extend(self._fresh(topic, list(some)))
+        if not any(fresh.values()):
             return
         outputs: list[tuple[str, Outcome]] = []
         rejected: list[Rejected] = []
-        for device_id, arrivals in self._arrivals(fresh, rejected).items():
+        readings = fresh.get(READINGS_RAW, [])
+        by_offset = _ByOffset(readings)
+        for device_id, arrivals in self._arrivals(readings, rejected).items():
             plan = self._devices.plan(device_id)
             if plan is None:
-                rejected += [self._whole(arrival, record, device_id) for arrival, record in arrivals]
+                listed = arrivals.arrivals() if isinstance(arrivals, Batch) else arrivals
+                rejected += [self._whole(each, by_offset[each.offset], device_id) for each in listed]
                 continue
-            by_offset = {arrival.offset: record for arrival, record in arrivals}
-            outputs += self._advance(device_id, [arrival for arrival, _ in arrivals], plan, rejected, by_offset)
-        outputs += self._hear(fresh)
-        outputs += self._act(fresh, rejected)
-        self._applied_us = max([self._applied_us, *(r.timestamp * 1000 for r in fresh if r.topic == READINGS_RAW)])
+            outputs += self._advance(device_id, arrivals, plan, rejected, by_offset)
+        outputs += self._hear(fresh.get(HEARTBEATS, []))
+        outputs += self._act(fresh.get(ALARM_ACTIONS, []), rejected)
+        if readings:
+            self._applied_us = max(self._applied_us, max(record.timestamp for record in readings) * 1000)
         self._transact(outputs, rejected)
 
-    def _arrivals(self, records: Iterable[Record], rejected: list[Rejected]) -> dict[str, list[tuple[Arrival, Record]]]:
+    def _fresh(self, topic: str, records: list[Record]) -> list[Record]:
+        """Those that have not been delivered before; none may be missing between them and those."""
+        expected = self._next[topic]
+        if records[0].offset != expected or records[-1].offset != expected + len(records) - 1:
+            fresh = []
+            for record in records:
+                if record.offset < expected:
+                    continue  # delivered again after a rebalance
+                if record.offset > expected:
+                    self._refuse_a_gap(record, expected)
+                expected = record.offset + 1
+                fresh.append(record)
+            records = fresh
+        if records:
+            self._next[topic] = records[-1].offset + 1
+        return records
+
+    def _arrivals(self, records: list[Record], rejected: list[Rejected]) -> dict[str, list[Arrival] | Batch]:
         """Frames by device, in log order; what cannot be read is rejected."""
-        by_device: dict[str, list[tuple[Arrival, Record]]] = {}
-        for record in records:
-            if record.topic != READINGS_RAW:
-                continue
+        blocks, left = self._codec.decode_raw([record.value for record in records])
+        by_key, others = batches(blocks, records)
+        singly: dict[str, list[Arrival]] = {}
+        for at in sorted(left + others):
+            record = records[at]
             try:
                 frame = self._codec.decode_frame(RawFrame, record.value)
             except Unreadable as error:
@@ -264,8 +272,9 @@ class Ownership:
                 detail = f"the record's key is {_key(record)!r}, the frame says {frame.device_id!r}"
                 rejected.append(self._rejected(record, _key(record), Rejection.WRONG_KEY, detail, frame.values.size))
                 continue
-            arrival = Arrival(frame, record.offset, record.timestamp * 1000)
-            by_device.setdefault(frame.device_id, []).append((arrival, record))
+            singly.setdefault(frame.device_id, []).append(Arrival(frame, record.offset, record.timestamp * 1000))
+        by_device: dict[str, list[Arrival] | Batch] = {**singly}
+        by_device.update((key.decode(), batch) for key, batch in by_key.items())  # no device is in both
         if any(self._devices.plan(device_id) is None for device_id in by_device):
             self._devices.catch_up()
         return by_device
@@ -273,19 +282,20 @@ class Ownership:
     def _advance(
         self,
         device_id: str,
-        arrivals: list[Arrival],
+        arrivals: list[Arrival] | Batch,
         plan: Plan,
         rejected: list[Rejected],
-        by_offset: dict[int, Record],
+        by_offset: "_ByOffset",
     ) -> list[tuple[str, Outcome]]:
         """The device's frames through the core; a frame on which our code throws is set aside, the others go on."""
         state = self._state(device_id)
         outcomes: list[Outcome] = []
+        self.counts.frames += len(arrivals)
         try:
             state, outcome = advance(state, arrivals, plan, generation=self.generation)
             outcomes.append(outcome)
         except Exception:  # noqa: BLE001 - whatever it is, it must not stop the others
-            for arrival in arrivals:
+            for arrival in arrivals.arrivals() if isinstance(arrivals, Batch) else arrivals:
                 try:
                     state, outcome = advance(state, [arrival], plan, generation=self.generation)
                     outcomes.append(outcome)
@@ -306,7 +316,6 @@ class Ownership:
                 record = by_offset[refused.arrival.offset]
                 part = self._rejected(record, device_id, refused.reason, refused.detail, frame.values.size)
                 rejected.append(part.model_copy(update={"payload": self._codec.encode(frame)}))
-        self.counts.frames += len(arrivals)
         return [(device_id, outcome) for outcome in outcomes]
 
     def _tell_of_bug(self, state: State, arrival: Arrival, what: str, plan: Plan) -> tuple[State, Outcome]:
@@ -323,7 +332,7 @@ class Ownership:
         outcomes = []
         for record in records:
             device_id = _key(record)
-            plan = self._devices.plan(device_id) if record.topic == HEARTBEATS else None
+            plan = self._devices.plan(device_id)
             if plan is None:
                 continue  # the sink stores it; there is nothing to judge it by
             state, outcome = self._state(device_id), Outcome()
@@ -345,8 +354,6 @@ class Ownership:
         """Operators' actions: each is answered."""
         outcomes = []
         for record in records:
-            if record.topic != ALARM_ACTIONS:
-                continue
             try:
                 event = read_action_or_answer(record.value)
             except Unreadable as error:
@@ -497,6 +504,19 @@ class Ownership:
                 )
         finally:
             consumer.close()
+
+
+class _ByOffset:
+    """Records of one topic by their offset; made only when something is to be said of one."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self._known: dict[int, Record] = {}
+
+    def __getitem__(self, offset: int) -> Record:
+        if not self._known:
+            self._known = {record.offset: record for record in self._records}
+        return self._known[offset]
 
 
 def _refused(event: AlarmActionEvent, reason: Refusal, message: str) -> ActionAnswer:

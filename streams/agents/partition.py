@@ -10,7 +10,8 @@ from concurrent.futures import Executor
 
 import structlog
 
-from streams.agents.ownership import Ownership, Record
+from streams.agents.batches import Record
+from streams.agents.ownership import Ownership
 from streams.settings import StreamsSettings
 
 log = structlog.get_logger()

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from schemas.alarms import Action, ActionAnswer, Alarm, AlarmActionEvent, AlarmState, Refusal
+from schemas.columnar import Longs
 from schemas.devices import RuleKind
 from schemas.frames import WindowFrame
 from schemas.records import Heartbeat
@@ -185,6 +186,41 @@ def after_frames(states: AlarmStates, plan: Plan, frames: Sequence[Taken], out: 
         _judge_gap(rules, panel, missing - given_up, at_us)
     panel.settle()
     return _kept(replace(states, tally=tally, frames_missing=missing, frames_given_up=given_up), panel)
+
+
+OF_READINGS = frozenset(
+    {
+        RuleKind.ABOVE,
+        RuleKind.BELOW,
+        RuleKind.RATE,
+        RuleKind.WINDOW_ABOVE,
+        RuleKind.WINDOW_BELOW,
+        RuleKind.QUALITY_SHARE,
+        RuleKind.CLOCK_SKEW,
+        RuleKind.SPOOL_DROPPING,
+        RuleKind.SPOOL_DAMAGED,
+        RuleKind.SOURCE_FAILED,
+    }
+)
+"""Kinds that a frame does not concern by coming, only by what it holds (or not at all)."""
+
+
+def of_readings_only(states: AlarmStates, plan: Plan) -> bool:
+    """Whether no entry cares for frames as such: silence, gaps, rejected ones, those that threw."""
+    bound = plan.rules.bound
+    return all(key in bound and bound[key].kind in OF_READINGS for key in states.live.entries)
+
+
+def tallied(tally: Tally, appended_us: Longs, readings: Longs) -> Tally | None:
+    """After m frames of so many readings, none of which was rejected; None: their periods have to be judged."""
+    first, last = int(appended_us[0]), int(appended_us[-1])
+    if tally.rejected or first < tally.from_us or (len(appended_us) > 1 and (np.diff(appended_us) < 0).any()):
+        return None
+    if last < tally.from_us + TALLY_US:
+        return Tally(tally.from_us, tally.readings + int(readings.sum()), 0)
+    begin = last - last % TALLY_US
+    at = int(np.searchsorted(appended_us, begin))
+    return Tally(begin, int(readings[at:].sum()), 0)
 
 
 def _close(tally: Tally, rules: Rules, panel: Panel) -> None:

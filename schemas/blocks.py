@@ -1,0 +1,217 @@
+"""Many raw frames of one byte layout, read as one array. Knows how a raw frame lies in bytes; knows no broker.
+
+A device's frames differ in a sequence number, times and values, and lie alike otherwise: the same channels, as many
+rows, ids of the same length. The first frame of a kind is read as the codec reads it, noting where its parts lie; all
+others of its length are compared with it at once, and what lies alike is read in a few numpy calls. What does not is
+left to the codec. `Codec.decode_frame` is the oracle: a block's frames equal what it gives, to the last bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columnar import (
+    Doubles,
+    Longs,
+    Unreadable,
+    join_eight,
+    read_long,
+    read_string,
+    read_strings,
+    unzigzag,
+)
+from schemas.frames import RawFrame
+
+Index = npt.NDArray[np.intp]
+Octets = npt.NDArray[np.uint8]
+
+KINDS_MAX = 32
+"""Layouts tried per length: a fleet has a few. Beyond it what is left is read frame by frame, as hostile bytes are."""
+
+FEW = 3  # frames of one length below which the codec is as fast
+
+SEQUENCE_BYTES_MAX = 9  # 63 bits; a tenth byte may not fit, which is the codec's to say
+
+_HIGH = np.uint64(0x8080808080808080)
+_EIGHT_BYTES = np.uint64(0x0080808080808080)  # high bits of a varint that fills eight bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawBlock:
+    """m frames of n rows of the same c channels, in the order in which they were given."""
+
+    at: Index  # (m,) which of the records
+    device_ids: Octets  # (m, d)
+    spool_ids: Octets  # (m, s)
+    sequences: Longs  # (m,)
+    times: Longs  # (m, n)
+    channels: tuple[str, ...]
+    values: Doubles  # (m, n, c)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def frame(self, number: int) -> RawFrame:
+        """One of the frames."""
+        return RawFrame(
+            self.device_ids[number].tobytes().decode(),
+            self.spool_ids[number].tobytes().decode(),
+            int(self.sequences[number]),
+            self.times[number],
+            self.channels,
+            self.values[number],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the parts of a frame lie: begin and end."""
+
+    device: tuple[int, int]
+    spool: tuple[int, int]
+    sequence: tuple[int, int]
+    times: tuple[int, int]
+    channels: tuple[str, ...]
+    values: tuple[int, int]
+    # What every frame of this kind has in common, byte for byte.
+    alike: tuple[tuple[int, int], ...]
+
+
+def read_blocks(values: Sequence[bytes | None], header: bytes) -> tuple[list[RawBlock], list[int]]:
+    """The frames that lie alike, and which of the records are left to be read one by one (in ascending order).
+
+    Args:
+        values: records of `readings.raw`.
+        header: with which a frame of today's schema begins.
+    """
+    lengths = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
+    blocks: list[RawBlock] = []
+    left: list[int] = []
+    order = np.argsort(lengths, kind="stable")
+    for at in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        length = int(lengths[at[0]]) if len(at) else 0
+        if len(at) < FEW or length <= len(header):
+            left += at.tolist()
+            continue
+        raw = b"".join([values[one] or b"" for one in at.tolist()])
+        left += _sort_out(np.frombuffer(raw, np.uint8).reshape(len(at), length), at, header, blocks)
+    return _joined(blocks), sorted(left)
+
+
+def _joined(blocks: list[RawBlock]) -> list[RawBlock]:
+    """Blocks whose frames differ in the width of their sequence numbers only are one."""
+    alike: dict[tuple[object, ...], list[RawBlock]] = {}
+    for block in blocks:
+        shape = block.device_ids.shape[1], block.spool_ids.shape[1], block.times.shape[1], block.channels
+        alike.setdefault(shape, []).append(block)
+    joined = []
+    for some in alike.values():
+        if len(some) == 1:
+            joined += some
+            continue
+        order = np.argsort(np.concatenate([block.at for block in some]))
+        parts = {
+            name: np.concatenate([getattr(block, name) for block in some])[order]
+            for name in ("at", "device_ids", "spool_ids", "sequences", "times", "values")
+        }
+        joined.append(RawBlock(channels=some[0].channels, **parts))
+    return joined
+
+
+def _sort_out(grid: Octets, at: Index, header: bytes, blocks: list[RawBlock]) -> list[int]:
+    """Put frames of one length into blocks; those that are left."""
+    left: list[int] = []
+    for _ in range(KINDS_MAX):
+        if len(at) < FEW:
+            break
+        layout = _layout(grid[0].tobytes(), header)
+        if layout is None:
+            left.append(int(at[0]))
+            grid, at = grid[1:], at[1:]
+            continue
+        same = _same(grid, layout)
+        if same.all():
+            blocks.append(_block(grid, at, layout))
+            return left
+        blocks.append(_block(grid[same], at[same], layout))
+        grid, at = grid[~same], at[~same]
+    left += at.tolist()
+    return left
+
+
+def _layout(data: bytes, header: bytes) -> _Layout | None:
+    """Where the parts of a plain frame lie; None: it is not plain (or not readable at all)."""
+    try:
+        if not data.startswith(header):
+            return None
+        device, device_end = _text(data, len(header))
+        spool, spool_end = _text(data, device_end)
+        _, sequence_end = read_long(data, spool_end)
+        rows, times = read_long(data, sequence_end)
+        times_end = times + 8 * rows
+        if rows < 1 or times_end >= len(data) or data[times_end] != 0:
+            return None
+        channels, channels_end = read_strings(data, times_end + 1)
+        count, values = read_long(data, channels_end)
+        values_end = values + 8 * count
+        if count != rows * len(channels) or count < 1 or data[values_end:] != b"\0\0":
+            return None
+        if sequence_end - spool_end > SEQUENCE_BYTES_MAX:
+            return None
+    except Unreadable:
+        return None
+    layout = _Layout(
+        (device, device_end),
+        (spool, spool_end),
+        (spool_end, sequence_end),
+        (times, times_end),
+        channels,
+        (values, values_end),
+        ((0, device), (device_end, spool), (sequence_end, times), (times_end, values), (values_end, len(data))),
+    )
+    return layout if _same(np.frombuffer(data, np.uint8)[None], layout).all() else None
+
+
+def _text(data: bytes, at: int) -> tuple[int, int]:
+    """Where the bytes of a string begin and end. Raises `Unreadable`, also for what is no text."""
+    _, end = read_string(data, at)
+    return read_long(data, at)[1], end
+
+
+def _same(grid: Octets, layout: _Layout) -> npt.NDArray[np.bool_]:
+    """Which of the frames (m, length) lie as the layout says. The first is it."""
+    first = grid[0]
+    same = np.ones(len(grid), bool)
+    for begin, end in layout.alike:
+        same &= (grid[:, begin:end] == first[begin:end]).all(axis=1)
+    begin, end = layout.sequence
+    same &= (grid[:, begin : end - 1] >= 128).all(axis=1) & (grid[:, end - 1] < 128)
+    same &= ((_words(grid, layout.times) & _HIGH) == _EIGHT_BYTES).all(axis=1)
+    for begin, end in (layout.device, layout.spool):
+        same &= (grid[:, begin:end] < 128).all(axis=1) | (grid[:, begin:end] == first[begin:end]).all(axis=1)
+    return same
+
+
+def _words(grid: Octets, where: tuple[int, int]) -> npt.NDArray[np.uint64]:
+    begin, end = where
+    return np.ascontiguousarray(grid[:, begin:end]).view("<u8")
+
+
+def _block(grid: Octets, at: Index, layout: _Layout) -> RawBlock:
+    begin, end = layout.sequence
+    zigzag = np.zeros(len(grid), np.uint64)
+    for place in range(end - begin):
+        zigzag |= (grid[:, begin + place] & np.uint8(127)).astype(np.uint64) << np.uint64(7 * place)
+    times = unzigzag(join_eight(_words(grid, layout.times)))
+    values = _words(grid, layout.values).view("<f8").reshape(len(grid), times.shape[1], len(layout.channels))
+    return RawBlock(
+        at,
+        grid[:, slice(*layout.device)],
+        grid[:, slice(*layout.spool)],
+        unzigzag(zigzag),
+        times,
+        layout.channels,
+        values,
+    )
