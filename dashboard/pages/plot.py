@@ -232,7 +232,7 @@ async def recalibrations(db: Db, sensor: Annotated[list[str], Query(max_length=S
 async def recalibrate(request: Request, told: Recalibrating, principal: Operator, db: Db) -> Response:
     """What would change; or the work itself, which goes on when the page is left."""
     await _one(db, told.sensor)
-    process = await _start(request, told)
+    process = await _start(request, told, who=principal.name)
     what = "recalibrate.preview" if told.dry_run else "recalibrate"
     await audit.note(db, request, principal, what, subject=told.sensor, begin=_iso(told.begin), end=_iso(told.end))
     try:
@@ -253,7 +253,7 @@ async def recalibrate(request: Request, told: Recalibrating, principal: Operator
     return JSONResponse(found | {"message": f"{changed:,} readings {verb}", "tone": "good", "running": False})
 
 
-async def _start(request: Request, told: Recalibrating) -> asyncio.subprocess.Process:
+async def _start(request: Request, told: Recalibrating, *, who: str) -> asyncio.subprocess.Process:
     """`telltale recalibrate` in a process of its own: it is the sink's work, and does not stop with the page."""
     words = [sys.executable, "-P", "-m", "infra.command", "recalibrate", told.sensor, "--json"]
     if told.begin:
@@ -267,12 +267,13 @@ async def _start(request: Request, told: Recalibrating) -> asyncio.subprocess.Pr
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=_environment(web_of(request).database),
+        env=_environment(web_of(request).database, who),
     )
 
 
-def _environment(dsn: str) -> dict[str, str]:
-    return {**os.environ, "TELLTALE_DATABASE": dsn}
+def _environment(dsn: str, who: str) -> dict[str, str]:
+    """With LOGNAME, by which the command notes its author."""
+    return {**os.environ, "TELLTALE_DATABASE": dsn, "LOGNAME": who}
 
 
 _at_work: set["asyncio.Task[Any]"] = set()

@@ -10,7 +10,6 @@ import click
 import psycopg
 import structlog
 from fastapi import FastAPI
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
@@ -51,16 +50,16 @@ def running_of(connection: HTTPConnection) -> Running:
 
 
 class Files:
-    """Files of a folder, compressed, kept by browsers. The folder may be named later; until then they are missing."""
+    """Files of a folder, kept by browsers. The folder may be named later; until then they are missing."""
 
     def __init__(self, *, kept: str, directory: str | None = None) -> None:
         self._kept = kept
-        self._app: GZipMiddleware | None = None
+        self._app: StaticFiles | None = None
         if directory is not None:
             self.serve(directory)
 
     def serve(self, directory: str) -> None:
-        self._app = GZipMiddleware(StaticFiles(directory=directory), minimum_size=500, compresslevel=6)
+        self._app = StaticFiles(directory=directory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None:

@@ -127,3 +127,39 @@ def test_too_many_failed_sign_ins_lock_for_a_time(site: Site, people: People) ->
     site.rows("UPDATE login_failures SET time = time - interval '1 hour' RETURNING 1")
     person.sign_in("nobody-at-all", PASSWORD)
     person.page.get_by_text("is not right").wait_for()
+
+
+def test_a_range_is_flagged_with_the_mouse_and_found_in_the_database(site: Site, people: People) -> None:
+    begin = 1_760_000_000
+    site.configure("bad-1", interval_s=1.0)
+    site.measure("bad-1", [[20.0 + (row % 50), 21.0] for row in range(600)], end=begin + 599)
+    site.await_rows("SELECT 1 FROM readings HAVING count(*) FILTER (WHERE time > to_timestamp(%s)) >= 1", begin + 598)
+    otto = people("otto")
+    otto.go("/plot?sensor=bad-1/c0")
+    otto.until("window.telltale.plot?.rows === 600")
+    otto.page.get_by_role("button", name="Flag", exact=True).click()
+    box = otto.page.locator(".u-over").bounding_box()
+    assert box
+    left, right = box["x"] + box["width"] * 0.25, box["x"] + box["width"] * 0.5
+    otto.page.mouse.move(left, box["y"] + 50)
+    otto.page.mouse.down()
+    otto.page.mouse.move(right, box["y"] + 60, steps=8)
+    otto.page.mouse.up()
+    form = otto.page.locator("#flag-form")
+    form.locator("[name=category]").select_option("icing")
+    form.locator("[name=reason]").fill("ice on the cup")
+    form.get_by_role("button", name="Flag").click()
+    otto.page.locator("#flags").get_by_text("ice on the cup").wait_for()
+    ((low, high, author, reason),) = site.rows(
+        "SELECT extract(epoch FROM lower(during))::float8, extract(epoch FROM upper(during))::float8, author, reason"
+        " FROM flags WHERE removed IS NULL"
+    )
+    assert (author, reason) == ("otto", "ice on the cup")
+    assert abs(low - (begin + 150)) <= 2, "a pixel is about half a second"
+    assert abs(high - (begin + 300)) <= 2
+    left_out = "SELECT count(*) FROM readings_good WHERE sensor_id = (SELECT sensor('bad-1', 'c0'))"
+    assert site.rows(left_out) == [(600 - int(high - low),)]
+    otto.page.get_by_role("button", name="Undo flag").click()
+    otto.page.get_by_text("No flag in this period.").wait_for()
+    assert site.rows(left_out) == [(600,)]
+    assert not otto.complaints

@@ -80,6 +80,26 @@ async function line(id, signal) {
 const iso = (s) => new Date(s * 1000).toISOString();
 const text = (s, sensor) => timeText(s * 1000, sensor?.offset ?? sensors[0]?.offset);
 
+/** Least and largest of statistics, for sensors whose logger gives none: each step is drawn over its whole length. */
+async function envelope(each, signal) {
+  const step = [[600, "10min"], [3600, "hourly"], [86400, "daily"]].find(([length]) => (range[1] - range[0]) / length <= 2500 && length >= 6 * (each.interval_s ?? 1));
+  if (!step) return {};
+  const response = await ask(`/api/v1/statistics?${new URLSearchParams({ sensor: each.sensor, from: iso(range[0]), to: iso(range[1]), interval: step[1], format: "csv" })}`, { signal, headers: { Accept: "text/csv" } });
+  const [head, ...lines] = (await response.text()).trim().split(/\r?\n/);
+  const names = head.split(",");
+  const [time, min, max] = ["time", "min", "max"].map((name) => names.indexOf(name) - names.length);
+  const [least, largest] = [{ t: [], v: [], source: step[1] }, { t: [], v: [], source: step[1] }];
+  for (const one of lines) {
+    const cells = one.split(",");
+    if (cells.at(min) === "") continue;
+    for (const [side, place] of [[least, min], [largest, max]]) {
+      side.t.push(Date.parse(cells.at(time)) / 1000);
+      side.v.push(Number(cells.at(place)));
+    }
+  }
+  return least.t.length ? { least, largest, stepped: true } : {};
+}
+
 async function load() {
   if (!sensors.length) return;
   coming?.abort();
@@ -93,7 +113,7 @@ async function load() {
     const found = await Promise.all(sensors.map(async (each) => {
       const both = band && each.least && each.largest;
       const [main, least, largest] = await Promise.all([line(each.sensor_id, signal), both ? line(each.least, signal) : null, both ? line(each.largest, signal) : null]);
-      return [each.sensor, { ...main, least, largest }];
+      return [each.sensor, { ...main, least, largest, ...(band && !both ? await envelope(each, signal) : {}) }];
     }));
     const marks = byId("marks").checked ? await Promise.all([loadFlags(signal), loadAlarms(signal)]) : [[], []];
     if (signal.aborted) return;
@@ -155,7 +175,8 @@ function tables() {
     const value = (_, v) => (v === null || v === undefined ? "–" : `${valueText(v)} ${each.unit}`);
     if (found.least && found.largest) {
       joined.push(gapped(found.largest, each.interval_s), gapped(found.least, each.interval_s));
-      series.push({ label: `${each.sensor} largest`, scale, stroke: "transparent", value, points: { show: false } }, { label: `${each.sensor} least`, scale, stroke: "transparent", value, points: { show: false } });
+      const edge = { scale, stroke: "transparent", value, points: { show: false }, paths: found.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined };
+      series.push({ ...edge, label: `${each.sensor} largest` }, { ...edge, label: `${each.sensor} least` });
       bands.push({ series: [series.length - 2, series.length - 1], fill: `${colour}33` });
     }
     joined.push(gapped(found, each.interval_s));
@@ -174,8 +195,17 @@ function axes() {
   const [ink, grid] = [css("--soft"), css("--grid")];
   const units = [...new Set(sensors.map((each) => each.unit || "1"))];
   const common = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "12px system-ui, sans-serif" };
+  const day = "\n{YYYY}-{MM}-{DD}";
+  const steps = [
+    [3600 * 24 * 365, "{YYYY}", null, null, null, null, null, null, 1],
+    [3600 * 24 * 28, "{YYYY}-{MM}", null, null, null, null, null, null, 1],
+    [3600 * 24, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
+    [60, "{HH}:{mm}", day, null, "\n{MM}-{DD}", null, null, null, 1],
+    [1, "{HH}:{mm}:{ss}", day, null, "\n{MM}-{DD}", null, null, null, 1],
+    [0.001, ":{ss}.{fff}", `${day} {HH}:{mm}`, null, "\n{MM}-{DD} {HH}:{mm}", null, "\n{HH}:{mm}", null, 1],
+  ];
   return [
-    { ...common },
+    { ...common, values: steps },
     ...units.map((unit, n) => ({ ...common, scale: unit, side: n % 2 ? 1 : 3, grid: { ...common.grid, show: n === 0 }, size: 62, label: unit === "1" ? "" : unit, labelSize: 20, labelFont: "12px system-ui, sans-serif", values: (_, ticks) => ticks.map(valueText) })),
   ];
 }
