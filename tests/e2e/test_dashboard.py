@@ -148,7 +148,7 @@ def test_a_range_is_flagged_with_the_mouse_and_found_in_the_database(site: Site,
     form = otto.page.locator("#flag-form")
     form.locator("[name=category]").select_option("icing")
     form.locator("[name=reason]").fill("ice on the cup")
-    form.get_by_role("button", name="Flag").click()
+    form.get_by_role("button", name="Flag", exact=True).click()
     otto.page.locator("#flags").get_by_text("ice on the cup").wait_for()
     ((low, high, author, reason),) = site.rows(
         "SELECT extract(epoch FROM lower(during))::float8, extract(epoch FROM upper(during))::float8, author, reason"
