@@ -132,7 +132,7 @@ def test_too_many_failed_sign_ins_lock_for_a_time(site: Site, people: People) ->
 def test_a_range_is_flagged_with_the_mouse_and_found_in_the_database(site: Site, people: People) -> None:
     begin = 1_760_000_000
     site.configure("bad-1", interval_s=1.0)
-    site.measure("bad-1", [[20.0 + (row % 50), 21.0] for row in range(600)], end=begin + 599)
+    site.measure("bad-1", [[20.0 + (row % 20), 21.0] for row in range(600)], end=begin + 599)
     site.await_rows("SELECT 1 FROM readings HAVING count(*) FILTER (WHERE time > to_timestamp(%s)) >= 1", begin + 598)
     otto = people("otto")
     otto.go("/plot?sensor=bad-1/c0")
