@@ -47,7 +47,7 @@ def count(*, database: str | None, as_json: bool, **chosen: str | None) -> None:
     from dashboard import readings as stored
 
     selection = stored.selection(**chosen)
-    with _connected(database) as connection:
+    with connected(database) as connection:
         counts = stored.count(connection, selection)
     total = sum(counts.values())
     if as_json:
@@ -71,7 +71,7 @@ def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: st
     bound = limit or (None if as_json else SHOWN)
     names = {flag.value: flag.name.lower() for flag in Flag}
     shown = 0
-    with _connected(database) as connection:
+    with connected(database) as connection:
         for row in stored.show(connection, selection, limit=bound):
             shown += 1
             if as_json:
@@ -88,7 +88,7 @@ def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: st
 
 
 @contextmanager
-def _connected(database: str | None) -> "Iterator[psycopg.Connection[Any]]":
+def connected(database: str | None) -> "Iterator[psycopg.Connection[Any]]":
     import psycopg
 
     try:

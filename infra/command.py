@@ -5,6 +5,7 @@ Knows names; imports no service. The edge starts without Faust, `--help` starts 
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
@@ -19,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settle": ("infra.cli:settle", "Wait until all that was produced is processed and stored."),
     "stations": ("producers.stations.cli:stations", "Stations, devices and their sensors: import, show."),
     "import": ("producers.imports.cli:import_", "Import logger files of any known format."),
+    "imports": ("dashboard.imports.cli:imports", "Imported files: list, show, gaps, backfill."),
     "edge": ("producers.cli:edge", "Send readings: spool, deliver, report."),
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
     "alarms": ("dashboard.cli:alarms", "Alarms: tail, list, acknowledge, shelve."),
@@ -42,28 +44,25 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 GUESTS: dict[tuple[str, str], tuple[str, str]] = {
     ("alarms", "rules"): ("producers.stations.rules.cli:rules", "What raises an alarm: list, set, remove."),
+    ("imports", "backfill"): ("producers.imports.upkeep.cli:backfill", "Read files again for what is missing."),
+    ("imports", "forget"): ("producers.imports.upkeep.cli:forget", "Take files off the list, and their alarms."),
+    ("imports", "run"): ("producers.imports.upkeep.cli:run", "Follow files until they are stored; uploads, alarms."),
 }
 """Commands that stand in another service's group, where people look for them."""
 
 
-class Guest(click.Group):
-    """A group of another service: imported when it is used, so that its host need not be able to import it."""
+class Guest(click.Command):
+    """A command of another service: imported when it is used, so that its host need not be able to import it."""
 
     def __init__(self, place: tuple[str, str], where: str, about: str) -> None:
         super().__init__(place[1], short_help=about, help=about)
         self._place, self._where = place, where
 
-    def _real(self) -> click.Group:
-        command = imported(" ".join(self._place), self._where)
-        if not isinstance(command, click.Group):
-            raise TypeError(f"{self._where} is no group")
-        return command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return self._real().list_commands(ctx)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return self._real().get_command(ctx, name)
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        real = imported(" ".join(self._place), self._where)
+        return real.make_context(info_name, args, parent, **extra)
 
 
 def imported(name: str, where: str) -> click.Command:

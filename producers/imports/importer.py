@@ -31,6 +31,7 @@ FLUSH_S = 10.0  # for the last statuses
 
 TERMINAL = (ImportState.NEEDS_AN_ANSWER, ImportState.UNKNOWN, ImportState.REFUSED, ImportState.STORED)
 
+_COUNTS = ("rows", "readings", "missing", "repeated", "out_of_order", "problems", "first_time", "last_time")
 _KEPT = ("raw_partition", "raw_from", "raw_to", "spool_id", "last_sequence")
 
 
@@ -82,6 +83,7 @@ class Importer:
     outcomes: list[Outcome] = field(default_factory=list)
     learned: dict[tuple[str, str], Stamping] = field(default_factory=dict)  # (device, serial): what a person said
     _mine: dict[str, Outcome] = field(default_factory=dict)
+    _whole: dict[str, ImportStatus] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _pending: list[Pending] = field(default_factory=list)
     _sent: list[Pending] = field(default_factory=list)
@@ -138,6 +140,8 @@ class Importer:
                     self._sent.append(Pending(outcome, known.sha256, known.device_id))
                 return False
             status = status.model_copy(update={"found": known.found or known.time, "raw_from": known.raw_from})
+            if self.asked.within is not None:  # only a part is read again: what is known of the whole stays
+                self._whole[status.sha256] = known
         self._mine[status.sha256] = Outcome(found, status)
         self.outcomes.append(self._mine[status.sha256])
         self.statuses.tell(status)
@@ -191,6 +195,8 @@ class Importer:
         before = outcome.status
         kept: dict[str, object] = {name: getattr(before, name) for name in _KEPT if getattr(status, name) is None}
         kept |= {"found": before.found, "sent": max(status.sent, before.sent)}
+        if (whole := self._whole.get(status.sha256)) is not None and status.state in TAKEN:
+            kept |= {name: getattr(whole, name) for name in _COUNTS}
         outcome.status = status.model_copy(update={**kept, "time": datetime.now(UTC)})
         now = time.monotonic()
         if at_once or now - self._told_at > TELL_S:

@@ -39,11 +39,12 @@ class Found:
 
     path: Path
     member: str | None = None  # in a zip archive
+    label: str | None = None  # where it was found first, if this is the archived copy
 
     @property
     def name(self) -> str:
         """File name, without folders and without what compression put behind it."""
-        name = Path(self.member or self.path.name).name
+        name = Path((self.label or self.member or self.path.name).rpartition("!")[2]).name
         for suffix in (".gz", ".xz", ".bz2"):
             name = name.removesuffix(suffix)
         return name
@@ -51,6 +52,8 @@ class Found:
     @property
     def source(self) -> str:
         """For people, and for reading it again."""
+        if self.label is not None:
+            return _clean(self.label)
         where = str(self.path.absolute())
         return _clean(f"{where}!{self.member}" if self.member else where)
 

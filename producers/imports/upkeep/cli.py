@@ -1,0 +1,99 @@
+"""`telltale imports run|backfill|forget`: what is given on the command line; what is done is made elsewhere."""
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from schemas.errors import Refused
+
+_KAFKA = click.option("--kafka", metavar="HOST:PORT", help="Kafka; by default TELLTALE_KAFKA or the stack's.")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@_KAFKA
+def run(*, kafka: str | None) -> None:
+    """Follow files until they are stored, take what is put into the incoming folder, raise alarms. Until SIGTERM.
+
+    `telltale up` runs this. Settings are environment variables TELLTALE_IMPORT_...; producers/README.md lists them.
+    """
+    from infra import events
+    from infra.stack import kafka_address
+    from producers.imports.settings import ImportSettings
+    from producers.imports.upkeep.keeping import keep
+
+    events.configure()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    keep(kafka_address(kafka), ImportSettings(), stop)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("files", nargs=-1, required=True, metavar="HASH...")
+@_KAFKA
+def forget(*, files: tuple[str, ...], kafka: str | None) -> None:
+    """Take files off the list, and their alarms with them. What is stored of them stays, and their raw files do.
+
+    HASH is the beginning of a file's hash (`telltale imports list`).
+    """
+    from infra.stack import kafka_address
+    from producers.imports.statuses import Statuses, read_statuses
+
+    address = kafka_address(kafka)
+    statuses = Statuses(address, known=read_statuses(address))
+    chosen = []
+    for beginning in files:
+        fitting = [key for key in statuses.known if key.startswith(beginning)]
+        if len(fitting) != 1:
+            raise Refused(f"{len(fitting)} files have a hash that begins with {beginning!r}; `telltale imports list`")
+        chosen += fitting
+    for key in dict.fromkeys(chosen):
+        name = statuses.known[key].name
+        statuses.forget(key)
+        click.echo(f"forgot {key[:12]} ({name})")
+    if statuses.flush(10.0):
+        raise Refused("the broker has not taken all of it; try again")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--device", metavar="ID", help="Only this device.")
+@click.option("--station", metavar="ID", help="Only devices of this station.")
+@click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given.")
+@click.option("--to", "end", metavar="TIME", help="Before this time.")
+@click.option(
+    "--also",
+    "sources",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    help="Look here too, beside the archive and where files were found; may come several times.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be read again; send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="What was found and done, as one JSON object.")
+@click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
+@_KAFKA
+def backfill(
+    *,
+    device: str | None,
+    station: str | None,
+    begin: str | None,
+    end: str | None,
+    sources: tuple[Path, ...],
+    dry_run: bool,
+    as_json: bool,
+    database: str | None,
+    kafka: str | None,
+) -> None:
+    """Read archived and source files again for what the database lacks (`telltale imports gaps`), and nothing else.
+
+    Edges on this machine that keep readings of that time send them again; for others the command to be run there is
+    shown: nothing leads from here to an edge.
+    """
+    from infra.stack import kafka_address
+    from producers.imports.upkeep.backfill import Wanted, backfill_gaps, print_report
+
+    wanted = Wanted(device=device, station=station, begin=begin, end=end, database=database, sources=sources)
+    report = backfill_gaps(kafka_address(kafka), wanted, dry_run=dry_run)
+    print_report(report, as_json=as_json, dry_run=dry_run)

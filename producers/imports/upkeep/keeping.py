@@ -1,0 +1,159 @@
+"""`telltale imports run`: follows every file until it is stored, takes what is put into the incoming folder, and raises
+alarms about files and uploads. Composes; what is wrong and when, `alarms` knows.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import structlog
+
+from infra import readiness
+from infra.kept_alarms import KeptAlarms
+from infra.stack import folder
+from infra.telling import tell_all
+from producers.imports.identifying import learned
+from producers.imports.importer import FLUSH_S, Importer, concluded
+from producers.imports.run import Run, open_spool
+from producers.imports.settings import ImportSettings
+from producers.imports.statuses import Followed, Statuses
+from producers.imports.storage import Storage
+from producers.imports.upkeep.alarms import expectation, reconcile, troubles
+from producers.imports.upkeep.incoming import Incoming
+from producers.settings import default_spool
+from producers.stations.devices import read_devices
+from schemas.errors import Unavailable
+from schemas.records import ImportState, ImportStatus
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 1.0
+DEVICES_S = 10.0
+AWAY_S = 2.0  # between two tries of a broker that is away
+OURS_S = 5.0  # a file that has just been sent is first of all its importer's
+ALARMS_S = 2.0
+CATCH_UP_S = 60.0
+SPOOL = "imports-service"
+
+
+def keep(kafka: str, settings: ImportSettings, stop: threading.Event) -> None:
+    """Until `stop`. A broker that is away is waited for."""
+    announced = False
+    told = ""
+    while not stop.is_set():
+        try:
+            keeper = Keeper(kafka, settings)
+        except Unavailable as error:
+            if str(error) != told:
+                told = str(error)
+                log.warning("waiting", detail=told)
+            stop.wait(AWAY_S)
+            continue
+        try:
+            while not stop.is_set():
+                keeper.turn()
+                if not announced:
+                    announced = True
+                    readiness.announce()
+                    log.info("imports followed", incoming=str(settings.incoming_folder()), files=len(keeper.known))
+                stop.wait(LOOK_S)
+        except Unavailable as error:
+            log.warning("waiting", detail=str(error))
+            stop.wait(AWAY_S)
+        finally:
+            keeper.close()
+
+
+class Keeper:
+    """One connected stretch of it. Raises `Unavailable`."""
+
+    def __init__(self, kafka: str, settings: ImportSettings, *, clock: Callable[[], datetime] | None = None) -> None:
+        self._kafka, self._settings = kafka, settings
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._expected = expectation(settings.overdue_hours, settings.expect)
+        self.known: dict[str, ImportStatus] = {}
+        self._followed = Followed(kafka, known=self.known)
+        until = time.monotonic() + CATCH_UP_S
+        while not self._followed.caught_up:
+            if not self._followed.turn():
+                time.sleep(0.02)
+            if time.monotonic() > until:
+                raise Unavailable(f"kafka at {kafka}: topic imports not read within {CATCH_UP_S:.0f} s")
+        self._statuses = Statuses(kafka, known=self.known)
+        self._storage = Storage(kafka)
+        spool = settings.model_copy(update={"spool": settings.spool or default_spool(SPOOL)})
+        self._run = Run(kafka, spool)
+        asked = self._run.asked(self.known)
+        self._edge = open_spool(self._run)
+        self._importer = Importer(self._edge, self._statuses, self._storage, asked)
+        settings.incoming_folder().mkdir(parents=True, exist_ok=True)
+        self._incoming = Incoming(self._importer, settings.incoming_folder(), say=self._say)
+        self._alarms = KeptAlarms(
+            folder() / "imports" / "alarms.json",
+            speaker="imports",
+            tell=lambda events: tell_all(kafka, events, client_id="telltale-imports"),
+        )
+        self._devices_at = time.monotonic()
+        self._alarms_at = 0.0
+        self._rejected: set[str] = set()
+
+    def close(self) -> None:
+        self._edge.close()
+        self._followed.close()
+        self._storage.close()
+        self._statuses.flush(FLUSH_S)
+
+    def turn(self) -> None:
+        """One look at everything."""
+        self._followed.turn()
+        self._ask_devices()
+        self._incoming.look()
+        self._importer.settle()
+        self._importer.look_stored()
+        self._importer.forget_settled()
+        self._look_stored()
+        if time.monotonic() - self._alarms_at > ALARMS_S:
+            self._alarms_at = time.monotonic()
+            now = self._clock()
+            found = troubles(self.known.values(), now=now, waiting_s=self._settings.waiting_s, expected=self._expected)
+            reconcile(self._alarms, found, now=now)
+            self._alarms.ring()
+
+    def _look_stored(self) -> None:
+        """Files whose importer has gone, or did not wait."""
+        now = self._clock()
+        sent = [
+            each
+            for each in self.known.values()
+            if each.state == ImportState.SENT
+            and each.raw_partition is not None
+            and each.raw_to is not None
+            and each.sha256 not in self._rejected
+            and (now - each.time).total_seconds() > OURS_S
+        ]
+        if not sent:
+            return
+        done = self._storage.stored((each.raw_partition or 0, each.raw_to or 0) for each in sent)
+        through = [each for each in sent if (each.raw_partition, each.raw_to) in done]
+        for status in concluded(through, self._kafka):
+            self._statuses.tell(status)
+            if status.state != ImportState.STORED:
+                self._rejected.add(status.sha256)
+            self._say(status)
+
+    def _ask_devices(self) -> None:
+        if time.monotonic() - self._devices_at < DEVICES_S:
+            return
+        self._devices_at = time.monotonic()
+        with suppress(Unavailable):
+            devices = read_devices(self._kafka)
+            if devices != self._importer.asked.devices:
+                self._incoming.forget()
+            taken = learned(self.known.values())
+            self._importer.asked = replace(self._importer.asked, devices=devices, taken=taken)
+
+    def _say(self, status: ImportStatus) -> None:
+        log.info("import", state=str(status.state), file=status.name, device=status.device_id, detail=status.reason)
