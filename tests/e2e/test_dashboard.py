@@ -163,3 +163,33 @@ def test_a_range_is_flagged_with_the_mouse_and_found_in_the_database(site: Site,
     otto.page.get_by_text("No flag in this period.").wait_for()
     assert site.rows(left_out) == [(600,)]
     assert not otto.complaints
+
+
+def test_a_revoked_session_ends_its_open_page(site: Site, people: People) -> None:
+    ada, vera = people("ada"), people("vera")
+    vera.go("/status")
+    ada.go("/users")
+    ada.page.on("dialog", lambda dialog: dialog.accept())
+    ada.page.locator("tr[data-user=vera]").get_by_role("button", name="Sign out").click()
+    vera.page.wait_for_url("**/login**")
+    vera.page.goto("/status")
+    assert "/login" in vera.page.url
+    assert site.rows("SELECT who, subject FROM audit_log WHERE what = 'user.sign_out'") == [("ada", "vera")]
+
+
+def test_a_token_of_ones_own_reads_through_the_api_until_it_is_revoked(site: Site, people: People) -> None:
+    import httpx
+
+    otto = people("otto")
+    otto.go("/account")
+    otto.page.locator("#new-token [name=name]").fill("notebook")
+    otto.page.get_by_role("button", name="Make a token").click()
+    otto.page.locator("#link-dialog[open]").wait_for()
+    headers = {"Authorization": f"Bearer {otto.page.locator('#link-text').inner_text()}"}
+    assert httpx.get(f"{site.address}/api/v1/devices", headers=headers).status_code == 200
+    assert httpx.get(f"{site.address}/users", headers=headers).status_code == 403
+    otto.page.locator("#link-dialog").get_by_role("button", name="Close").click()
+    otto.page.on("dialog", lambda dialog: dialog.accept())
+    otto.page.get_by_role("button", name="Revoke").click()
+    otto.page.get_by_text("No token works.").wait_for()
+    assert httpx.get(f"{site.address}/api/v1/devices", headers=headers).status_code == 401

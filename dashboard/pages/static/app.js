@@ -161,7 +161,8 @@ function fieldsOf(form) {
   const told = {};
   for (const [name, value] of new FormData(form)) {
     const many = form.querySelector(`[name="${CSS.escape(name)}"]`)?.dataset.many !== undefined;
-    if (many) (told[name] ??= []).push(value);
+    if (form.elements[name]?.type === "number") told[name] = value === "" ? null : Number(value);
+    else if (many) (told[name] ??= []).push(value);
     else told[name] = value;
   }
   for (const box of form.querySelectorAll('input[type="checkbox"]:not([data-many])')) told[box.name] = box.checked;
