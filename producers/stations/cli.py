@@ -9,6 +9,7 @@ from typing import Literal
 import click
 import orjson
 
+from producers.stations.calibrations.cli import calibration
 from producers.stations.files import read_file
 from schemas.errors import Refused
 from schemas.iea.convert import Answers
@@ -37,6 +38,9 @@ class UtcOffset(click.ParamType):
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def stations() -> None:
     """Stations, devices and their sensors."""
+
+
+stations.add_command(calibration)
 
 
 @stations.command(name="import")
@@ -202,6 +206,47 @@ def adopt(
     console.print(table(found.proposal.device, now=datetime.now(UTC)))
     for line in found.lines(dry_run=dry_run):
         click.echo(line)
+
+
+@stations.command()
+@click.argument("devices", nargs=-1, metavar="[DEVICE]...")
+@click.option("--iea", is_flag=True, help="As an IEA Task 43 WRA data model, version 1.3.  [the only format]")
+@click.option("--author", help="Of the data model; by default the user.")
+@click.option("--organisation", default="-", show_default=True, help="Of the data model.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Into this file.")
+@kafka_option
+def export(
+    *,
+    devices: tuple[str, ...],
+    iea: bool,
+    author: str | None,
+    organisation: str,
+    output: Path | None,
+    kafka: str | None,
+) -> None:
+    """The configuration of DEVICEs, or of all, as a WRA data model that `stations import` and other tools read."""
+    from infra.stack import kafka_address
+    from producers.stations.devices import read_devices
+    from schemas.iea.export import model_of
+
+    _ = iea  # `show --json` has our own format; here there is one
+    configured = read_devices(kafka_address(kafka))
+    unknown = [name for name in devices if name not in configured]
+    if unknown or not configured:
+        names = ", ".join(sorted(configured)) or "none"
+        raise Refused(f'no device "{unknown[0] if unknown else ""}" is configured; there are: {names}')
+    chosen = [configured[name] for name in devices or sorted(configured)]
+    made = model_of(chosen, author=author or who(), organisation=organisation, today=datetime.now(UTC).date())
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    data = orjson.dumps(made.model, option=orjson.OPT_INDENT_2)
+    if output is None:
+        click.echo(data)
+        return
+    try:
+        output.write_bytes(data + b"\n")
+    except OSError as error:
+        raise Refused(f"{output}: {error.strerror}") from None
 
 
 def _check_device_id(device_id: str | None) -> None:

@@ -11,16 +11,21 @@ from schemas.json_file import BYTES_MAX, JsonFile
 
 def read_file(path: Path, *, answers: Answers) -> Imported:
     """Every device in the file. Raises `Refused` with the file, the JSON path and the line."""
+    file = read_json(path)
+    if is_data_model(file.value):
+        return devices_of(file, answers=answers)
+    return _own(file, answers)
+
+
+def read_json(path: Path) -> JsonFile:
+    """Raises `Refused` for what cannot be read or is no JSON."""
     try:
         size = path.stat().st_size
         if size > BYTES_MAX:
             raise Refused(f"{path}: has {size} bytes, more than the {BYTES_MAX} that a JSON file may have")
-        file = JsonFile(path.read_bytes(), name=str(path))
+        return JsonFile(path.read_bytes(), name=str(path))
     except OSError as error:
         raise Refused(f"{path}: cannot be read: {error.strerror or error}") from None
-    if is_data_model(file.value):
-        return devices_of(file, answers=answers)
-    return _own(file, answers)
 
 
 def _own(file: JsonFile, answers: Answers) -> Imported:

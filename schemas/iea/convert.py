@@ -114,11 +114,19 @@ class _Location:
         device_id = self.answers.device_id or slug(self.location.name)
         if not device_id:
             raise self.file.refused((*self.path, "name"), "gives no device id; give one (--device ID)")
-        configs = self._ordered(self.location.logger_main_config or [], "logger_main_config", STEP_UNKNOWN)
-        offsets = [self._offset_minutes(span) for span in configs]
-        clock = Clock([Running(span.start, offset or 0) for span, offset in zip(configs, offsets, strict=True)])
-        loggers = [self._logger(span, offset, clock) for span, offset in zip(configs, offsets, strict=True)]
+        leading, beside = self._loggers()
+        offsets = [self._offset_minutes(span) for span in leading]
+        clock = Clock([Running(span.start, offset or 0) for span, offset in zip(leading, offsets, strict=True)])
+        loggers = [self._logger(span, offset, clock) for span, offset in zip(leading, offsets, strict=True)]
         interval_s = loggers[-1].interval_s if loggers else None
+        for span in beside:
+            offset = self._offset_minutes(span)
+            loggers.append(self._logger(span, offset, Clock([Running(span.start, offset or 0)])))
+        if any(logger.interval_s != interval_s for logger in loggers):
+            self.warnings.append(
+                f"{self.location.name}: its loggers have different averaging periods; readings are expected every "
+                f"{interval_s or 0:g} s, as the first one brings them"
+            )
         hole_max = timedelta(seconds=interval_s) if interval_s else STEP_UNKNOWN
         sensors = [self._sensor(column, clock, hole_max) for column in self._columns().values()]
         if not sensors:
@@ -133,16 +141,49 @@ class _Location:
                 name=self.location.name,
                 latitude_deg=self.location.latitude_ddeg,
                 longitude_deg=self.location.longitude_ddeg,
+                kind=self.location.measurement_station_type_id,
             ),
             "loggers": tuple(loggers),
             "interval_s": interval_s,
             "silence_limit_s": self.answers.silence_limit_s or default_silence_s,
-            "exists_from": loggers[0].valid_from if loggers else None,
+            "exists_from": min((one.valid_from for one in loggers if one.valid_from), default=None),
             "sensors": tuple(sensors),
             "configured_at": self.answers.configured_at,
             "configured_by": self.answers.configured_by,
         }
         return self.file.as_model(Device, device, at=self.path)
+
+    def _loggers(self) -> tuple[list[Span[LoggerMainConfig]], list[Span[LoggerMainConfig]]]:
+        """Loggers one after another, by whose clock dates are meant; and those that ran beside them.
+
+        A floating lidar has a buoy's logger, a lidar, a current profiler, all at once: the first in the file leads.
+        """
+        configs = list(self.location.logger_main_config or [])
+        if not configs and self.location.model_config_:
+            return self._ordered(
+                [each.as_logger() for each in self.location.model_config_], "model_config", STEP_UNKNOWN
+            ), []
+        at = (*self.path, "logger_main_config")
+        spans = [self._span(config, index, (*at, index)) for index, config in enumerate(configs)]
+        serials = list(dict.fromkeys(span.value.logger_serial_number for span in spans))
+        if len(serials) < 2:
+            return self._closed(spans, at, STEP_UNKNOWN), []
+        by_serial = [
+            self._closed([one for one in spans if one.value.logger_serial_number == serial], at, STEP_UNKNOWN)
+            for serial in serials
+        ]
+        leading: list[Span[LoggerMainConfig]] = []
+        beside: list[Span[LoggerMainConfig]] = []
+        for mine in by_serial:
+            overlaps = any(one.start < other.end and other.start < one.end for one in mine for other in leading)
+            (beside if overlaps else leading).extend(mine)
+        if beside:
+            names = ", ".join(dict.fromkeys(str(span.value.logger_serial_number) for span in beside))
+            self.warnings.append(
+                f"{self.location.name}: several loggers at a time; dates are read by the clock of "
+                f"{leading[0].value.logger_serial_number}, and {names} ran beside it"
+            )
+        return self._closed(leading, at, STEP_UNKNOWN), beside
 
     def _offset_minutes(self, span: Span[LoggerMainConfig]) -> int | None:
         """Of a logger's clock: as stated, else by the zone of its dates, else as answered."""

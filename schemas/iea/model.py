@@ -109,6 +109,8 @@ class CalibrationCertificate(Part):
     offset: Number | None = None
     sensitivity: Divisor | None = None
     date_of_calibration: StrictStr | None = None
+    calibration_id: StrictStr | None = None
+    calibration_organisation: StrictStr | None = None
 
 
 class InstalledSensor(Dated):
@@ -150,11 +152,35 @@ class LoggerMainConfig(Dated):
     timestamp_is_end_of_period: StrictBool | None = None
 
 
+class ModelConfig(Dated):
+    """Of a reanalysis, in the place of a logger."""
+
+    reanalysis: StrictStr | None = None
+    model_used: StrictStr | None = None
+    offset_from_utc_hrs: Annotated[Number, Field(ge=-14, le=14), AfterValidator(_whole_minutes)] | None = None
+    averaging_period_minutes: Annotated[Number, Field(ge=1 / 60_000, le=MINUTES_OF_A_YEAR)] | None = None
+    timestamp_is_end_of_period: StrictBool | None = None
+
+    def as_logger(self) -> LoggerMainConfig:
+        """What writes its files."""
+        return LoggerMainConfig.model_construct(
+            date_from=self.date_from,
+            date_to=self.date_to,
+            logger_oem_id=self.reanalysis,
+            logger_model_name=self.model_used,
+            offset_from_utc_hrs=self.offset_from_utc_hrs,
+            averaging_period_minutes=self.averaging_period_minutes,
+            timestamp_is_end_of_period=self.timestamp_is_end_of_period,
+        )
+
+
 class MeasurementLocation(Part):
     name: Text
+    measurement_station_type_id: Annotated[StrictStr, _one_of("station_type")] = "mast"
     latitude_ddeg: Annotated[Number, Field(ge=-90, le=90)]
     longitude_ddeg: Annotated[Number, Field(ge=-180, le=180)]
     logger_main_config: list[LoggerMainConfig] | None = None
+    model_config_: Annotated[list[ModelConfig] | None, Field(alias="model_config")] = None
     measurement_point: list[MeasurementPoint]
 
 

@@ -1,6 +1,7 @@
 """Calibration numbers out of what the data model says of one interval. Pure; knows no dates, no file."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 from schemas.devices import Calibration
 from schemas.iea.model import CalibrationCertificate, InstalledSensor, LoggerMeasurementConfig, MountingArrangement
@@ -57,7 +58,18 @@ def numbers_of(
         dead_band_orientation_deg=mounting.vane_dead_band_orientation_deg if mounting and vane else None,
         serial=sensor.serial_number if sensor else None,
         instrument=" ".join(words) or None,
+        certificate=certificate.calibration_id if certificate else None,
+        laboratory=certificate.calibration_organisation if certificate else None,
+        calibrated_on=_day(certificate.date_of_calibration) if certificate else None,
     )
+
+
+def _day(text: str | None) -> str | None:
+    """A date, where it is one."""
+    try:
+        return None if text is None else str(date.fromisoformat(text[:10]))
+    except ValueError:
+        return None
 
 
 def _slope_and_offset(

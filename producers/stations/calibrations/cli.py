@@ -1,0 +1,116 @@
+"""`telltale stations calibration`: certificates of instruments, dated. Prints; what it prints is made elsewhere."""
+
+import getpass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import orjson
+
+from schemas.errors import Refused
+
+kafka_option = click.option(
+    "--kafka", envvar="TELLTALE_KAFKA", metavar="HOST:PORT", help="Kafka's address; else the stack's on this machine."
+)
+
+
+def _json(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def calibration() -> None:
+    """Dated calibrations of sensors: add a certificate, list."""
+
+
+@calibration.command()
+@click.argument("device")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--from", "since", metavar="TIME", help="Since when the instrument is in use; UTC if no zone is given.")
+@click.option("--point", metavar="NAME", help="Of this measurement point, whatever the certificate's serial number.")
+@click.option("--channel", metavar="NAME", help="Of this channel alone.")
+@click.option("--dry-run", is_flag=True, help="Show what would change; publish nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the device as JSON.")
+@kafka_option
+def add(
+    *,
+    device: str,
+    file: Path,
+    since: str | None,
+    point: str | None,
+    channel: str | None,
+    dry_run: bool,
+    as_json: bool,
+    kafka: str | None,
+) -> None:
+    """Put a digital calibration certificate (JSON) to a sensor of DEVICE, from a time on.
+
+    The sensor is found by the certificate's serial number. Its logger's numbers stay. Readings that are stored are
+    calibrated anew by `telltale recalibrate`.
+    """
+    from infra.stack import kafka_address
+    from producers.stations.calibrations.dating import calibrated, sensors_of
+    from producers.stations.devices import publish, read_devices
+    from producers.stations.files import read_json
+    from schemas.iea.certificate import read_certificate
+
+    certificate = read_certificate(read_json(file))
+    configured = read_devices(kafka_address(kafka))
+    if device not in configured:
+        raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(configured)) or "none"}')
+    now, begin = datetime.now(UTC), _moment(since)
+    sensors = sensors_of(configured[device], certificate, point=point, channel=channel, at=begin or now)
+    made = calibrated(configured[device], sensors, certificate, since=begin, now=now, who=getpass.getuser())
+    if not dry_run:
+        publish(kafka_address(kafka), [made])
+    if as_json:
+        click.echo(_json(made.model_dump(mode="json")))
+        return
+    channels = ", ".join(sensor.channel for sensor in sensors)
+    word = "would be calibrated" if dry_run else "calibrated"
+    click.echo(
+        f"{device}: {channels} {word} by certificate {certificate.certificate or '-'} of "
+        f"{certificate.laboratory or '-'} ({certificate.calibrated_on or 'no date'}): "
+        f"{certificate.slope:g}·x {'-' if certificate.offset < 0 else '+'} {abs(certificate.offset):g}"
+        f"{f' from {begin:%Y-%m-%d %H:%M} UTC' if begin else ', since ever'}"
+    )
+
+
+@calibration.command("list")
+@click.argument("device")
+@click.option("--channel", metavar="NAME", help="Only this channel.")
+@click.option("--json", "as_json", is_flag=True)
+@kafka_option
+def list_calibrations(*, device: str, channel: str | None, as_json: bool, kafka: str | None) -> None:
+    """Calibrations of DEVICE's sensors, each with the time in which it holds."""
+    from infra.stack import kafka_address
+    from producers.stations.devices import read_devices
+
+    configured = read_devices(kafka_address(kafka))
+    if device not in configured:
+        raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(configured)) or "none"}')
+    sensors = [one for one in configured[device].sensors if channel in (None, one.channel)]
+    if as_json:
+        dated = [(one.channel, each) for one in sensors for each in one.calibrations]
+        click.echo(_json([{"channel": name, **each.model_dump(mode="json")} for name, each in dated]))
+        return
+    for one in sensors:
+        for each in one.calibrations:
+            begin = f"{each.valid_from:%Y-%m-%d %H:%M}" if each.valid_from else "ever"
+            end = f"{each.valid_to:%Y-%m-%d %H:%M}" if each.valid_to else "now"
+            numbers = [f"{name} {value:g}" for name in _NUMBERS if (value := getattr(each, name)) is not None]
+            words = [word for word in (each.instrument, each.serial, each.certificate, each.laboratory) if word]
+            click.echo(f"{one.channel:<20} {begin:>16} to {end:<16}  {', '.join([*numbers, *words])}")
+
+
+_NUMBERS = ("logger_slope", "logger_offset", "slope", "offset", "dead_band_orientation_deg")
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused(f"--from {text}: expected a time such as 2016-12-20 or 2016-12-20T10:00+01:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
