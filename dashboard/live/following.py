@@ -4,6 +4,7 @@ It joins no group: each process of the dashboard follows everything, from the si
 `read_committed`. Whatever is told is encoded once, whoever listens.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import psycopg
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 
-from dashboard.live.fleet import Fleet
+from dashboard.live.fleet import Fleet, State
 from dashboard.live.seed import Seed, seed
 from infra.client import connection, reader
 from schemas.alarms import (
@@ -147,6 +148,23 @@ class Live:
                 found.setdefault(device.station.station_id, []).append(device)
         return found
 
+    def state_of(self, device_id: str) -> dict[str, Any]:
+        """How a device stands: state, times (milliseconds, 0: none), sensors that are online and all."""
+        with self._lock:
+            now_us = _now_us()
+            self.fleet.look(now_us)
+            number = self.fleet.device(device_id) if device_id in self.fleet.devices else None
+            if number is None:
+                return {"state": 0, "heard": 0, "beat": 0, "online": 0, "sensors": 0}
+            mine = (self.fleet.column("device") == number) & self.fleet.column("active")
+            return {
+                "state": int(self.fleet.device_state[number]),
+                "heard": int(self.fleet.device_heard[number]) // 1000,
+                "beat": int(self.fleet.device_beat[number]) // 1000,
+                "online": int((self.fleet.column("state")[mine] == State.ONLINE).sum()),
+                "sensors": int(mine.sum()),
+            }
+
     def standing(self) -> list[AlarmEvent]:
         """Alarms that are not over."""
         with self._lock:
@@ -169,6 +187,41 @@ class Live:
         future: Future[ActionAnswer] = Future()
         with self._lock:
             self._waiting[event.id] = future
+
+        def delivered(error: Any, _: Message) -> None:
+            if error is not None and not future.done():
+                future.set_exception(Unavailable(f"Kafka did not take the action: {error}"))
+
+        self._writer().produce(
+            ALARM_ACTIONS,
+            key=event.data.device_id.encode(),
+            value=event.model_dump_json().encode(),
+            on_delivery=delivered,
+        )
+        return future
+
+    async def configure(self, device: Device) -> None:
+        """Writes a device's configuration to `devices`, and waits until the broker has it. Raises `Unavailable`."""
+        if not self.is_following:
+            raise Unavailable("the dashboard does not hear Kafka at the moment; nothing was changed")
+        done: Future[None] = Future()
+
+        def delivered(error: Any, _: Message) -> None:
+            if error is not None:
+                done.set_exception(Unavailable(f"Kafka did not take the configuration: {error}"))
+            else:
+                done.set_result(None)
+
+        self._writer().produce(
+            DEVICES, key=device.device_id.encode(), value=self._codec.encode(device), on_delivery=delivered
+        )
+        await asyncio.wrap_future(done)
+        with self._lock:  # what is asked next finds it, also before it has come back
+            self.configured[device.device_id] = device
+
+    def _writer(self) -> Producer:
+        """The producer; its reports are collected by the thread."""
+        with self._lock:
             if self._producer is None:
                 self._producer = Producer(
                     {
@@ -180,18 +233,7 @@ class Live:
                         "message.timeout.ms": round(1000 * ANSWER_S_MAX),
                     }
                 )
-
-        def delivered(error: Any, _: Message) -> None:
-            if error is not None and not future.done():
-                future.set_exception(Unavailable(f"Kafka did not take the action: {error}"))
-
-        self._producer.produce(
-            ALARM_ACTIONS,
-            key=event.data.device_id.encode(),
-            value=event.model_dump_json().encode(),
-            on_delivery=delivered,
-        )
-        return future
+            return self._producer
 
     def forget(self, action_id: str) -> None:
         """Nobody waits for this answer any more."""

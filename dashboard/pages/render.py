@@ -81,7 +81,11 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-_environment.filters |= {"time": _time, "number": _number, "bytes": _bytes, "share": _share}
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+_environment.filters |= {"iso": _iso, "time": _time, "number": _number, "bytes": _bytes, "share": _share}
 
 
 def fragment(template: str, /, **told: Any) -> str:
