@@ -122,8 +122,10 @@ def _read(file: LoggerFile, found: Inspection, told: Stamping) -> None:
         if timed:
             found.repeated, found.out_of_order = tally.repeated, tally.out_of_order
             found.first_stamp_us, found.last_stamp_us = tally.first_stamp, tally.last_stamp
-        found.problems, found.problem_count = list(tally.problems), tally.problem_count
+        found.problem_count = tally.problem_count
+        found.problems = sorted(tally.problems, key=lambda each: (each.line, each.what))
         found.changes = [f"line {change.line}: {change.what}" for change in tally.changes]
+    _leave_out_texts(file, found)
     if found.rows or file.questions:  # without rows there is no stamp to be asked about
         found.questions += open_questions(found.stamping)
 
@@ -140,6 +142,23 @@ def _read_rows(file: LoggerFile, chunks: Iterator[Chunk], found: Inspection) -> 
     if first is not None:
         names = (column.name for column in file.columns if column.kind is Kind.VALUE)
         found.first_row = [None if (value := first.get(name, np.nan)) != value else value for name in names]
+
+
+def _leave_out_texts(file: LoggerFile, found: Inspection) -> None:
+    """Columns of text whose first cells were empty: known as such only when the whole file has been read."""
+    tally = file.tally
+    texts = [
+        each.name
+        for each in found.columns
+        if tally.odd_of[each.name] and tally.missing_of[each.name] == tally.cells_of[each.name]
+    ]
+    for name in texts:
+        if found.first_row:
+            del found.first_row[[each.name for each in found.columns].index(name)]
+        found.columns = tuple(each for each in found.columns if each.name != name)
+        found.missing -= tally.missing_of[name]
+        found.problems = [each for each in found.problems if not each.what.startswith(f"column {name!r}: ")]
+        found.problem_count -= tally.odd_of[name]
 
 
 def _iso(stamp_us: int | None, suffix: str = "") -> str | None:

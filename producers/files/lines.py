@@ -9,7 +9,7 @@ from typing import IO, Literal, Protocol
 from producers.files.refusal import RefusedAt
 from schemas.errors import Refused, Unavailable
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 21
 LINE_BYTES_MAX = 1 << 20
 """No logger writes a longer line; a binary file that got this far has none at all."""
 
@@ -35,16 +35,13 @@ class Block:
     first_line: int  # number of the first, from 1
     bytes_read: int  # of the file, up to the end of this block
     encoding: str  # a codec's name: what the bytes were found to be
+    line_count: int
     cut: bool = False  # one line, the file's last, that has no line end
 
     @property
     def lines(self) -> list[str]:
         """Without their ends. LF and CRLF end a line."""
-        return _split(self.data.removesuffix(b"\n"), self.encoding)
-
-    @property
-    def line_count(self) -> int:
-        return self.data.count(b"\n") + self.cut
+        return lines_of(self.data, self.encoding)
 
 
 def encoding_of(raw: bytes) -> str:
@@ -103,15 +100,16 @@ def blocks(path: Readable, *, encoding: str | None = None, size: int | None = No
                 whole, newline, rest = (rest + raw).rpartition(b"\n")
                 if newline:
                     data = whole + newline
-                    block = Block(data, number, done - len(rest), _of_block(found, data, told=encoding))
-                    number += block.line_count
+                    count = data.count(b"\n")
+                    block = Block(data, number, done - len(rest), _of_block(found, data, told=encoding), count)
+                    number += count
                     yield block
                 elif len(rest) > LINE_BYTES_MAX:
                     raise RefusedAt(path.name, number, f"longer than {LINE_BYTES_MAX} bytes; no logger writes that")
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}") from None
     if rest:
-        yield Block(rest, number, done, _of_block(found or "utf-8", rest, told=encoding), cut=True)
+        yield Block(rest, number, done, _of_block(found or "utf-8", rest, told=encoding), 1, cut=True)
 
 
 def _of_block(found: str, data: bytes, *, told: str | None) -> str:
@@ -122,7 +120,9 @@ def _of_block(found: str, data: bytes, *, told: str | None) -> str:
     return found if page == "utf-8" and found.startswith("utf-8") else page
 
 
-def _split(raw: bytes, encoding: str) -> list[str]:
+def lines_of(raw: bytes, encoding: str) -> list[str]:
+    """Whole lines of a block as text, without their ends."""
+    raw = raw.removesuffix(b"\n")
     if encoding.startswith("utf-16"):
         encoding = "utf-8"  # as `blocks` made it
     text = raw.decode(encoding, errors="replace").removeprefix(BOM)

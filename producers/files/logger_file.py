@@ -112,6 +112,7 @@ class Tally:
 
     rows: int = 0
     missing: int = 0
+    cells_of: Counter[str] = field(default_factory=Counter)  # by channel
     missing_of: Counter[str] = field(default_factory=Counter)  # by channel
     odd_of: Counter[str] = field(default_factory=Counter)  # by column: cells that are no number
     bytes_read: int = 0
@@ -161,6 +162,8 @@ class Tally:
     def take(self, chunk: Chunk, *, table: str = "") -> Chunk:
         """Count the chunk's rows; every reader passes each of its chunks through here."""
         self.rows += len(chunk.stamps)
+        for channel in chunk.columns:
+            self.cells_of[channel] += len(chunk.stamps)
         for channel, count in zip(chunk.columns, np.isnan(chunk.values).sum(axis=0).tolist(), strict=True):
             if count:
                 self.missing_of[channel] += count

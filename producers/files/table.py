@@ -8,25 +8,22 @@ one by one, so that their problems have their line numbers. Both ways give the s
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
-from producers.files.lines import Block, cells
+from producers.files.lines import cells, lines_of
 from producers.files.logger_file import Chunk, Column, Kind, Tally, Wanted
 from producers.files.numbers import MISSING, NOT_A_TIME, codes_of, iso_stamps, numbers
 from schemas.columnar import Doubles, Longs
 
-try:
-    import pyarrow as pa
-    from pyarrow import csv as pa_csv
-except ImportError:  # the edge does without
-    pa = None
-
 ROWS_SNIFFED = 200  # to tell columns of text
 LINES_ONE_BY_ONE = 32  # a piece of so many lines is read one by one when Arrow does not take it
 
-_ISO_ROWS = re.compile(rb'^"?\d{4}-\d\d-\d\d[ T]\d\d:\d\d', re.MULTILINE)
+ARROW_BYTES_MIN = 1 << 17
+"""Of a block, to be worth Arrow: its import costs a second and 60 MB, too much for an edge that follows."""
 
 Stamps = Callable[[Sequence[str]], tuple[Longs, list[int]]]
 """Cells to (microseconds, indices of cells that are no stamp)."""
@@ -98,7 +95,7 @@ class Piece:
 
     @property
     def lines(self) -> list[str]:
-        return Block(self.data, self.first_line, 0, self.encoding).lines
+        return lines_of(self.data, self.encoding)
 
     def halves(self) -> "tuple[Piece, Piece] | None":
         """None where it is small enough to be read line by line."""
@@ -112,29 +109,44 @@ class Piece:
         return replace(self, data=upper), lower
 
 
+@lru_cache(maxsize=1)
+def _arrow() -> tuple[Any, Any] | None:
+    """pyarrow and its CSV reader; None where it is not installed, as at an edge."""
+    try:
+        pa = import_module("pyarrow")
+        return pa, import_module("pyarrow.csv")
+    except ImportError:
+        return None
+
+
 def rows(piece: Piece, layout: Layout, chosen: Chosen, tally: Tally) -> Iterator[Chunk]:
     """Chunks of the rows, counted in the tally."""
-    chunk: Chunk | None = None
-    if pa is not None and _arrow_reads(layout):
-        chunk = _by_arrow(piece, layout, chosen)
-        if chunk is None and (halves := piece.halves()):
-            for half in halves:
-                yield from rows(half, layout, chosen, tally)
-            return
-    if chunk is None:
-        chunk = _one_by_one(piece, layout, chosen, tally)
+    arrow = None
+    if len(piece.data) >= ARROW_BYTES_MIN and layout.skips is None and ord(layout.delimiter) < 128:
+        arrow = _arrow()
+    if arrow is not None:
+        yield from _fast(arrow, piece, layout, chosen, tally)
+    elif (chunk := _one_by_one(piece, layout, chosen, tally)) is not None:
+        yield tally.take(chunk)
+
+
+def _fast(arrow: tuple[Any, Any], piece: Piece, layout: Layout, chosen: Chosen, tally: Tally) -> Iterator[Chunk]:
+    chunk = _by_arrow(arrow, piece, layout, chosen)
+    if chunk is None and (halves := piece.halves()):
+        for half in halves:
+            yield from _fast(arrow, half, layout, chosen, tally)
+        return
+    chunk = chunk or _one_by_one(piece, layout, chosen, tally)
     if chunk is not None:
         yield tally.take(chunk)
 
 
-def _arrow_reads(layout: Layout) -> bool:
-    return not layout.ragged and layout.skips is None and ord(layout.delimiter) < 128
-
-
-def _by_arrow(piece: Piece, layout: Layout, chosen: Chosen) -> Chunk | None:
+def _by_arrow(arrow: tuple[Any, Any], piece: Piece, layout: Layout, chosen: Chosen) -> Chunk | None:
     """None where anything is not as it should be."""
+    pa, pa_csv = arrow
     data = piece.data
-    count = data.count(b"\n")
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    count = len(ends)
     types = {str(at): pa.float64() for at in chosen.places}
     types |= {str(at): pa.binary() for _, at in chosen.texts}
     stamp_type = (
@@ -164,15 +176,16 @@ def _by_arrow(piece: Piece, layout: Layout, chosen: Chosen) -> Chunk | None:
         return None
     if table.num_rows != count:
         return None
-    if stamp_type != pa.binary() and len(_ISO_ROWS.findall(data)) != count:
+    if stamp_type != pa.binary() and not _begin_with_minutes(data, ends):
         return None  # Arrow also takes days without a time, as a cut stamp may be
-    stamps = _arrow_stamps(table, layout)
+    stamps = _arrow_stamps(pa, table, layout)
     if stamps is None:
         return None
-    values = np.empty((count, len(chosen.places)))
+    values = np.empty((len(chosen.places), count)).T  # columns lie together, as Arrow has them
     for into, at in enumerate(chosen.places):
         values[:, into] = table.column(str(at)).to_numpy(zero_copy_only=False)
-    values[np.isinf(values)] = np.nan
+    if np.isinf(values).any():
+        values[np.isinf(values)] = np.nan
     if len(layout.codes):
         values[np.isin(values, layout.codes)] = np.nan
     page = "utf-8" if piece.encoding.startswith("utf") else piece.encoding
@@ -183,7 +196,23 @@ def _by_arrow(piece: Piece, layout: Layout, chosen: Chosen) -> Chunk | None:
     return Chunk(chosen.channels, stamps, values, lines, text)
 
 
-def _arrow_stamps(table: "pa.Table", layout: Layout) -> Longs | None:
+def _begin_with_minutes(data: bytes, ends: Longs) -> bool:
+    """Whether every line begins with YYYY-MM-DD HH:MM, perhaps behind a quote."""
+    letters = np.frombuffer(data, np.uint8)
+    starts = np.empty_like(ends)
+    starts[0], starts[1:] = 0, ends[:-1] + 1
+    starts += letters[starts] == ord('"')
+    if (ends - starts < len("YYYY-MM-DD HH:MM")).any():
+        return False
+    marks = {4: b"-", 7: b"-", 13: b":"}
+    if ((letters[starts] - ord("1")) > 1).any():  # of a year
+        return False
+    return all((letters[starts + at] == mark[0]).all() for at, mark in marks.items()) and all(
+        ((letters[starts + at] - 48) < 10).all() for at in (11, 12, 14, 15)
+    )
+
+
+def _arrow_stamps(pa: Any, table: Any, layout: Layout) -> Longs | None:
     columns = [table.column(str(at)) for at in layout.stamp_places]
     if any(column.null_count for column in columns):
         return None

@@ -7,13 +7,14 @@ a format says what its header means.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from producers.files.lines import BOM, Block, Readable, blocks
+from producers.files.lines import BOM, Block, Readable, blocks, lines_of
 from producers.files.logger_file import Change, Chunk, Column, Identity, Stamping, Tally, Wanted
 from producers.files.refusal import RefusedAt
 from producers.files.table import Chosen, Layout, Piece, choose, is_whole, rows
 from schemas.errors import Refused
 
 HEADER_BYTES_MAX = 4 << 20  # a header that has not ended by then is none
+HEADER_BYTES = 1 << 17  # of the longest that was met, and the rows that tell texts from numbers
 LINES_BEFORE = 6  # of those above a last line without end, to tell whether it is whole
 
 
@@ -139,7 +140,7 @@ class _Reading:
         line = block.first_line - self.pending.count(b"\n")
         self.pending = b""
         if block.cut:
-            cut = Block(block.data, block.first_line, block.bytes_read, block.encoding, cut=True).lines[0]
+            cut = block.lines[0]
             if not cut.strip():
                 return
             layout = self.layout
@@ -149,41 +150,48 @@ class _Reading:
                 self.file.tally.trouble(line, "the last line has no line end: it may be cut and is left out")
                 return
             data += b"\n"
-        while data:
-            start = self.file.starts(data, 0) if self.begun else 0
-            if start < 0 or start > 0:
-                upper = data if start < 0 else data[:start]
+        at = 0
+        while at < len(data):
+            start = self.file.starts(data, at) if self.begun else at
+            if start != at:
+                upper = data[at:] if start < 0 else data[at:start]
                 yield from self._rows(upper, block, line)
-                data, line = data[len(upper) :], line + upper.count(b"\n")
-                continue
-            size = self._header(data, block, line)
+                if start < 0:
+                    return
+                at, line = start, line + upper.count(b"\n")
+            size = self._header(data, at, block, line)
             if size is None:
-                if len(data) < HEADER_BYTES_MAX and not block.cut:
-                    self.pending = data
+                if len(data) - at < HEADER_BYTES_MAX and not block.cut:
+                    self.pending = data[at:]
                     return
                 self.file.tally.trouble(line, "a header begins here and does not end")
-                size = data.find(b"\n") + 1
+                size = data.find(b"\n", at) + 1 - at
                 self.begun, self.layout = True, None
-            data, line = data[size:], line + data[:size].count(b"\n")
+            line += data.count(b"\n", at, at + size)
+            at += size
 
-    def _header(self, data: bytes, block: Block, line: int) -> int | None:
-        """Bytes of the header that `data` begins with; None where it is not whole."""
-        lines = Block(data, line, block.bytes_read, block.encoding).lines
+    def _header(self, data: bytes, at: int, block: Block, line: int) -> int | None:
+        """Bytes of the header that begins at `at`; None where it is not whole."""
+        header = None
         try:
-            header = self.file.next_header(lines, line)
+            for size in (HEADER_BYTES, len(data)):  # headers may stand close: not all that follows is looked at
+                lines = lines_of(data[at : data.rfind(b"\n", at, at + size) + 1], block.encoding)
+                header = self.file.next_header(lines, line)
+                if header is not None or at + size >= len(data):
+                    break
         except Refused as error:
             self.file.tally.trouble(line, getattr(error, "what", str(error)))
             self.begun, self.layout, self.told_below = True, None, False
-            return data.find(b"\n") + 1
+            return data.find(b"\n", at) + 1 - at
         if header is None:
             return None
         self.begun = True
         self.layout, self.told_below = header.layout, False
         self.chosen = choose(header.layout, self.wanted, texts=self.texts)
-        size = 0
+        end = at
         for _ in range(header.lines):
-            size = data.find(b"\n", size) + 1
-        return size
+            end = data.find(b"\n", end) + 1
+        return end - at
 
     def _rows(self, data: bytes, block: Block, line: int) -> Iterator[Chunk]:
         if self.layout is None or self.chosen is None:
