@@ -15,6 +15,7 @@ from schemas.errors import Refused
 from schemas.iea.model import WORDS
 
 VERSION: Final = "1.3.0-2024.03"
+_ENDS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Where nothing says since when: the data model must have a date."""
 
@@ -100,10 +101,11 @@ class _Location:
     def _local(self, at: datetime | None) -> str:
         """An instant in the clock of the logger in use."""
         if at is None:
-            known = [each.valid_from for each in self.device.loggers if each.valid_from]
+            known = [each.valid_from for each in _leading(self.device.loggers) if each.valid_from]
             at = min(known, default=self.device.exists_from or BEGINNING)
-        begun = [each for each in self.device.loggers if each.valid_from is None or each.valid_from <= at]
-        logger = begun[-1] if begun else next(iter(self.device.loggers), Logger())
+        leading = _leading(self.device.loggers)
+        begun = [each for each in leading if each.valid_from is None or each.valid_from <= at]
+        logger = begun[-1] if begun else next(iter(leading), Logger())
         minutes = logger.utc_offset_minutes or 0
         local = (at.astimezone(UTC) + timedelta(minutes=minutes)).replace(tzinfo=None)
         return local.isoformat()
@@ -243,6 +245,16 @@ class _Location:
         return told
 
 
+def _leading(loggers: Sequence[Logger]) -> list[Logger]:
+    """Loggers one after another, by whose clock dates are meant: those that overlap with none before them."""
+    leading: list[Logger] = []
+    for logger in loggers:
+        since, until = logger.valid_from or _ENDS[0], logger.valid_to or _ENDS[1]
+        if all(until <= (each.valid_from or _ENDS[0]) or (each.valid_to or _ENDS[1]) <= since for each in leading):
+            leading.append(logger)
+    return leading
+
+
 def _certified(numbers: Calibration) -> tuple[Any, ...]:
     """What belongs to the instrument."""
     return (
@@ -264,9 +276,6 @@ def _instrument(numbers: Calibration) -> tuple[Any, ...]:
 def _pieces(sensor: Sensor) -> list[_Piece]:
     pieces = [_Piece(each.valid_from, each.valid_to, each) for each in sensor.calibrations]
     return pieces or [_Piece(None, None, Calibration())]
-
-
-_ENDS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def _span(piece: _Piece) -> tuple[datetime, datetime]:
