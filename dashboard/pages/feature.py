@@ -1,13 +1,15 @@
 """The pages as a part of the web service."""
 
-from dashboard.pages import alarms, people, plot, signing, stations, status
+from dashboard.pages import alarms, exports, imports, people, pipeline, plot, signing, stations, status
 from dashboard.pages.render import trouble
 from dashboard.pages.serving import MOUNTS, lifespan
 from dashboard.web.feature import Feature
 
+PARTS = (signing, status, alarms, stations, plot, imports, exports, pipeline, people)
+
 PAGES = Feature(
     name="pages",
-    routers=(signing.router, status.router, alarms.router, plot.router, people.router, stations.router),
+    routers=tuple(part.router for part in PARTS),
     mounts=MOUNTS,
     lifespan=lifespan,
     page=trouble,
