@@ -1,7 +1,18 @@
-"""The dashboard as people meet it: a real browser, a real stage, sink, broker and database."""
+"""The dashboard as people meet it: a real browser, a real stage, sink, broker and database.
+
+One module, so that one site serves all. axe-core (from npm) looks for what shuts people out; screenshots of every page
+go to the folder TELLTALE_SCREENSHOTS, if it is set.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
-from fix_site import PASSWORD, People, Site
+from fix_site import PASSWORD, People, Person, Site
+
+from dashboard.pages import assets
 
 pytestmark = pytest.mark.integration
 
@@ -193,3 +204,71 @@ def test_a_token_of_ones_own_reads_through_the_api_until_it_is_revoked(site: Sit
     otto.page.get_by_role("button", name="Revoke").click()
     otto.page.get_by_text("No token works.").wait_for()
     assert httpx.get(f"{site.address}/api/v1/devices", headers=headers).status_code == 401
+
+
+PAGES = (
+    *("/status", "/status?view=devices", "/alarms", "/alarms?tab=shelved", "/alarms?tab=history", "/stations"),
+    *("/stations/mast", "/devices/page-1", "/plot", "/plot?sensor=page-1/c0&sensor=page-1/c1", "/imports", "/exports"),
+    *("/pipeline", "/users", "/account"),
+)
+SERIOUS = {"serious", "critical"}
+BUSY = "document.querySelector('.htmx-request') !== null || /loading…|counting…|Asking/.test(document.body.innerText)"
+
+
+@pytest.fixture(scope="module")
+def filled(site: Site, accounts: None) -> None:
+    """A device with readings and an alarm, and one that never spoke."""
+    site.configure("page-1", silence_limit_s=2.0)
+    site.configure("page-2", silence_limit_s=600.0, station={"station_id": "far", "name": "Far away"})
+    site.measure("page-1", [[20.0 + row % 9, 21.0] for row in range(120)])
+    site.await_rows("SELECT 1 FROM alarms WHERE device_id = 'page-1' AND state = 'raised'")
+
+
+def looked_at(person: Person, path: str) -> list[str]:
+    """Serious things that axe-core finds, and whether something sticks out to the side."""
+    person.go(path)
+    person.until(f"!({BUSY})")
+    person.page.evaluate((assets.folder(with_tests=True) / "axe.js").read_text())
+    found: list[dict[str, Any]] = person.page.evaluate("axe.run().then((result) => result.violations)")
+    told = [
+        f"{path}: {each['id']} ({each['impact']}): {each['nodes'][0]['html'][:200]}"
+        for each in found
+        if each["impact"] in SERIOUS
+    ]
+    if person.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+        told.append(f"{path}: wider than the window")
+    return told
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_no_page_shuts_anybody_out(filled: None, people: People, width: int, scheme: str) -> None:
+    person = people("ada", width=width, height=900, scheme=scheme)
+    troubles = []
+    for path in PAGES:
+        troubles += looked_at(person, path)
+        if folder := os.environ.get("TELLTALE_SCREENSHOTS"):
+            name = re.sub(r"\W+", "-", path).strip("-")
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            person.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+    assert not troubles
+    assert not person.complaints
+    person.page.evaluate("document.querySelector('main').append(document.createElement('img'))")
+    assert person.page.evaluate("axe.run().then((r) => r.violations.map((v) => v.id))") == ["image-alt"], "it looks"
+
+
+def test_a_table_is_sorted_and_filtered_with_the_keyboard_alone(filled: None, people: People) -> None:
+    person = people("vera")
+    person.go("/status")
+    person.page.locator("tr.row").first.wait_for()
+    person.page.keyboard.press("Tab")
+    assert person.page.evaluate("document.activeElement.className") == "skip"
+    person.page.locator("#filter").focus()
+    person.page.keyboard.type("page-2")
+    person.page.locator("#shown", has_text=re.compile(r"^2 of \d+ sensors")).wait_for()
+    person.page.locator("thead button", has_text="Sensor").focus()
+    person.page.keyboard.press("Enter")
+    person.page.keyboard.press("Enter")
+    assert person.page.locator("th[aria-sort=descending]").inner_text().startswith("Sensor")
+    assert person.page.locator("tr.row:visible").first.inner_text().startswith("page-2/c1")
+    assert "q=page-2" in person.page.url
+    assert not person.complaints
