@@ -88,7 +88,12 @@ class Exported:
             return path, export(connection, ExportRequest(format=kind, **said), path, force=True)
 
     def command(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        line = [sys.executable, "-m", "infra.command", "export", *words, "--database", self.dsn]
+        where = () if "--database" in words else ("--database", self.dsn)
+        return self.command_of("export", *words, *where, **options)
+
+    def command_of(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        """Another of Telltale's commands."""
+        line = [sys.executable, "-m", "infra.command", *words]
         return subprocess.run(line, cwd=self.folder, capture_output=True, text=True, check=False, **options)
 
     def left(self) -> list[str]:

@@ -243,6 +243,11 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._looked = 0.0
 
+    @property
+    def processes(self) -> dict[int, int]:
+        """Process ids by the number of the job that each makes."""
+        return {number: process.pid for number, process in list(self._running.items())}
+
     def start(self) -> None:
         """Returns at once."""
         self._thread = threading.Thread(target=self._work, name="exports", daemon=True)
