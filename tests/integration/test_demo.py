@@ -92,7 +92,7 @@ EVERY_FLAG = ("--quality", "good,not_evaluated,suspect,fail")
 
 
 def assert_exports_agree(folder: Path) -> None:
-    """The mast as files: logged as the logger wrote it, calibrated by this test's own formula, read by three readers."""
+    """The mast as files: logged as the logger wrote it, calibrated by our own formula here, read by three readers."""
     common = ("--station", STATION, "--labels", "bare", *EVERY_FLAG)
     for words in (("csv", "--logged", "--out", "logged.csv"), ("csv",), ("windographer",)):
         telltale(folder, "export", *words, *common)
@@ -137,7 +137,7 @@ def read_by_producers(path: Path) -> dict[str, "np.ndarray[Any, Any]"]:
     """By our own reader of Windographer text."""
     file = recognise(path)
     assert (file.format, file.stamping.stamp) == ("windographer", "begin")
-    chunks = list(file.chunks(None))
+    chunks = list(file.chunks(lambda column: column.name))
     return {
         name: np.concatenate([chunk.values[:, place] for chunk in chunks])
         for place, name in enumerate(chunks[0].columns)
