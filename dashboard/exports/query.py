@@ -29,6 +29,8 @@ READINGS_A_SLICE = 250_000
 """Some 20 MB of a block with all its copies. Below some 100,000 the statements' own time begins to show."""
 READINGS_MAX = 4 * READINGS_A_SLICE
 """A slice that turns out to hold more is halved and asked again."""
+CELLS_MAX = 2_000_000
+"""Of a block, holes included: loggers whose clocks differ share no row. 16 MB, and as text more."""
 FIRST_SLICE_S = 3_600.0  # where nobody knows how dense the readings lie
 GROWTH_MAX = 4.0
 SPAN_MIN = timedelta(milliseconds=1)
@@ -108,7 +110,7 @@ def blocks(
             while coming is not None:
                 found, end = _result(coming, connection)
                 coming = ahead.submit(reader.fetch, connection, end) if end < choice.end and not stopped() else None
-                yield reader.block(found, end)
+                yield from reader.blocks(found, end)
         finally:
             if coming is not None and not coming.done():
                 with suppress(psycopg.Error):
@@ -127,10 +129,10 @@ def _result(coming: "Future[Any]", connection: psycopg.Connection[Any]) -> Any:
 
 
 class _Slices(Protocol):
-    """Fetches what begins at a time, and up to where; makes a block of it."""
+    """Fetches what begins at a time, and up to where; makes blocks of it."""
 
     def fetch(self, connection: psycopg.Connection[Any], begin: datetime) -> Fetched: ...
-    def block(self, found: list[tuple[Any, ...]], until: datetime) -> Block: ...
+    def blocks(self, found: list[tuple[Any, ...]], until: datetime) -> Iterator[Block]: ...
 
 
 class _Readings:
@@ -187,19 +189,30 @@ class _Readings:
 class _Logged(_Readings):
     """Readings as they were logged: a row for each time at which any column has a reading."""
 
-    def block(self, found: list[tuple[Any, ...]], until: datetime) -> Block:
+    def blocks(self, found: list[tuple[Any, ...]], until: datetime) -> Iterator[Block]:
         ordered = [_in_order(*each) for each in found]
-        times = _union([each[1] for each in ordered])
-        values = [np.full(len(times), np.nan) for _ in self._choice.columns]
-        places = {column.sensor_id: place for place, column in enumerate(self._choice.columns)}
-        for sensor_id, at, logged, quality in ordered:
-            kept = self._kept(sensor_id, at, logged, quality)
-            out = values[places[sensor_id]]
-            if len(at) == len(times):
-                np.copyto(out, logged, where=kept)
-            else:
-                out[np.searchsorted(times, at[kept])] = logged[kept]
-        return Block(times, tuple(values), micros(until))
+        every = _union([each[1] for each in ordered])
+        series = []
+        for sensor_id, at, values, quality in ordered:
+            kept = self._kept(sensor_id, at, values, quality)
+            series.append((sensor_id, at, np.where(kept, values, np.nan)))
+        height = max(1, CELLS_MAX // len(self._choice.columns))
+        for first in range(0, max(1, len(every)), height):
+            times = every[first : first + height]
+            is_last = first + height >= len(every)
+            yield self._block(times, series, micros(until) if is_last else int(times[-1]) + 1)
+
+    def _block(self, times: Longs, series: list[tuple[int, Longs, Doubles]], until_us: int) -> Block:
+        nothing = np.full(len(times), np.nan)
+        columns = dict.fromkeys((column.sensor_id for column in self._choice.columns), nothing)
+        for sensor_id, at, values in series:
+            first, last = np.searchsorted(at, (times[0], times[-1] + 1))
+            if last - first == len(times):
+                columns[sensor_id] = values[first:last]
+            elif last > first:
+                columns[sensor_id] = nothing.copy()
+                columns[sensor_id][np.searchsorted(times, at[first:last])] = values[first:last]
+        return Block(times, tuple(columns.values()), until_us)
 
 
 class _Binned(_Readings):
@@ -210,7 +223,7 @@ class _Binned(_Readings):
         self._angles = {column.sensor_id for column in choice.columns if column.is_angle}
         self._held: dict[int, Bins] = {}
 
-    def block(self, found: list[tuple[Any, ...]], until: datetime) -> Block:
+    def blocks(self, found: list[tuple[Any, ...]], until: datetime) -> Iterator[Block]:
         choice, until_us = self._choice, micros(until)
         interval, is_last = choice.request.interval, until >= choice.end
         cut_us = until_us if is_last else micros(choice.clock.floor(until, interval))
@@ -227,7 +240,7 @@ class _Binned(_Readings):
             whole.append((sensor_id, bins.part(slice(0, done))))
             self._held[sensor_id] = bins.part(slice(done, None))
         figures = [(n, bins.begins_us, bins.figures(is_angle=n in self._angles)) for n, bins in whole]
-        return _spread(choice, figures, until_us)
+        yield _spread(choice, figures, until_us)
 
 
 class _Statistics:
@@ -246,14 +259,14 @@ class _Statistics:
         arguments = {"ids": self._choice.ids, "begin": begin, "end": end}
         return _arrays(connection, self._query, arguments, ("times", *["value"] * len(self.FIGURES))), end
 
-    def block(self, found: list[tuple[Any, ...]], until: datetime) -> Block:
+    def blocks(self, found: list[tuple[Any, ...]], until: datetime) -> Iterator[Block]:
         figures = []
         for sensor_id, at, *values in (_in_order(*each) for each in found):
             by_figure = dict(zip(self.FIGURES, values, strict=True))
             by_figure[Figure.SUM] = by_figure[Figure.MEAN] * by_figure[Figure.COUNT]
             self._tally.readings += int(by_figure[Figure.COUNT].sum())
             figures.append((sensor_id, at, by_figure))
-        return _spread(self._choice, figures, micros(until))
+        yield _spread(self._choice, figures, micros(until))
 
 
 def _spread(choice: Choice, figures: list[tuple[int, Longs, dict[Figure, Doubles]]], until_us: int) -> Block:

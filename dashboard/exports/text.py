@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.exports.arrow import doubles, text, texts, times
 from dashboard.exports.choosing import Choice
 from dashboard.exports.clock import Clock
 from dashboard.exports.query import Block
@@ -39,15 +40,16 @@ class Cells:
         if not len(stamps):
             return b""
         columns = [stamps, *(self._column(each) for each in values)]
-        columns[-1] = pc.binary_join_element_wise(columns[-1], self.line_end, "")
-        joined = pc.binary_join_element_wise(*columns, self.separator).cast(pa.large_string())
-        return memoryview(joined.buffers()[2])[: joined.buffers()[2].size].tobytes()
+        columns[-1] = pc.binary_join_element_wise(columns[-1], text(self.line_end), text(""))
+        joined = pc.binary_join_element_wise(*columns, text(self.separator))
+        ends = np.frombuffer(joined.buffers()[1], np.int32, len(joined) + 1)
+        return memoryview(joined.buffers()[2])[ends[0] : ends[-1]].tobytes()
 
     def _column(self, values: Doubles) -> pa.Array:
-        texts = pc.cast(pa.array(values, mask=~np.isfinite(values)), pa.string())
+        texts = pc.cast(doubles(values), pa.string())
         if self.decimal != ".":
             texts = pc.replace_substring(texts, ".", self.decimal)
-        return pc.fill_null(texts, self.missing)
+        return pc.fill_null(texts, text(self.missing))
 
 
 def stamps(block: Block, choice: Choice) -> pa.Array:
@@ -55,11 +57,10 @@ def stamps(block: Block, choice: Choice) -> pa.Array:
     times_us = block.times_us + stamp_shift_us(choice)
     if not choice.has_fractions and bool((times_us % US).any()):
         raise NeedsFractions
-    local = choice.clock.local(times_us)
-    texts = np.datetime_as_string(local if choice.has_fractions else local.astype("datetime64[s]"))
-    array = pc.replace_substring(pa.array(texts, pa.string()), "T", " ")
+    kind = pa.timestamp("us" if choice.has_fractions else "s")
+    array = pc.cast(times(times_us + choice.clock.offsets_us(times_us), kind), pa.string())
     if choice.clock.offset_minutes is None or (choice.clock.is_named and choice.request.format is Format.CSV):
-        array = pc.binary_join_element_wise(array, pa.array(_offsets(choice.clock, times_us), pa.string()), "")
+        array = pc.binary_join_element_wise(array, texts(_offsets(choice.clock, times_us)), text(""))
     return array
 
 

@@ -279,6 +279,7 @@ def test_slices_do_not_show(exported: Exported, monkeypatch: pytest.MonkeyPatch)
     whole = [exported(kind, **words)[0].read_bytes() for kind, words in cases]
     monkeypatch.setattr(query, "READINGS_A_SLICE", 37)
     monkeypatch.setattr(query, "READINGS_MAX", 100)
+    monkeypatch.setattr(query, "CELLS_MAX", 12)
     for before, (kind, words) in zip(whole, cases, strict=True):
         cut = exported(kind, **words)[0]
         if "interval" not in words:

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dashboard.exports.arrow import doubles, times
 from dashboard.exports.choosing import Choice, Column
 from dashboard.exports.formats import PROGRAM, Source
 from dashboard.exports.outputs import Outputs
@@ -25,9 +25,9 @@ def write(choice: Choice, source: Source, out: Outputs, tally: Tally) -> None:
         for block in source(choice, tally):
             if not len(block.times_us):
                 continue
-            times = pa.array(block.times_us + stamp_shift_us(choice), pa.int64()).cast(described.field("time").type)
-            columns = [pa.array(values, mask=~np.isfinite(values)) for values in block.values]
-            writer.write_table(pa.table([times, *columns], schema=described))
+            stamps = times(block.times_us + stamp_shift_us(choice), described.field("time").type)
+            columns = [doubles(values) for values in block.values]
+            writer.write_table(pa.Table.from_arrays([stamps, *columns], schema=described))
             tally.note(block.times_us)
         writer.add_key_value_metadata({"left_out": json.dumps(tally.left_out, sort_keys=True)})
 
