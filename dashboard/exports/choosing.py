@@ -14,8 +14,8 @@ from psycopg.rows import dict_row
 
 from dashboard.exports.clock import Clock, clock_of
 from dashboard.exports.labels import label
-from dashboard.exports.request import STATION_ZONE, STEP_S, ExportRequest, Figure, Interval
-from schemas.devices import DIRECTIONS
+from dashboard.exports.request import STATION_ZONE, STEP_S, ExportRequest, Figure, Format, Interval
+from schemas.devices import DIRECTIONS, Device
 from schemas.errors import Refused
 
 COLUMNS_MAX = 4_000
@@ -48,6 +48,21 @@ FROM (SELECT sensor_id, category, range_agg(during * tstzrange(%(begin)s, %(end)
       WHERE removed IS NULL AND sensor_id = ANY (%(ids)s) AND category = ANY (%(categories)s)
       GROUP BY sensor_id, category) f, unnest(f.merged) AS r (during)
 ORDER BY f.sensor_id, f.category, lower(r.during)"""
+# Devices as `devices` carries them, limits and rules left out: nobody reads them from here.
+CONFIGURED = """
+SELECT jsonb_strip_nulls(jsonb_build_object('device_id', d.device_id, 'name', d.name, 'loggers', d.loggers,
+  'interval_s', d.interval_s, 'exists_from', d.exists_from, 'configured_at', d.configured_at,
+  'configured_by', d.configured_by,
+  'station', jsonb_build_object('station_id', t.station_id, 'name', t.name, 'latitude_deg', t.latitude_deg,
+    'longitude_deg', t.longitude_deg, 'elevation_m', t.elevation_m, 'kind', t.kind),
+  'sensors', (SELECT jsonb_agg(jsonb_build_object('channel', s.channel, 'point', coalesce(s.point, s.channel),
+      'quantity', coalesce(s.quantity, 'other'), 'unit', coalesce(s.unit, ''),
+      'statistic', coalesce(s.statistic, 'avg'),
+      'height_m', s.height_m, 'boom_orientation_deg', s.boom_orientation_deg,
+      'calibrations', coalesce((SELECT jsonb_agg(to_jsonb(c) - 'sensor_id' - 'place' ORDER BY c.place)
+        FROM calibrations c WHERE c.sensor_id = s.sensor_id), '[]'))
+    ORDER BY s.sensor_id) FROM sensors s WHERE s.device_id = d.device_id AND s.active))) AS device
+FROM devices d JOIN stations t USING (station_id) WHERE d.device_id = ANY (%s) ORDER BY d.device_id"""
 HAS_AGGREGATES = "SELECT EXISTS (SELECT FROM migrations WHERE name LIKE '%.aggregates.sql')"
 
 BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
@@ -133,6 +148,8 @@ class Choice:
     """Of statistics, where one holds just what is asked for."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
+    devices: tuple[Device, ...] = ()
+    """Their configuration, where the format tells it."""
     has_fractions: bool = False
     """Stamps are written with microseconds."""
 
@@ -196,6 +213,7 @@ def _choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choi
         excluded=excluded,
         flagged=tuple(Flagged(*row) for row in found),
         notes=tuple(notes),
+        devices=_devices(connection, rows) if request.format is Format.IEA43 else (),
     )
     if len(choice.columns) > COLUMNS_MAX:
         raise Refused(f"{len(choice.columns)} columns; at most {COLUMNS_MAX} go into one file: choose fewer sensors")
@@ -382,6 +400,13 @@ def _labelled(columns: list[Column], request: ExportRequest) -> tuple[Column, ..
 def _stations(connection: psycopg.Connection[Any], rows: Iterable[dict[str, Any]]) -> tuple[Station, ...]:
     wanted = {row["station_id"] for row in rows}
     return tuple(Station(*row) for row in connection.execute(STATIONS) if row[0] in wanted)
+
+
+def _devices(connection: psycopg.Connection[Any], rows: list[dict[str, Any]]) -> tuple[Device, ...]:
+    """The devices' configuration, as the sink has projected it."""
+    wanted = list(dict.fromkeys(row["device_id"] for row in rows if row["station_id"]))
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return tuple(Device.model_validate(row["device"]) for row in cursor.execute(CONFIGURED, (wanted,)))
 
 
 def _view(connection: psycopg.Connection[Any], choice: Choice) -> str | None:

@@ -125,6 +125,14 @@ def zip_(**words: Any) -> None:
     _make("zip", **words)
 
 
+@export.command()
+@_written
+@_choosing
+def iea43(**words: Any) -> None:
+    """A data model of IEA Task 43 (NAME.json), and beside it the data as logged (NAME.csv)."""
+    _make("iea43", **words | {"logged": True})
+
+
 @export.command("jobs")
 @DATABASE
 @click.option("--json", "as_json", is_flag=True, help="One job a line.")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from dashboard.exports import query
 from dashboard.exports.choosing import Choice, choose
 from dashboard.exports.clock import micros, moment
-from dashboard.exports.formats import csv_text, parquet, windographer, zipped
+from dashboard.exports.formats import csv_text, iea43, parquet, windographer, zipped
 from dashboard.exports.outputs import Made, Outputs, outputs
 from dashboard.exports.query import Block, Tally, blocks
 from dashboard.exports.request import ExportRequest, Format
@@ -31,6 +31,7 @@ WRITERS: dict[Format, Callable[..., None]] = {
     Format.CSV: csv_text.write,
     Format.PARQUET: parquet.write,
     Format.ZIP: zipped.write,
+    Format.IEA43: iea43.write,
 }
 
 

@@ -32,7 +32,7 @@ class Format(StrEnum):
 
 SUFFIX = {Format.WINDOGRAPHER: ".txt", Format.CSV: ".csv", Format.PARQUET: ".parquet"} | {
     Format.ZIP: ".zip",
-    Format.IEA43: ".json",
+    Format.IEA43: ".csv",
 }
 
 
@@ -138,6 +138,8 @@ class ExportRequest(BaseModel):
             raise ValueError("figures are of longer intervals: say an interval of 10min, hour or day")
         if not self.quality:
             raise ValueError("quality: at least one flag must stay in")
+        if self.format is Format.IEA43 and (self.values, self.interval) != ("logged", Interval.AS_LOGGED):
+            raise ValueError("iea43: a reader of the data model calibrates by it: values and interval must be logged")
         if both := sorted(set(self.include_flags) & set(self.exclude_flags)):
             raise ValueError(f"category {both[0]} cannot be both in and out")
         if not (self.station or self.device or self.sensors):

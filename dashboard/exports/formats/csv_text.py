@@ -21,7 +21,7 @@ COMMENT = "# "
 LINE_END = "\n"
 
 
-def write(choice: Choice, source: Source, out: Outputs, tally: Tally) -> None:
+def write(choice: Choice, source: Source, out: Outputs, tally: Tally, *, has_comments: bool = True) -> None:
     """The file."""
     request = choice.request
     cells = Cells(request.cell_separator, request.decimal, request.missing, LINE_END)
@@ -30,7 +30,8 @@ def write(choice: Choice, source: Source, out: Outputs, tally: Tally) -> None:
         for block in source(choice, tally):
             rows.write(cells.rows(stamps(block, choice), block.values))
             tally.note(block.times_us)
-        file.write("".join(COMMENT + line + LINE_END for line in about(choice, tally)).encode())
+        if has_comments:
+            file.write("".join(COMMENT + line + LINE_END for line in about(choice, tally)).encode())
         file.write(_names(choice).encode())
         rows.seek(0)
         shutil.copyfileobj(rows, file, BUFFER_BYTES)
