@@ -27,6 +27,8 @@ from dashboard.exports.outputs import PARTIAL
 from dashboard.exports.request import ExportRequest
 from dashboard.flags import windographer as flag_log
 from schemas.errors import Refused
+from schemas.iea.convert import Answers, devices_of
+from schemas.json_file import JsonFile
 from sinks.timescale.upkeep import refresh
 
 pytestmark = pytest.mark.integration
@@ -180,6 +182,28 @@ def test_parquet_knows_units_and_where_it_is_from(exported: Exported) -> None:
     rain = read.column("Rain")
     assert rain.null_count == STEPS // 4
     np.testing.assert_array_equal(read.column("Spd80Max").to_numpy(), 2 * truth(2)[0])
+
+
+def test_data_model_stands_beside_the_data_as_logged(exported: Exported) -> None:
+    Database(exported.dsn, migrate=False).call(
+        'INSERT INTO calibrations (sensor_id, place, valid_to, logger_slope, logger_offset, slope, "offset", serial)'
+        "VALUES (1, 0, '2020-03-28', 1, 0, 1.1, 0.2, '4711')"
+    )
+    path, done = exported("iea43", values="logged", sensors=["Spd80", "Spd80Max", "Dir78", "T2", "Rain"])
+    model = path.with_name("out.json")
+    assert [each.name for each in done.files] == [path.name, model.name]
+    answers = Answers(configured_at=BEGIN, configured_by="test")
+    (device,) = devices_of(JsonFile(model.read_bytes(), name="out.json"), answers=answers).devices
+    assert sorted(sensor.channel for sensor in device.sensors) == sorted(FIVE)
+    speed = next(sensor for sensor in device.sensors if sensor.channel == "Spd80")
+    assert (speed.unit, speed.height_m, speed.boom_orientation_deg) == ("m/s", 80, 0)
+    first = speed.calibrations[0]
+    assert (first.slope, first.offset, first.serial) == (1.1, 0.2, "4711")
+    assert first.valid_to == datetime(2020, 3, 28, tzinfo=UTC)
+    assert not path.read_text().startswith("#")
+    np.testing.assert_array_equal(numbers(table(path)["Spd80Max"]), 2 * truth(2)[0])
+    with pytest.raises(ValueError, match="values and interval must be logged"):
+        exported("iea43", values="calibrated")
 
 
 @pytest.fixture(params=["stored", "timescaledb"])
