@@ -89,11 +89,7 @@ class Exported:
 
     def command(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         where = () if "--database" in words else ("--database", self.dsn)
-        return self.command_of("export", *words, *where, **options)
-
-    def command_of(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Another of Telltale's commands."""
-        line = [sys.executable, "-m", "infra.command", *words]
+        line = [sys.executable, "-m", "infra.command", "export", *words, *where]
         return subprocess.run(line, cwd=self.folder, capture_output=True, text=True, check=False, **options)
 
     def left(self) -> list[str]:

@@ -167,8 +167,8 @@ def choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choic
     """The columns and the period that a request means. Raises `Refused`."""
     try:
         return _choose(connection, request)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
-        raise Refused("the database has no Telltale tables yet; make them with: telltale db migrate") from None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction):
+        raise Refused("the database's tables are not up to date; bring them there with: telltale db migrate") from None
 
 
 def _choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choice:
@@ -181,6 +181,9 @@ def _choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choi
     notes = []
     if silent := [f"{r['device_id']}/{r['channel']}" for r in rows if r["sensor_id"] not in spans]:
         notes.append(f"no readings in the period: {_some(silent)}")
+    stations = _stations(connection, rows)
+    if request.format in (Format.WINDOGRAPHER, Format.ZIP) and not _has_place(stations):
+        notes.append("no one place is configured for what was chosen: the header says latitude and longitude 0")
     first, last = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
     clock = clock_of(request.zone, _offsets(rows, first, last, request), first=first, last=last)
     step_s = _step_s(rows, first, last, request)
@@ -203,7 +206,7 @@ def _choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choi
     choice = Choice(
         request=request,
         columns=_labelled(_ordered(_columns(rows, request), request), request),
-        stations=_stations(connection, rows),
+        stations=stations,
         begin=begin,
         end=end,
         clock=clock,
@@ -400,6 +403,10 @@ def _labelled(columns: list[Column], request: ExportRequest) -> tuple[Column, ..
 def _stations(connection: psycopg.Connection[Any], rows: Iterable[dict[str, Any]]) -> tuple[Station, ...]:
     wanted = {row["station_id"] for row in rows}
     return tuple(Station(*row) for row in connection.execute(STATIONS) if row[0] in wanted)
+
+
+def _has_place(stations: Sequence[Station]) -> bool:
+    return len(stations) == 1 and stations[0].latitude_deg is not None and stations[0].longitude_deg is not None
 
 
 def _devices(connection: psycopg.Connection[Any], rows: list[dict[str, Any]]) -> tuple[Device, ...]:

@@ -200,7 +200,7 @@ class Jobs:
             connection.execute(AGAIN, words)
 
     def expire(self, *, older_than: datetime, bytes_max: int) -> list[int]:
-        """Removes files of old jobs, and of the oldest beyond a sum; and what belongs to no job."""
+        """Removes files of old jobs, and of the oldest beyond a sum; the numbers of those jobs."""
         with self.connected() as connection:
             done = connection.execute(FINISHED).fetchall()
             held, gone = 0, []

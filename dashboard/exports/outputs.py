@@ -80,9 +80,10 @@ class Outputs:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             made.append(Made(name=path.name, bytes=os.fstat(file.fileno()).st_size, sha256=digest))
-        for path in sorted(self._open, key=lambda each: each == self.path):
+        for path in self._open:
             if path.exists() and not self._force:
                 raise Refused(f"{path} was made by somebody else meanwhile; say --force to replace it")
+        for path in sorted(self._open, key=lambda each: each == self.path):
             path.with_name(PARTIAL.format(path.name)).replace(path)
         self._close()
         return tuple(sorted(made, key=lambda each: each.name != self.path.name))

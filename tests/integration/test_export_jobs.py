@@ -12,6 +12,7 @@ import pytest
 from fix_exports import STEPS, Exported
 from fix_sink import Database, until
 
+from dashboard.acting import standing
 from dashboard.exports.jobs import TRIES_MAX, Job, Jobs, JobState, Worker
 from dashboard.exports.making import Progress, Summary
 from dashboard.exports.request import ExportRequest
@@ -169,8 +170,7 @@ def test_alarm_of_a_failed_export_reaches_kafka(exported: Exported, cluster: str
     failed = exported.command(*words, "--database", away, env=env)
     assert failed.returncode == 1
     assert 'database "none" does not exist' in failed.stderr
-    alarms = exported.command_of("alarms", "list", "--json", "--kafka", cluster)
-    assert [json.loads(line)["rule"] for line in alarms.stdout.splitlines()] == ["export_failed"]
+    assert [event.data.rule for event in standing(cluster)] == ["export_failed"]
     works = exported.command(*words, "--json", env=env)
     assert json.loads(works.stdout)["rows"] == STEPS  # nothing else is on standard output
-    assert exported.command_of("alarms", "list", "--json", "--kafka", cluster).stdout == ""
+    assert standing(cluster) == []

@@ -60,7 +60,7 @@ def about(choice: Choice, tally: Tally) -> Iterator[str]:
         f"{cause}: {count} {'rows' if cause.startswith('rows') else 'readings'}"
         for cause, count in sorted(tally.left_out.items())
     ]
-    if request.interval is Interval.AS_LOGGED:
+    if choice.view is None:
         yield f"left out: {'; '.join(causes) or 'nothing'}"
     else:
         yield f"left out: readings of other quality; flags {', '.join(choice.excluded) or 'none'}"

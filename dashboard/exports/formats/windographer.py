@@ -5,7 +5,7 @@ Series Data"). The date in the first line is the end of the data, not today: equ
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import BinaryIO
 
 import numpy as np
@@ -16,7 +16,7 @@ from dashboard.exports.formats import PROGRAM, Source
 from dashboard.exports.outputs import Outputs
 from dashboard.exports.query import Block, Tally
 from dashboard.exports.request import Figure
-from dashboard.exports.text import Cells, stamp_shift_us, stamps
+from dashboard.exports.text import Cells, stamps
 from schemas.errors import Refused
 from schemas.quality import Flag
 
@@ -98,7 +98,7 @@ def flag_log(choice: Choice, file: BinaryIO) -> None:
             steps = (
                 "" if choice.step_s is None else f"{-(-(each.end - each.begin).total_seconds() // choice.step_s):.0f}"
             )
-            times = (_told(choice, each.begin, is_stamp=True), _told(choice, each.end, is_stamp=True))
+            times = (_told(choice, each.begin), _told(choice, each.end))
             lines.append("\t".join((column.label, each.category, *times, steps)))
     file.write((LINE_END.join(lines) + LINE_END).encode())
 
@@ -107,9 +107,8 @@ def _of(sensor_id: int, flagged: Iterable[Flagged]) -> list[Flagged]:
     return [each for each in flagged if each.sensor_id == sensor_id]
 
 
-def _told(choice: Choice, time: datetime, *, is_stamp: bool = False) -> str:
-    shift = timedelta(microseconds=stamp_shift_us(choice)) if is_stamp else timedelta()
-    local = choice.clock.local(np.array([micros(time + shift)], np.int64)).astype("datetime64[s]")[0]
+def _told(choice: Choice, time: datetime) -> str:
+    local = choice.clock.local(np.array([micros(time)], np.int64)).astype("datetime64[s]")[0]
     return str(local).replace("T", " ")
 
 
