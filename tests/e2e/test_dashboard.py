@@ -206,6 +206,27 @@ def test_a_token_of_ones_own_reads_through_the_api_until_it_is_revoked(site: Sit
     assert httpx.get(f"{site.address}/api/v1/devices", headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("origin", "taken"), [("own", True), ("https://elsewhere.example", False), (None, False)], ids=str
+)
+def test_a_socket_is_opened_only_by_our_own_pages(site: Site, people: People, origin: str | None, taken: bool) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    vera = people("vera")
+    cookie = next(each["value"] for each in vera.context.cookies() if each["name"] == "telltale_session")
+    address = f"{site.address.replace('http', 'ws')}/live"
+    headers = {"Cookie": f"telltale_session={cookie}"}
+    said = site.address if origin == "own" else origin
+    if taken:
+        with connect(address, additional_headers=headers, origin=said) as socket:
+            assert '"t":"s"' in str(socket.recv(timeout=30))
+        return
+    with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers=headers, origin=said):
+        pass
+    assert refused.value.response.status_code == 403
+
+
 PAGES = (
     *("/status", "/status?view=devices", "/alarms", "/alarms?tab=shelved", "/alarms?tab=history", "/stations"),
     *("/stations/mast", "/devices/page-1", "/plot", "/plot?sensor=page-1/c0&sensor=page-1/c1", "/imports", "/exports"),
