@@ -59,7 +59,13 @@ def act(
 ) -> ActionAnswer:
     """Do it, and wait for the stage's answer. `who`: by default the account at this shell. Raises `Refused`,
     `Unavailable`."""
-    alarm = _named(newest(kafka), alarm_id)
+    return act_on(kafka, _named(newest(kafka), alarm_id), action, why=why, until=until, who=who)
+
+
+def act_on(
+    kafka: str, alarm: Alarm, action: Action, *, why: str, until: datetime | None, who: str | None = None
+) -> ActionAnswer:
+    """`act`, on an alarm that is known already."""
     speaker, who = ("dashboard", who) if who else ("cli", f"{getpass.getuser()}@{socket.gethostname()}")
     return _sent_and_answered(kafka, action_event(alarm, action, speaker=speaker, who=who, why=why, until=until))
 

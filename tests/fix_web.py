@@ -15,9 +15,12 @@ import pytest
 import uvicorn
 from psycopg import sql
 
-from dashboard.web import tokens
+from dashboard.api import feature as api
+from dashboard.web import health, tokens
 from dashboard.web.access import SESSION_COOKIE, Role, Scope, hashed, new_secret
 from dashboard.web.app import create_app
+from dashboard.web.feature import Feature
+from dashboard.web.running import Server
 from dashboard.web.settings import WebSettings
 from infra import ports
 from infra.postgres import server
@@ -60,7 +63,9 @@ INSERT INTO alarms SELECT 'alarm-' || n, 'silence', 'device/mast-7', 'mast-7', '
   CASE WHEN n % 3 = 0 THEN 'raised' ELSE 'cleared' END, 'no_data', t, NULL, 600, 's', 'mast-7 is silent', false, t
 FROM generate_series(1, 12) n, LATERAL (SELECT '2024-01-01 00:00Z'::timestamptz + n * interval '1 hour' AS t) x;
 INSERT INTO alarm_events SELECT alarm_id || '/raised', alarm_id, 'raised', time,
-  jsonb_build_object('id', alarm_id || '/raised', 'data', jsonb_build_object('device_id', 'mast-7')) FROM alarms;
+  jsonb_build_object('specversion', '1.0', 'id', alarm_id || '/raised', 'source', 'telltale/tests', 'type',
+    'telltale.alarm.raised', 'subject', source, 'time', time, 'datacontenttype', 'application/json', 'data',
+    to_jsonb(alarms) - 'time') FROM alarms;
 INSERT INTO imports (sha256, name, state, rows, readings, sent, time)
 SELECT encode(sha256(n::text::bytea), 'hex'), 'file' || n || '.dat', 'stored', 10, 20, 10, '2024-01-02 00:00Z'
 FROM generate_series(1, 5) n;
@@ -69,6 +74,9 @@ INSERT INTO replays (sink, topic, part, generation, stood_at, moved_to, reason, 
 VALUES ('timescale', 'readings.clean', 0, 1, 10, 0, 'operator', 'tests');
 ANALYZE;
 """
+
+
+WITHOUT_PAGES = (Feature(name="health", routers=(health.router,)), api.FEATURE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,10 +151,10 @@ def new_database(database_server: str) -> Iterator[str]:
 @contextmanager
 def serving(dsn: str, *, kafka: str | None = None, **settings: Any) -> Iterator[Served]:
     """The service in a thread of this process."""
-    app = create_app(WebSettings(**settings), database=dsn, kafka=kafka)
+    app = create_app(WebSettings(**settings), database=dsn, kafka=kafka, features=WITHOUT_PAGES)
     port = ports.free()
     config = uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    running = uvicorn.Server(config)
+    running = Server(config, app)
     thread = threading.Thread(target=asyncio.run, args=(running.serve(),), daemon=True)
     thread.start()
     served = Served(url=f"http://127.0.0.1:{port}", dsn=dsn, app=app, kafka=kafka)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from dashboard.acting import act
+from dashboard.acting import act_on
 from dashboard.api.paging import After, Entry, Limit, Listing, Page, answer, page_of
 from dashboard.api.params import Device, During, Station, Text, Time
 from dashboard.web.access import Principal, Scope, database, need
@@ -14,7 +14,7 @@ from dashboard.web.audit import note
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem, documented, unavailable
 from dashboard.web.state import web_of
-from schemas.alarms import Action, ActionAnswer, AlarmState, Severity
+from schemas.alarms import Action, ActionAnswer, Alarm, AlarmState, Severity
 
 Db = Annotated[Database, Depends(database)]
 MayRead = Depends(need(Scope.READ))
@@ -37,6 +37,9 @@ WHERE (%(id)s::text IS NULL OR alarm_id = %(id)s) AND (%(state)s::text[] IS NULL
   AND (%(device)s::text IS NULL OR device_id = %(device)s)
   AND (%(station)s::text IS NULL OR station_id = %(station)s)
   AND (%(begin)s::timestamptz IS NULL OR onset >= %(begin)s) AND (%(end)s::timestamptz IS NULL OR onset < %(end)s)"""
+ALARM = """
+SELECT alarm_id, rule, source, device_id, station_id, severity, state, reason, onset, message FROM alarms
+WHERE alarm_id = %s"""
 EVENTS = """
 SELECT event_id, alarm_id, state, time, event FROM alarm_events
 WHERE (%(alarm)s::text IS NULL OR alarm_id = %(alarm)s)
@@ -219,10 +222,9 @@ async def do(
     web = web_of(request)
     if web.kafka is None:
         raise unavailable("this service runs without a broker, so nothing can be done about alarms")
-    arguments = {"id": alarm_id, **dict.fromkeys(("state", "severity", "device", "station", "begin", "end"))}
-    await db.one(ALARMS, arguments, what=f"alarm {alarm_id}")
+    known = Alarm.model_validate(await db.one(ALARM, (alarm_id,), what=f"alarm {alarm_id}"))
     said = await asyncio.to_thread(
-        act, web.kafka, alarm_id, doing.action, why=doing.why, until=doing.until, who=principal.name
+        act_on, web.kafka, known, doing.action, why=doing.why, until=doing.until, who=principal.name
     )
     outcome = "refused" if said.reason else "done"
     await note(db, request, principal, f"alarm.{doing.action}", subject=alarm_id, outcome=outcome, why=doing.why)

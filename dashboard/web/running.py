@@ -2,7 +2,6 @@
 
 import signal
 import socket
-from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,14 +13,16 @@ STOP_S_MAX = 5
 """What an answer under way may still take; the supervisor waits longer than this."""
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Says `stopping` before it waits for open connections, so that streams without end make an end."""
+
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._web = web_of(app)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._web.stopping.set()
-        super().handle_exit(sig, frame)
+        await super().shutdown(sockets)
 
 
 def serve(app: FastAPI, *, host: str, port: int) -> None:
@@ -38,7 +39,7 @@ def serve(app: FastAPI, *, host: str, port: int) -> None:
         ws="websockets-sansio",
     )
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it anew when all is closed: that is a good end
-    _Server(config, app).run(sockets=[listener])
+    Server(config, app).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
