@@ -3,10 +3,11 @@
 import asyncio
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,10 +17,10 @@ import uvicorn
 from psycopg import sql
 
 from dashboard.api import feature as api
-from dashboard.web import health, tokens
+from dashboard.sensorthings import routes as sensorthings
+from dashboard.web import tokens
 from dashboard.web.access import SESSION_COOKIE, Role, Scope, hashed, new_secret
-from dashboard.web.app import create_app
-from dashboard.web.feature import Feature
+from dashboard.web.app import HEALTH, create_app
 from dashboard.web.running import Server
 from dashboard.web.settings import WebSettings
 from infra import ports
@@ -76,7 +77,7 @@ ANALYZE;
 """
 
 
-WITHOUT_PAGES = (Feature(name="health", routers=(health.router,)), api.FEATURE)
+WITHOUT_PAGES = (HEALTH, api.FEATURE, sensorthings.FEATURE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +88,7 @@ class Served:
     dsn: str
     app: Any
     kafka: str | None = None
+    folder: Path = Path()
     clients: list[httpx.Client] = field(default_factory=list)
 
     def token(self, *scopes: Scope, days: float = 1.0, owner: str | None = None) -> str:
@@ -190,10 +192,12 @@ def mast_database(database_server: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def served(mast_database: str) -> Iterator[Served]:
-    """The service without a broker, for a whole module."""
-    with serving(mast_database, requests_per_s=10_000, requests_burst=10_000) as one:
-        yield one
-
-
-Serve = Callable[..., Served]
+def served(mast_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The service without a broker, for a whole module; `folder/incoming` takes its uploads."""
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TELLTALE_DIR", str(folder))
+        limits = {"requests_per_s": 10_000, "requests_burst": 10_000, "upload_bytes_max": 5_000_000}
+        with serving(mast_database, incoming=folder / "incoming", **limits) as one:
+            one.folder = folder
+            yield one

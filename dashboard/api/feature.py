@@ -1,8 +1,11 @@
 """The API as a part of the web service."""
 
-from fastapi import APIRouter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from dashboard.api import about, configuration, data, flagging, history, stream, watching
+from fastapi import APIRouter, FastAPI
+
+from dashboard.api import about, configuration, data, exporting, flagging, history, stream, uploading, watching
 from dashboard.web.feature import Feature
 from dashboard.web.problems import documented
 
@@ -10,9 +13,16 @@ PREFIX = "/api/v1"
 BODY_BYTES_MAX = 1_000_000
 """Of a request that is no upload."""
 
-ROUTERS = (configuration, data, watching, stream, flagging, history, about)
+ROUTERS = (configuration, data, watching, stream, flagging, history, uploading, exporting, about)
 API = APIRouter(prefix=PREFIX, responses=documented(401, 403, 422, 429, 503), max_body_size=BODY_BYTES_MAX)
 for _each in ROUTERS:
     API.include_router(_each.router)
 
-FEATURE = Feature(name="api", routers=(API,), lifespan=stream.feeding)
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    async with stream.feeding(app), exporting.working(app):
+        yield
+
+
+FEATURE = Feature(name="api", routers=(API,), lifespan=_running)

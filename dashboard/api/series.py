@@ -6,7 +6,7 @@ What is stored while a client reads may or may not be in its answer; no row is i
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -22,6 +22,8 @@ from dashboard.web.state import Web
 
 SLICE_ROWS = 65_536
 """Some 80 ms of the database's time and 2 MB; four times as many make nothing faster and every turn longer."""
+GIVE_WAY_S_MAX = 0.25
+"""So long a slice waits for people's questions to be answered; without a bound, busy pages would stop all downloads."""
 POSTGRES_EPOCH_US = 946_684_800_000_000
 """2000-01-01, where PostgreSQL's binary times begin."""
 MICROSECOND = timedelta(microseconds=1)
@@ -185,8 +187,15 @@ class Reader:
     def __init__(self, web: Web, db: Database, principal: Principal) -> None:
         self._web, self._db, self._principal = web, db, principal
 
-    def _turn(self) -> AbstractAsyncContextManager[Any]:
-        return self._web.reading if self._principal.way == "token" else nullcontext()
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """People go first; tokens read in turn, a slice each, and give way to people for a moment."""
+        if self._principal.way == "session":
+            yield
+            return
+        async with self._web.reading:
+            await self._web.pools.pages.quiet(GIVE_WAY_S_MAX)
+            yield
 
     async def row(self, statement: str, arguments: Mapping[str, Any], *, binary: bool = False) -> tuple[Any, ...]:
         """The one row of a statement."""

@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse
 
 from dashboard.api import feature as api
 from dashboard.pages.feature import PAGES
+from dashboard.sensorthings import routes as sensorthings
 from dashboard.web import health, problems, state
 from dashboard.web.access import public
 from dashboard.web.compression import Compression
@@ -37,7 +38,8 @@ from dashboard.web.headers import SecurityHeaders
 from dashboard.web.settings import WebSettings
 from infra import readiness
 
-FEATURES: tuple[Feature, ...] = (Feature(name="health", routers=(health.router,)), api.FEATURE, PAGES)
+HEALTH = Feature(name="health", routers=(health.router,))
+FEATURES: tuple[Feature, ...] = (HEALTH, api.FEATURE, sensorthings.FEATURE, PAGES)
 READY_EVERY_S = 0.2
 
 

@@ -3,8 +3,9 @@
 Knows psycopg; knows no route. Each session is read-committed, in UTC, and bounded by a statement timeout.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
@@ -23,12 +24,28 @@ class Database:
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for one piece of work; never held while a client is waited for."""
-        async with self._pool.connection() as connection:
-            yield connection
+        self._busy += 1
+        self._idle.clear()
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    async def quiet(self, s_max: float) -> None:
+        """Waits until nobody has work here, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(s_max):
+                await self._idle.wait()
 
     async def rows(self, statement: LiteralString, arguments: Any = None) -> list[DictRow]:
         async with self.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:

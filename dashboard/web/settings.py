@@ -1,5 +1,7 @@
 """What can be set, by `TELLTALE_DASHBOARD_...` or on the command line. Bounds come with their reason."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -12,7 +14,7 @@ Count = Annotated[int, Field(ge=1)]
 class WebSettings(BaseSettings):
     """Settings of `telltale dashboard run`. Broker and database are the stack's: `--kafka`, `--database`."""
 
-    model_config = SettingsConfigDict(env_prefix="TELLTALE_DASHBOARD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TELLTALE_DASHBOARD_", frozen=True, populate_by_name=True)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8080
@@ -40,17 +42,16 @@ class WebSettings(BaseSettings):
     """Of one token, on average."""
     requests_burst: Count = 100
     """And at once."""
-    downloads_max: Count = 2
-    """Data streams that read from the database at the same time for all tokens together; others wait their turn."""
+    downloads_max: Count = max(1, (os.cpu_count() or 2) // 2)
+    """Slices that are read from the database at the same time for all tokens together; others wait their turn. Half of
+    the cores, so that people, the sink and the stage find one free."""
     downloads_of_one_max: Count = 4
     """Data streams that one token may have open; the next one is answered 429."""
-    rows_json_max: Count = 100_000
-    """Readings in one JSON answer, which is built in memory: some 20 MB."""
     rows_max: Count = 50_000_000
     """Readings in one stream: six years at 10 minutes of 150 sensors. More is an export job."""
-    page_rows_max: Count = 1_000
-    """Entries on one page of a list."""
     upload_bytes_max: Count = 1_000_000_000
+    incoming: Annotated[Path | None, Field(validation_alias="TELLTALE_IMPORT_INCOMING")] = None
+    """Where uploads are put for the import service, which has the same setting; by default in the stack's folder."""
     uploads_max: Count = 4
     """At the same time."""
     live_clients_max: Count = 200

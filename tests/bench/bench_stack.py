@@ -53,23 +53,27 @@ def stack(folder: Path) -> Iterator[tuple[str, str]]:
     kafka = broker.Broker(folder / "kafka", port, ports.free(taken=frozenset({port})))
     class_path = broker.prepared_class_path()
     kafka.prepare(class_path=class_path)
-    database = server.Server(folder / "postgres", ports.free(), settings=(("max_wal_size", "4GB"),))
-    database.prepare()
-    account = unprivileged()
+    log = folder / "kafka.log"
     with (
-        running(
-            kafka.command(class_path=class_path),
-            log=folder / "kafka.log",
-            answers=lambda: broker.answers(kafka.address),
-        ),
-        running(
-            database.command(),
-            log=folder / "postgres.log",
-            answers=lambda: server.answers(database.dsn("postgres")),
-            **(account.popen() if account else {}),
-        ),
+        running(kafka.command(class_path=class_path), log=log, answers=lambda: broker.answers(kafka.address)),
+        database(folder) as dsn,
     ):
-        yield kafka.address, database.dsn("postgres")
+        yield kafka.address, dsn
+
+
+@contextmanager
+def database(folder: Path) -> Iterator[str]:
+    """A database server's DSN, without a broker."""
+    one = server.Server(folder / "postgres", ports.free(), settings=(("max_wal_size", "4GB"),))
+    one.prepare()
+    account = unprivileged()
+    with running(
+        one.command(),
+        log=folder / "postgres.log",
+        answers=lambda: server.answers(one.dsn("postgres")),
+        **(account.popen() if account else {}),
+    ):
+        yield one.dsn("postgres")
 
 
 @contextmanager
