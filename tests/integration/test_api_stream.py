@@ -196,7 +196,7 @@ def test_a_client_that_never_reads_holds_up_nobody_and_is_let_go(live: Served, c
 
 
 def test_positions_that_the_log_no_longer_holds_are_told(live: Served) -> None:
-    back = Listener(live, last_event_id="r0:999999", device=None)
+    back = Listener(live, last_event_id="r0:999999")
     until(lambda: back.of("lost"), what="what is lost")
     assert back.of("lost")[0]["partitions"] == [{"topic": "readings.clean", "partition": 0, "from": 999999}]
 

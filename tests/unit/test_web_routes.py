@@ -34,6 +34,38 @@ def test_every_route_says_who_may_ask(route: RouteContext) -> None:
     assert bool(rights) != (public in found), "depend on need(...) or on public, and not on both"
 
 
+WRITES = {
+    "POST /api/v1/alarms/{alarm_id}/actions": Scope.ALARM,
+    "POST /api/v1/flags": Scope.FLAG,
+    "DELETE /api/v1/flags/{flag_id}": Scope.FLAG,
+    "POST /api/v1/imports": Scope.IMPORT,
+    "POST /api/v1/imports/{sha256}/answers": Scope.IMPORT,
+    "GET /api/v1/exports": Scope.EXPORT,
+    "POST /api/v1/exports": Scope.EXPORT,
+    "GET /api/v1/exports/{export_id}": Scope.EXPORT,
+    "DELETE /api/v1/exports/{export_id}": Scope.EXPORT,
+    "GET /api/v1/exports/{export_id}/file": Scope.EXPORT,
+}
+"""What needs more than the scope to read."""
+OF_API = [each for each in ROUTES if str(each.path).startswith(("/api/", "/sta/"))]
+
+
+@pytest.mark.parametrize("route", OF_API, ids=name)
+def test_each_role_and_scope_opens_what_the_table_says(route: RouteContext) -> None:
+    (right,) = {each.right for each in asked(route.dependant) if isinstance(each, Need)}
+    assert right == WRITES.get(name(route), Scope.READ)
+    for role in Role:
+        person = Principal(name="x", way="session", scopes=GRANTS[role], role=role)
+        viewers = right in (Scope.READ, Scope.EXPORT)
+        assert person.may(right) == (viewers or role is not Role.VIEWER)
+    for scope in Scope:
+        assert Principal(name="x", way="token", scopes=frozenset({scope})).may(right) == (scope is right)
+
+
+def test_the_table_names_routes_that_are_there() -> None:
+    assert WRITES.keys() <= {name(route) for route in ROUTES}
+
+
 def test_routes_are_found() -> None:
     assert {"GET /healthz", "GET /readyz", "GET /openapi.json"} <= {name(route) for route in ROUTES}
 
