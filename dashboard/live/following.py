@@ -250,11 +250,13 @@ class Live:
                 self.is_following = False
                 self.trouble = str(error).strip().splitlines()[0]
                 log.warning("live_interrupted", detail=self.trouble)
+                self._tick()
                 self._stop.wait(AGAIN_S)
             except Exception:
                 self.is_following = False
                 self.trouble = "a bug in the dashboard, see its log"
                 log.exception("live_failed")
+                self._tick()
                 self._stop.wait(AGAIN_S)
 
     def _follow(self) -> None:
@@ -397,7 +399,7 @@ class Live:
     def _tiles(self, now_us: int) -> dict[str, Any]:
         standing = [event.data for event in self.alarms.values()]
         counts = {"standing": len(standing), "unacknowledged": sum(alarm.state in _LOUD for alarm in standing)}
-        return self.fleet.tally(now_us) | {"alarms": counts} | self.extra
+        return self.fleet.tally(now_us) | {"alarms": counts, "trouble": self.trouble} | self.extra
 
     def _rows(self, numbers: Any) -> dict[str, Any]:
         """Columns of what changes, for these sensors. Times in milliseconds; 0: none."""

@@ -49,6 +49,7 @@ function open() {
     }
     if (told.now) line.skew = told.now - Date.now();
     show("up", "live");
+    if (told.tiles) trouble(told.tiles.trouble);
     count(told);
     live.dispatchEvent(new CustomEvent("message", { detail: told }));
   });
@@ -60,6 +61,14 @@ function open() {
     }
     lost();
   });
+}
+
+/** The server is there, and does not hear the pipeline. */
+function trouble(words) {
+  const banner = byId("deaf");
+  if (!banner) return;
+  banner.hidden = !words;
+  if (words) banner.textContent = `The dashboard does not hear the pipeline (${words}). What you see may be old. It tries again by itself.`;
 }
 
 function heard() {
