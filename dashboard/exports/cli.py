@@ -1,6 +1,7 @@
 """`telltale export`. The composition root: clients are made here and nowhere else."""
 
 import json
+import shutil
 import signal
 import sys
 import threading
@@ -190,7 +191,8 @@ def make_job(number: int, database: str | None, kafka: str | None) -> None:
         finally:
             with suppress(OSError):  # only an empty one goes
                 path.parent.rmdir()
-        jobs.ended(number, JobState.DONE, summary=done)
+        if jobs.ended(number, JobState.DONE, summary=done) is JobState.CANCELLED:
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 @contextmanager

@@ -72,10 +72,13 @@ RETURNING export_id"""
 PROGRESS = """
 UPDATE exports SET heard = now(), rows = %s, share = %s, left_s = %s WHERE export_id = %s AND state = 'running'
 RETURNING is_cancelled"""
+# One that somebody has cancelled is not done, even where it was quicker.
 END = """
-UPDATE exports SET state = %s, finished = now(), left_s = NULL, summary = %s, reason = %s,
-  rows = coalesce(%s, rows), share = CASE %s WHEN 'done' THEN 1 ELSE share END
-WHERE export_id = %s AND state = 'running'"""
+UPDATE exports SET state = CASE WHEN is_cancelled THEN 'cancelled' ELSE %(state)s END, finished = now(), left_s = NULL,
+  summary = CASE WHEN is_cancelled THEN NULL ELSE %(summary)s::jsonb END,
+  reason = CASE WHEN is_cancelled THEN NULL ELSE %(reason)s END,
+  rows = coalesce(%(rows)s, rows), share = CASE %(state)s WHEN 'done' THEN 1 ELSE share END
+WHERE export_id = %(number)s AND state = 'running' RETURNING state"""
 AGAIN = """
 UPDATE exports SET heard = NULL, tries = tries - %(back)s,
   finished = CASE WHEN is_cancelled OR tries >= %(tries)s THEN now() END,
@@ -186,12 +189,21 @@ class Jobs:
             row = connection.execute(PROGRESS, (step.rows, step.share, step.left_s, number)).fetchone()
         return row is not None and not row[0]
 
-    def ended(self, number: int, state: JobState, *, summary: Summary | None = None, reason: str | None = None) -> None:
-        """Notes the end of a running job."""
-        told = None if summary is None else Jsonb(summary.model_dump(mode="json"))
-        rows = None if summary is None else summary.rows
+    def ended(
+        self, number: int, state: JobState, *, summary: Summary | None = None, reason: str | None = None
+    ) -> JobState | None:
+        """Notes the end of a running job; what it became, which is `cancelled` where somebody asked for that meanwhile.
+        None: it is not running, or not ours, any more."""
+        words = {
+            "number": number,
+            "state": str(state),
+            "summary": None if summary is None else Jsonb(summary.model_dump(mode="json")),
+            "reason": reason,
+            "rows": None if summary is None else summary.rows,
+        }
         with self.connected() as connection:
-            connection.execute(END, (state, told, reason, rows, state, number))
+            row = connection.execute(END, words).fetchone()
+        return None if row is None else JobState(row[0])
 
     def again(self, number: int | None = None, *, is_try: bool = True) -> None:
         """Running jobs whose process is gone (this one; all that are silent) wait again, or have failed too often."""
