@@ -98,7 +98,7 @@ class CleanReadings:
 
 def reset_group(cluster: str, *, part: int, offset: int) -> None:
     """As an operator does it: without metadata."""
-    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+    from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
     from confluent_kafka.admin import AdminClient
 
     wanted = [ConsumerGroupTopicPartitions(SINK_GROUP, [TopicPartition(READINGS_CLEAN, part, offset)])]
@@ -106,10 +106,10 @@ def reset_group(cluster: str, *, part: int, offset: int) -> None:
 
     def accepted() -> bool:
         try:
-            [future.result() for future in admin.alter_consumer_group_offsets(wanted).values()]
-        except Exception:  # noqa: BLE001 - the group still has a member that was killed
+            answers = [future.result() for future in admin.alter_consumer_group_offsets(wanted).values()]
+        except KafkaException:  # the group still has a member that was killed
             return False
-        return True
+        return all(each.error is None for answer in answers for each in answer.topic_partitions)
 
     until(accepted, what="the group takes the reset")
 

@@ -6,7 +6,7 @@ ended, also over offsets that hold no record for us (transaction markers, aborte
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.alarms import AlarmEvent
 from schemas.devices import Device
@@ -87,6 +87,7 @@ class Batch:
     entries: Sequence[Entry]
     stretches: dict[Part, Stretch]
     doubted: bool = False  # the database has found fault with one of the entries
+    prepared: Any = None  # the store's: rows as they go to the database; None once an entry has changed
 
     def halves(self) -> tuple["Batch", "Batch"]:
         """The same in two, one after the other."""

@@ -1,7 +1,8 @@
 """The sink's loop: polls Kafka, piles records up, hands a batch to the database as soon as it is free.
 
 Polling never stops, whatever the database does: a consumer that does not poll loses its partitions and holds up every
-rebalance. One thread polls, decodes and decides; one other does whatever waits for the database. Clocks are monotonic
+rebalance. One thread polls, decodes, decides, and makes the next batch ready; one other does whatever waits for the
+database. At most three batches are there at once: in hand, ready, piling up. Clocks are monotonic
 seconds. Assignment is eager: each rebalance closes all partitions and opens what is then given.
 """
 
@@ -22,7 +23,7 @@ from schemas.alarms import Alarm, AlarmEvent
 from schemas.errors import Unavailable
 from sinks.timescale import alarms
 from sinks.timescale.alarms import Waits
-from sinks.timescale.batch import Entry, Part, Pile
+from sinks.timescale.batch import Batch, Entry, Part, Pile
 from sinks.timescale.claims import ANSWER_S, Identities, claims, mark
 from sinks.timescale.decode import Decoder
 from sinks.timescale.positions import Fenced, Position, Replay
@@ -37,6 +38,7 @@ RECORDS_MAX = 2_000  # one read; keeps callbacks and the database's answer from 
 IDLE_S = 0.2  # how long records must have ceased before positions alone are stored
 COMMIT_S = 0.2  # how often positions are told to Kafka, where they only show the lag
 STUCK_S = 1.0  # how long the database may take before partitions are paused; pausing costs a new fetch
+SOON_S = 0.005  # how often to look whether the batch in hand is on its way, so that the next can be made ready
 LEAVE_S = 5.0  # how long a rebalance waits for the batch in hand; the fence makes more needless
 LAST_S = 10.0  # what a sink that must stop gives the database for what is in hand, and the broker for the alarm
 RETRY_S = 0.1
@@ -91,6 +93,8 @@ class Loop:
         self._open = False
         self._closed_until = 0.0
         self._positions: dict[Part, Position] = {}
+        self._in_hand: Batch | None = None  # of the database's thread
+        self._ready: Batch | None = None  # the one after it
         self._handed: dict[Part, int] = {}
         self._untold: dict[Part, int] = {}
         self._told_at = self._grew_at = 0.0
@@ -144,7 +148,9 @@ class Loop:
             self._read(min(POLL_S, self._settings.linger_ms / 1000) if len(self._pile) else POLL_S)
 
     def _due(self, now: float) -> bool:
-        """Whether the pile is to be stored now."""
+        """Whether there is something to be stored now."""
+        if self._ready is not None:
+            return True
         if len(self._pile):
             return self._pile.full or now - self._grew_at >= self._settings.linger_ms / 1000
         return self._pile.moved and now - self._grew_at >= IDLE_S
@@ -154,8 +160,9 @@ class Loop:
         self._work, self._then = (work, *arguments), then
 
     def _hand_over(self) -> None:
-        """The pile becomes the batch in hand."""
-        batch = self._pile.take()
+        """The batch that is ready, else the pile, becomes the batch in hand."""
+        batch = self._ready or self._pile.take()
+        self._in_hand, self._ready = batch, None
         self._handed = {part: stretch.end for part, stretch in batch.stretches.items()}
         self._alarms_due |= any(isinstance(each.body, AlarmEvent) and alarms.ours(each.body) for each in batch.entries)
         self._writer.take(batch)
@@ -184,6 +191,10 @@ class Loop:
         """While the database works: read on, up to the pile's bound."""
         job = self._job
         assert job is not None  # noqa: S101 - asked by the caller
+        is_under_way = self._in_hand is not None and self._in_hand.prepared is not None
+        if self._pile.full and self._ready is None and is_under_way:
+            self._ready = self._pile.take()
+            self._store.foresee(self._ready)
         if not self._pile.full or self._paused:
             grew = self._read(0)
         else:
@@ -191,7 +202,7 @@ class Loop:
             if now - self._job_since > STUCK_S:
                 self._pause()
         if self._job is job and not grew:
-            wait([job], POLL_S / 2)
+            wait([job], POLL_S / 2 if is_under_way or not self._pile.full else SOON_S)
         if self._job is job and job.done():
             self._job = None
             self._conclude(job, time.monotonic())
@@ -218,7 +229,7 @@ class Loop:
 
     def _stored(self, _: None, now: float) -> None:
         self._untold |= self._handed
-        self._handed = {}
+        self._handed, self._in_hand = {}, None
         log.debug("stored", ms=round(1000 * (now - self._job_since), 1), **self._writer.tally.told())
         self._tell(now)
 
@@ -320,7 +331,7 @@ class Loop:
                 raise error
             if isinstance(error, Fenced):
                 log.warning("fenced", parts=str(error))
-        self._job, self._open = None, False
+        self._job, self._open, self._in_hand, self._ready = None, False, None, None
         self._positions, self._handed, self._untold = {}, {}, {}
         self._pile.begin({})
         self._writer.drop()
@@ -397,14 +408,14 @@ class Loop:
 
     def _store_the_rest(self) -> None:
         """What has been read before the log turned out to have lost what follows."""
-        for _ in range(2):  # the batch in hand, then the pile
+        for _ in range(3):  # the batch in hand, the one that is ready, the pile
             if self._job is not None:
                 wait([self._job], LAST_S)
                 if not self._job.done():
                     return
                 job, self._job = self._job, None
                 self._conclude(job, time.monotonic())
-            if self._outage is not None or not self._open or not len(self._pile):
+            if self._outage is not None or not self._open or not (len(self._pile) or self._ready):
                 return
             self._hand_over()
         if self._job is not None:

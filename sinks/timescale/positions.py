@@ -8,7 +8,8 @@ wait the condition is looked at again on the new row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -35,10 +36,15 @@ INSERT INTO replays (sink, topic, part, generation, stood_at, moved_to, reason, 
 SELECT %(sink)s, %(topic)s, %(part)s, generation, %(stood_at)s, %(to)s, %(reason)s, %(owner)s FROM moved
 RETURNING generation"""
 
-# Moves on from where we left it. No row: somebody else has written, or this very batch is stored already.
+# Moves on from where we left it. A row less: somebody else has written, or this very batch is stored already.
+# Takes several locks in no order: who waits for one of them (`ACQUIRE`) holds none. Tells when the newest recalibration
+# began; `guard` takes no row, but a lock on the table that the recording of the next one waits for.
 ADVANCE = """
-UPDATE sink_offsets SET next_offset = %s, updated_at = now()
-WHERE sink = %s AND topic = %s AND part = %s AND epoch = %s AND next_offset = %s"""
+WITH guard AS (SELECT FROM recalibrations WHERE false FOR KEY SHARE)
+UPDATE sink_offsets AS o SET next_offset = m.ends, updated_at = now()
+FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[]) AS m (topic, part, epoch, begins, ends)
+WHERE o.sink = %s AND o.topic = m.topic AND o.part = m.part AND o.epoch = m.epoch AND o.next_offset = m.begins
+RETURNING (SELECT max(as_of) FROM recalibrations)"""
 
 STANDS = "SELECT topic, part, next_offset, epoch FROM sink_offsets WHERE sink = %s"
 
@@ -83,6 +89,13 @@ class Replay:
     reason: str
 
 
+class Advance(NamedTuple):
+    """What has come of it."""
+
+    is_mine: bool  # false: not all stood where we left them; to be rolled back
+    recalibrated: datetime | None  # when the newest recalibration began
+
+
 def acquire(connection: psycopg.Connection[Any], claim: Claim, *, owner: str) -> tuple[Position, Replay | None]:
     """Opens a partition: the database's position wins, unless an operator or a new log says otherwise."""
     first = claim.log_start if claim.reset_to is None else claim.reset_to
@@ -120,17 +133,22 @@ def evict(connection: psycopg.Connection[Any], part: Part, *, mine: str, name: s
     return connection.execute(EVICT, (name.format(row[0]),)).rowcount > 0
 
 
-def advance(cursor: psycopg.Cursor[Any], stretches: Mapping[Part, Stretch], *, epochs: Mapping[Part, int]) -> bool:
-    """Moves all positions on, in the order of the partitions; false when one does not stand where we left it."""
-    moves = [
-        (stretch.end, SINK, part.topic, part.number, epochs[part], stretch.start)
-        for part, stretch in sorted(stretches.items())
-    ]
-    if len(moves) == 1:
-        cursor.execute(ADVANCE, moves[0])
-    else:
-        cursor.executemany(ADVANCE, moves)
-    return cursor.rowcount == len(moves)
+def advance(cursor: psycopg.Cursor[Any], stretches: Mapping[Part, Stretch], *, epochs: Mapping[Part, int]) -> Advance:
+    """Moves all positions on, those that stand where we left them."""
+    parts = sorted(stretches)
+    cursor.execute(
+        ADVANCE,
+        (
+            [part.topic for part in parts],
+            [part.number for part in parts],
+            [epochs[part] for part in parts],
+            [stretches[part].start for part in parts],
+            [stretches[part].end for part in parts],
+            SINK,
+        ),
+    )
+    answers = cursor.fetchall()
+    return Advance(len(answers) == len(parts), answers[0][0] if answers else None)
 
 
 def stored_already(

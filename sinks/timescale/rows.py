@@ -110,7 +110,11 @@ def split(rows: Rows, newer: npt.NDArray[np.bool_]) -> tuple[Rows, Rows]:
 
 def months(times: Longs) -> set[str]:
     """The months, as `2016-12`, in which the times lie (in UTC)."""
-    return {str(month) for month in np.unique(times.astype("M8[us]").astype("M8[M]"))}
+    ends = np.array([times.min(), times.max()]) if len(times) else times
+    found = np.unique(ends.astype("M8[us]").astype("M8[M]"))
+    if len(found) > 1:  # else all of them lie in that one
+        found = np.unique(times.astype("M8[us]").astype("M8[M]"))
+    return {str(month) for month in found}
 
 
 __all__ = [

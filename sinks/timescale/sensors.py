@@ -37,6 +37,13 @@ class Sensors:
             self._learn(connection, missing)
         return [self._by_columns[frame.device_id, frame.channels] for frame in frames]
 
+    def known(self, frames: Sequence[CleanFrame | WindowFrame]) -> list[Ids] | None:
+        """The same where all of them are remembered, else None."""
+        try:
+            return [self._by_columns[frame.device_id, frame.channels] for frame in frames]
+        except KeyError:
+            return None
+
     def forget(self) -> None:
         """Look everything up anew."""
         self._numbers.clear()

@@ -1,13 +1,18 @@
 """A batch becomes one database transaction: first its positions, then its rows. Knows SQL; knows no broker.
 
+While the database works on one batch, `foresee` makes the next one ready in another thread: its rows, sorted and
+packed, as far as no question must be put to the database.
+
 Readings and windows go the fastest way that was measured: the last of each key, sorted by key; rows newer than their
 sensor's watermark by binary COPY inside a savepoint, the rest by an upsert from arrays. A COPY that meets an existing
 key is taken back, and all rows go by the upsert.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -47,6 +52,8 @@ from sinks.timescale.positions import (
     stored_already,
 )
 from sinks.timescale.projections import project
+from sinks.timescale.recalibration.standing import UPSERT as OLDER
+from sinks.timescale.recalibration.standing import older
 from sinks.timescale.sensors import Sensors
 from sinks.timescale.watermarks import NEVER, Watermarks
 
@@ -80,6 +87,25 @@ class Patience:
     lock_s: int = 5
     statement_s: int = 120
     idle_in_transaction_s: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one series on their way: `fresh` as COPY takes them (none: empty), `late` by the upsert."""
+
+    series: Series
+    rows: Rows  # all of them, for the case that COPY meets an existing key
+    fresh: bytes
+    late: Rows
+    calculated_ms: int  # when the stage calculated the oldest of them
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch's rows, made from what was remembered then."""
+
+    memory: int
+    pieces: list[Piece]
 
 
 class _Array:
@@ -139,7 +165,8 @@ def connect(dsn: str, *, owner: str, patience: Patience) -> psycopg.Connection[A
 class Store:
     """The sink's side of the database: one connection, made again when it is lost, and what is remembered of it.
 
-    Used by one thread at a time. Every method may raise `psycopg.Error`; see `sinks.timescale.trouble`.
+    Used by one thread at a time, but for `foresee` and `interrupt`. Every method may raise `psycopg.Error`; see
+    `sinks.timescale.trouble`.
     """
 
     def __init__(self, dsn: str, *, owner: str, copy: bool = True, patience: Patience | None = None) -> None:
@@ -149,6 +176,8 @@ class Store:
         self._partitioned = False
         self._sensors, self._months = Sensors(), Months()
         self._watermarks = {READINGS.table: Watermarks(), WINDOWS.table: Watermarks()}
+        self._memory = 0  # counts how often all of this was forgotten
+        self._remembering = Lock()  # of sensors, watermarks, memory
         self._epochs: dict[Part, int] = {}
 
     @property
@@ -175,9 +204,11 @@ class Store:
 
     def forget(self) -> None:
         """Believe nothing that was remembered: others may have written since."""
-        self._sensors.forget()
-        self._months.forget()
-        self._watermarks = {name: Watermarks() for name in self._watermarks}
+        with self._remembering:
+            self._memory += 1
+            self._sensors.forget()
+            self._months.forget()
+            self._watermarks = {name: Watermarks() for name in self._watermarks}
 
     def open(self, claim: Claim) -> tuple[Position, Replay | None]:
         """Takes a partition over. An owner that stands still inside a transaction loses its session."""
@@ -189,6 +220,20 @@ class Store:
         self._epochs[claim.part] = position.epoch
         return position, replay
 
+    def foresee(self, batch: Batch) -> None:
+        """From another thread, while an earlier batch is being written: what can be done for this one without waiting.
+
+        Never asks the database, and never waits for a thread that does: then it is left to `write`.
+        """
+        if not self._remembering.acquire(blocking=False):
+            return
+        try:
+            batch.prepared = self._prepare(batch.entries, None)
+        except (_Unknown, Unfit):
+            pass
+        finally:
+            self._remembering.release()
+
     def write(self, batch: Batch) -> None:
         """Stores a batch, once. Raises `Fenced` when another owner has written.
 
@@ -196,71 +241,116 @@ class Store:
         rows older than retention, and `Outdated` is raised.
         """
         connection = self.connection
-        series = self._series(connection, batch.entries)
-        with connection.cursor() as cursor:
-            with connection.transaction() as transaction:
-                mine = advance(cursor, batch.stretches, epochs=self._epochs)
-                if not mine:
-                    raise psycopg.Rollback(transaction)
-                project(cursor, batch.entries)
-                for table, rows, lines in series:
-                    self._write_series(cursor, table, rows, lines)
-            if not mine and not stored_already(cursor, batch.stretches, epochs=self._epochs):
-                raise Fenced(", ".join(map(str, batch.stretches)))
-        for table, rows, lines in series:
-            self._watermarks[table.table].stored(lines, rows[table.time])
+        with self._remembering:
+            if batch.prepared is None or batch.prepared.memory != self._memory:
+                batch.prepared = self._prepare(batch.entries, connection)
+        pieces: list[Piece] = batch.prepared.pieces
+        for piece in pieces:
+            kind = CleanFrame if piece.series is READINGS else WindowFrame
+            horizon.check(connection, piece.series.table, [e for e in batch.entries if isinstance(e.body, kind)])
+            if piece.series is READINGS and self._partitioned:
+                self._months.ensure(connection, rows_of.months(piece.rows["time"]))
+        if not self._transact(connection, batch, pieces) and not self._stored_already(connection, batch):
+            raise Fenced(", ".join(map(str, batch.stretches)))
 
-    def _series(
-        self, connection: psycopg.Connection[Any], entries: Sequence[Entry]
-    ) -> list[tuple[Series, Rows, Longs]]:
-        """Rows of each series, without repeated keys, and the watermark line of each row."""
-        prepared = []
+    def _transact(self, connection: psycopg.Connection[Any], batch: Batch, pieces: Sequence[Piece]) -> bool:
+        """The transaction; false, and nothing is written, when a position does not stand where we left it."""
+        with connection.cursor() as cursor, connection.transaction() as transaction:
+            done = advance(cursor, batch.stretches, epochs=self._epochs)
+            if not done.is_mine:
+                raise psycopg.Rollback(transaction)
+            project(cursor, batch.entries)
+            for piece in pieces:
+                self._write_piece(cursor, piece, recalibrated=done.recalibrated)
+        return done.is_mine
+
+    def _stored_already(self, connection: psycopg.Connection[Any], batch: Batch) -> bool:
+        with connection.cursor() as cursor:
+            return stored_already(cursor, batch.stretches, epochs=self._epochs)
+
+    def _prepare(self, entries: Sequence[Entry], connection: psycopg.Connection[Any] | None) -> Prepared:
+        """Rows of each series, without repeated keys, and which way they go. Without a connection what is not
+        remembered is `_Unknown`.
+
+        The watermarks move on here, before the rows are stored, so that the next batch can be made ready meanwhile.
+        Where the rows are not stored after all they are too high, and cost the next ones an upsert.
+        """
+        pieces = []
         for series, kind, build in ((READINGS, CleanFrame, rows_of.readings), (WINDOWS, WindowFrame, rows_of.windows)):
             mine = [entry for entry in entries if isinstance(entry.body, kind)]
             if not mine:
                 continue
             frames: Any = [entry.body for entry in mine]
-            rows = build(frames, self._sensors.of(connection, frames))
+            ids = self._sensors.known(frames) if connection is None else self._sensors.of(connection, frames)
+            if ids is None:
+                raise _Unknown
+            rows = build(frames, ids)
+            if series is READINGS:
+                rows["calculated_ms"] = np.repeat([e.timestamp_ms for e in mine], [e.rows for e in mine])
             if misfits := rows_of.misfits(series, rows, [entry.rows for entry in mine]):
                 raise Unfit([(mine[place], detail) for place, detail in misfits])
             if not len(rows[series.time]):
                 continue
-            horizon.check(connection, series.table, mine)
-            if series is READINGS and self._partitioned:
-                self._months.ensure(connection, rows_of.months(rows["time"]))
             rows = rows_of.last_of_each_key(series, rows)
             lines = rows["sensor_id"].astype(np.int64)
             if series is WINDOWS:
                 lines = (lines << 32) | rows["length_s"]
             self._look_up(connection, series, lines)
-            prepared.append((series, rows, lines))
-        return prepared
+            pieces.append(self._piece(series, rows, lines))
+        return Prepared(self._memory, pieces)
 
-    def _look_up(self, connection: psycopg.Connection[Any], series: Series, lines: Longs) -> None:
+    def _look_up(self, connection: psycopg.Connection[Any] | None, series: Series, lines: Longs) -> None:
         """Reads the watermarks that are not known."""
         watermarks = self._watermarks[series.table]
         unknown = watermarks.unknown(lines)
-        if len(unknown):
-            newest = NEWEST_READINGS if series is READINGS else NEWEST_WINDOWS
-            found = dict(connection.execute(newest, (unknown.tolist(),)).fetchall())
-            watermarks.learn(unknown, np.array([found.get(line, NEVER) for line in unknown.tolist()], np.int64))
+        if not len(unknown):
+            return
+        if connection is None:
+            raise _Unknown
+        newest = NEWEST_READINGS if series is READINGS else NEWEST_WINDOWS
+        found = dict(connection.execute(newest, (unknown.tolist(),)).fetchall())
+        watermarks.learn(unknown, np.array([found.get(line, NEVER) for line in unknown.tolist()], np.int64))
 
-    def _write_series(self, cursor: psycopg.Cursor[Any], series: Series, rows: Rows, lines: Longs) -> None:
-        late = rows
+    def _piece(self, series: Series, rows: Rows, lines: Longs) -> Piece:
+        watermarks, times = self._watermarks[series.table], rows[series.time]
+        fresh, late = b"", rows
         if self._copy and len(lines) >= COPY_ROWS_MIN:
-            new, late = rows_of.split(rows, self._watermarks[series.table].newer(lines, rows[series.time]))
+            new, late = rows_of.split(rows, watermarks.newer(lines, times))
             if len(new[series.time]):
-                cursor.execute("SAVEPOINT copying")
-                try:
-                    with cursor.copy(series.copy) as stream:
-                        stream.write(copy_bytes(series, new))
-                    cursor.execute("RELEASE copying")
-                except psycopg.errors.UniqueViolation:
-                    cursor.execute("ROLLBACK TO copying")
-                    late = rows
+                fresh = copy_bytes(series, new)
+        watermarks.reach(lines, times)
+        calculated_ms = int(rows["calculated_ms"].min()) if series is READINGS else 0
+        return Piece(series, rows, fresh, late, calculated_ms)
+
+    @staticmethod
+    def _write_piece(cursor: psycopg.Cursor[Any], piece: Piece, *, recalibrated: datetime | None) -> None:
+        series, late, fresh = piece.series, piece.late, piece.fresh
+        if recalibrated is not None and series is READINGS and piece.calculated_ms < recalibrated.timestamp() * 1000:
+            found = older(cursor, piece.rows)
+            if found is not None:
+                is_older = found.places >= 0
+                rows, late = rows_of.split(piece.rows | {"place": found.places}, is_older)
+                fresh = b""
+                cursor.execute(OLDER, [*_arrays(series.columns | {"place": INT4}, rows), found.told()])
+        if fresh:
+            cursor.execute("SAVEPOINT copying")
+            try:
+                with cursor.copy(series.copy) as stream:
+                    stream.write(fresh)
+                cursor.execute("RELEASE copying")
+            except psycopg.errors.UniqueViolation:
+                cursor.execute("ROLLBACK TO copying")
+                late = piece.rows
         if len(late[series.time]):
-            arrays = [_ARRAYS[kind.name][0](array_bytes(kind, late[name])) for name, kind in series.columns.items()]
-            cursor.execute(series.upsert, arrays)
+            cursor.execute(series.upsert, _arrays(series.columns, late))
+
+
+def _arrays(columns: Mapping[str, Type], rows: Rows) -> list[_Array]:
+    return [_ARRAYS[kind.name][0](array_bytes(kind, rows[name])) for name, kind in columns.items()]
+
+
+class _Unknown(Exception):  # noqa: N818
+    """The database must be asked first."""
 
 
 class Unfit(Exception):  # noqa: N818

@@ -36,6 +36,6 @@ class Watermarks:
         """Which rows are newer than their line's watermark. All lines are known."""
         return times > self._times[np.searchsorted(self._lines, lines)]
 
-    def stored(self, lines: Longs, times: Longs) -> None:
-        """Rows have been committed."""
+    def reach(self, lines: Longs, times: Longs) -> None:
+        """Rows are on their way to the table."""
         np.maximum.at(self._times, np.searchsorted(self._lines, lines), times)

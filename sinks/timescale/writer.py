@@ -89,6 +89,7 @@ class Writer:
                 raise Waiting("broker_away", str(error)) from None
             except (Unfit, Outdated) as error:
                 error.refuse()
+                batch.prepared = None
                 continue
             except psycopg.Error as error:
                 self._consider(batch, error)
@@ -110,6 +111,6 @@ class Writer:
             self._todo.extendleft(reversed(batch.halves()))
             self.tally.halved += 1
         elif batch.entries and not isinstance(batch.entries[0].body, Refusal):
-            batch.entries[0].body = Refusal(Rejection.DATABASE_REFUSED, said(error))
+            batch.entries[0].body, batch.prepared = Refusal(Rejection.DATABASE_REFUSED, said(error)), None
         else:
             raise error  # no record of the batch is at fault

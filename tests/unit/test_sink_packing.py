@@ -97,7 +97,7 @@ def test_watermark_is_the_newest_stored_time():
     marks.learn(marks.unknown(np.array([4, 5])), np.array([7]))
     assert marks.newer(np.array([3, 4, 4, 5]), np.array([0, 100, 7, 8])).tolist() == [False, True, False, True]
     assert marks.newer(np.array([3]), np.array([101])).tolist() == [True]
-    marks.stored(np.array([5, 5]), np.array([300, 200]))
+    marks.reach(np.array([5, 5]), np.array([300, 200]))
     assert marks.newer(np.array([5]), np.array([300])).tolist() == [False]
 
 

@@ -36,7 +36,9 @@ def recalibrate(
     """Calibrate stored readings anew: from the logged values, by the calibrations now valid.
 
     Works in slices beside a running sink; after Ctrl-C or a crash the same command goes on where it stood. Running it
-    twice changes nothing. Quality flags stay as they were judged: to have them judged anew, replay.
+    twice changes nothing, and a replay of what was calculated before does not undo it. Gross range is judged anew, by
+    the limits now configured; the other tests need neighbours, and stay as they were judged (`telltale replay` judges
+    everything anew).
     """
     import psycopg
 
@@ -101,8 +103,11 @@ def _tell(run: "Run", *, dry_run: bool) -> None:
             figures = [
                 f"{name} {told[side][name]:.6g}" for name in ("mean", "min", "max") if told[side][name] is not None
             ]
-            if told["before"]["not_calibrated"] or told["after"]["not_calibrated"]:
-                figures.append(f"not calibrated {told[side]['not_calibrated']:,}")
+            figures += [
+                f"{name.replace('_', ' ')} {told[side][name]:,}"
+                for name in ("suspect", "failed", "not_calibrated")
+                if told["before"][name] or told["after"][name]
+            ]
             click.echo(f"  {side:<7} {', '.join(figures)}")
 
 

@@ -16,12 +16,14 @@ class Side:
     max: float | None = None
     sines: float = 0.0
     cosines: float = 0.0
+    suspect: int = 0  # flags, of finite and other values
+    failed: int = 0
 
     @staticmethod
     def read(row: Sequence[Any]) -> "Side":
-        """From the six aggregates, which are null where there is no row."""
-        count, total, low, high, sines, cosines = row
-        return Side(count, total or 0.0, low, high, sines or 0.0, cosines or 0.0)
+        """From the eight aggregates, of which some are null where there is no row."""
+        count, total, low, high, sines, cosines, suspect, failed = row
+        return Side(count, total or 0.0, low, high, sines or 0.0, cosines or 0.0, suspect, failed)
 
     def plus(self, other: "Side") -> "Side":
         lows = [side.min for side in (self, other) if side.min is not None]
@@ -33,6 +35,8 @@ class Side:
             max(highs, default=None),
             self.sines + other.sines,
             self.cosines + other.cosines,
+            self.suspect + other.suspect,
+            self.failed + other.failed,
         )
 
     def told(self, *, is_angle: bool) -> dict[str, Any]:
@@ -57,9 +61,9 @@ class Summary:
     is_angle: bool = False
 
     def plus(self, row: Sequence[Any], *, is_angle: bool) -> "Summary":
-        """With a slice's largest change, numbers of uncalibrated rows, and both sides' six figures."""
+        """With a slice's largest change, numbers of uncalibrated rows, and both sides' eight figures."""
         largest = [each for each in (self.largest_change, row[0]) if each is not None]
-        sides = Side.read(row[3:9]), Side.read(row[9:15])
+        sides = Side.read(row[3:11]), Side.read(row[11:19])
         return replace(
             self,
             before=self.before.plus(sides[0]),
@@ -84,10 +88,14 @@ class Summary:
     def told(self) -> dict[str, Any]:
         """For people and scripts."""
         return {
-            "before": self.before.told(is_angle=self.is_angle) | {"not_calibrated": self.uncalibrated_before},
-            "after": self.after.told(is_angle=self.is_angle) | {"not_calibrated": self.uncalibrated_after},
+            "before": self._side(self.before, self.uncalibrated_before),
+            "after": self._side(self.after, self.uncalibrated_after),
             "largest_change": self.largest_change,
         }
+
+    def _side(self, side: Side, uncalibrated: int) -> dict[str, Any]:
+        counts = {"suspect": side.suspect, "failed": side.failed, "not_calibrated": uncalibrated}
+        return side.told(is_angle=self.is_angle) | counts
 
 
 def _finite(side: Side) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The work itself: slice after slice of a sensor's readings, each a transaction that also notes how far it came.
 
-Nothing is lost beside a live sink. A slice is one UPDATE that computes from `logged` as it stands when the row is
-locked; a row that the sink writes meanwhile is waited for and computed from what the sink wrote, and one that the sink
-writes afterwards is the sink's. Such a row may still be calibrated as it was when the stage took it, so a sensor is
-gone through again until nothing is found to change.
+Nothing is lost beside a live sink. A slice is one UPDATE of one table that computes from `logged` as it stands when the
+row is locked; a row that the sink writes meanwhile is waited for and computed from what the sink wrote, and one that it
+writes afterwards is the sink's. A sensor is gone through again until nothing is found to change. What the stage
+calculated before the run began, and the sink stores after it, does not undo it: see `standing`.
 """
 
 import math
@@ -22,7 +22,7 @@ from schemas.quality import Test
 from sinks.timescale.recalibration import ways as ways_of
 from sinks.timescale.recalibration.selection import Selection, Sensor
 from sinks.timescale.recalibration.summary import Summary
-from sinks.timescale.recalibration.ways import MISSING, Way, Ways
+from sinks.timescale.recalibration.ways import Way, Ways
 
 SLICE_ROWS = 20_000  # of one transaction: a row stays locked for some 0.2 s at most, far below the sink's lock timeout
 PASSES_MAX = 5  # each finds what was written during the one before; more says that something else is wrong
@@ -37,11 +37,9 @@ SLICE_END = """
 SELECT time FROM readings WHERE sensor_id = %(sensor)s AND time >= %(begin)s AND time < %(end)s
 ORDER BY time OFFSET %(rows)s LIMIT 1"""
 
-NEW_VALUE = """calibrated(%(way)s, logged, %(logger_slope)s::float8, %(logger_offset)s::float8, %(slope)s::float8,
-    %(offset)s::float8, %(turn)s::float8)"""
-NEW_TESTS = "(tests & ~%(bit)s::int | %(bits)s::int)"
-# To the last bit: 0 and -0 are equal, and yet not the same. NaN equals NaN here.
-DIFFERS = "(value <> {new} OR tests <> {tests} OR (value = 0 AND float8send(value) <> float8send({new})))"
+AS_NOW = """recalibrated(logged, {0}value, {0}quality, {0}tests, %(way)s, %(logger_slope)s::float8,
+  %(logger_offset)s::float8, %(slope)s::float8, %(offset)s::float8, %(turn)s::float8, %(bits)s::int,
+  %(fail)s::float8[], %(suspect)s::float8[])"""
 MINE = "sensor_id = %(sensor)s AND time >= %(begin)s AND time < %(end)s"
 
 LOOK = f"""
@@ -49,20 +47,23 @@ SELECT count(*), count(*) FILTER (WHERE differs), min(time) FILTER (WHERE differ
   max(abs(new - value)) FILTER (WHERE differs AND abs(new) < 1e300 AND abs(value) < 1e300),
   count(*) FILTER (WHERE tests & %(bit)s::int <> 0), count(*) FILTER (WHERE new_tests & %(bit)s::int <> 0),
   {{}}, {{}}
-FROM (SELECT *, {DIFFERS.format(new="new", tests="new_tests")} AS differs FROM (
-  SELECT time, value, tests, {NEW_VALUE} AS new, {NEW_TESTS} AS new_tests FROM readings WHERE {MINE}
-  OFFSET 0) AS computed) AS compared""".format(  # noqa: S608 - our own words; OFFSET 0: compute once a row
+FROM (SELECT r.time, r.value, r.tests, r.quality, n.value AS new, n.tests AS new_tests, n.quality AS new_quality,
+    n.differs
+  FROM readings r, {AS_NOW.format("r.")} AS n WHERE {MINE}) AS compared""".format(  # noqa: S608 - our own words
     *(
         f"count(*) FILTER (WHERE {finite}), sum({name}) FILTER (WHERE {finite}), min({name}) FILTER (WHERE {finite}), "
         f"max({name}) FILTER (WHERE {finite}), sum(sind({name})) FILTER (WHERE {finite}), "
-        f"sum(cosd({name})) FILTER (WHERE {finite})"
-        for name in ("value", "new")
+        f"sum(cosd({name})) FILTER (WHERE {finite}), "
+        f"count(*) FILTER (WHERE {flag} = 3), count(*) FILTER (WHERE {flag} = 4)"
+        for name, flag in (("value", "quality"), ("new", "new_quality"))
         for finite in (f"abs({name}) < 1e300",)  # so that sums do not overflow, which is an error here
     )
 )
+# Of one table: a row that was written while this waited for it is computed anew from what stands there then.
 REWRITE = f"""
-UPDATE readings SET value = {NEW_VALUE}, tests = {NEW_TESTS}
-WHERE {MINE} AND {DIFFERS.format(new=NEW_VALUE, tests=NEW_TESTS)}"""  # noqa: S608 - our own words
+UPDATE readings
+SET (value, quality, tests) = (SELECT n.value, n.quality, n.tests FROM {AS_NOW.format("readings.")} AS n)
+WHERE {MINE} AND ({AS_NOW.format("")}).differs"""  # noqa: S608 - our own words
 
 OPEN = """
 SELECT recalibration_id, begins, ends, reached, numbers, rows, changed, changed_from, changed_to, summary
@@ -70,9 +71,17 @@ FROM recalibrations
 WHERE sensor_id = %s AND asked_from IS NOT DISTINCT FROM %s AND asked_to IS NOT DISTINCT FROM %s AND finished IS NULL
 ORDER BY recalibration_id DESC LIMIT 1"""
 BEGIN = """
-INSERT INTO recalibrations (sensor_id, asked_from, asked_to, begins, ends, reached, numbers, author)
-VALUES (%(sensor)s, %(asked_from)s, %(asked_to)s, %(begins)s, %(ends)s, %(begins)s, %(numbers)s, %(author)s)
+INSERT INTO recalibrations (sensor_id, asked_from, asked_to, begins, ends, reached, numbers, author, as_of)
+VALUES (%(sensor)s, %(asked_from)s, %(asked_to)s, %(begins)s, %(ends)s, %(begins)s, %(numbers)s, %(author)s,
+  clock_timestamp())
 RETURNING recalibration_id"""
+# Waits for each sink's transaction that began without knowing of this run, and lets none begin before it is recorded
+# (see `standing`); readers and backups are not in the way.
+ALONE = "LOCK TABLE recalibrations IN EXCLUSIVE MODE"
+ANEW = """
+UPDATE recalibrations
+SET reached = %(begins)s, numbers = %(numbers)s, rows = 0, summary = '{}', as_of = clock_timestamp()
+WHERE recalibration_id = %(id)s AND reached = %(stood)s AND finished IS NULL"""
 # Two at the same work: the one that comes second to a slice sees that it was done.
 REACH = """
 UPDATE recalibrations SET ends = %(ends)s, reached = %(reached)s, numbers = %(numbers)s, rows = %(rows)s,
@@ -169,15 +178,21 @@ def _begin(
             return Run(sensor, begins, ends, reached, numbers, number, is_resumed=True, **past)
     if span is None:
         return None
-    ways = ways_of.read(connection, sensor.sensor_id, lock=False).plain()
-    run = Run(sensor, span[0], span[1], span[0], ways)
-    if dry_run:
-        return run
-    names: dict[str, Any] = {"sensor": sensor.sensor_id, "asked_from": selection.begin, "asked_to": selection.end}
-    names |= {"begins": run.begins, "ends": run.ends, "numbers": Jsonb(ways), "author": author}
-    made = connection.execute(BEGIN, names).fetchone()
+    run = Run(sensor, span[0], span[1], span[0], ways_of.read(connection, sensor.sensor_id, lock=False).plain())
+    return run if dry_run else _patiently(partial(_record, connection, run, selection, author=author))
+
+
+def _record(connection: psycopg.Connection[Any], run: Run, selection: Selection, *, author: str) -> Run:
+    """One transaction: from its end on, sinks know of the run."""
+    sensor_id = run.sensor.sensor_id
+    names: dict[str, Any] = {"sensor": sensor_id, "asked_from": selection.begin, "asked_to": selection.end}
+    with connection.transaction():
+        connection.execute(ALONE)
+        ways = ways_of.read(connection, sensor_id, lock=False).plain()
+        names |= {"begins": run.begins, "ends": run.ends, "numbers": Jsonb(ways), "author": author}
+        made = connection.execute(BEGIN, names).fetchone()
     assert made is not None  # noqa: S101 - RETURNING of an insert
-    return replace(run, recalibration_id=made[0])
+    return replace(run, ways=ways, recalibration_id=made[0])
 
 
 def _span(
@@ -204,9 +219,34 @@ def _again(connection: psycopg.Connection[Any], run: Run, selection: Selection) 
 def _pass(connection: psycopg.Connection[Any], run: Run, *, slice_rows: int, report: Report) -> Run:
     """All slices that are left."""
     while run.reached < run.ends:
-        run = _patiently(partial(_slice, connection, run, slice_rows=slice_rows))
-        report(run)
+        try:
+            run = _patiently(partial(_slice, connection, run, slice_rows=slice_rows))
+        except _Changed:
+            run = _patiently(partial(_anew, connection, run))
+        else:
+            report(run)
     return run
+
+
+class _Changed(Exception):  # noqa: N818
+    """The sensor is calibrated, or judged, otherwise than when the run began."""
+
+
+def _anew(connection: psycopg.Connection[Any], run: Run) -> Run:
+    """From the beginning, by the numbers of now: what was done is to be done again."""
+    with connection.transaction():
+        if run.recalibration_id is not None:
+            connection.execute(ALONE)
+        ways = ways_of.read(connection, run.sensor.sensor_id, lock=False).plain()
+        if run.recalibration_id is not None:
+            names = {"begins": run.begins, "numbers": Jsonb(ways), "id": run.recalibration_id, "stood": run.reached}
+            if connection.execute(ANEW, names).rowcount != 1:
+                raise _at_work(run)
+    return replace(run, reached=run.begins, ways=ways, rows=0, summary=Summary())
+
+
+def _at_work(run: Run) -> Refused:
+    return Refused(f"{run.sensor.name}: another `telltale recalibrate` of the same period is at work on it")
 
 
 def _patiently(work: Callable[[], Run]) -> Run:
@@ -226,25 +266,24 @@ def _slice(connection: psycopg.Connection[Any], run: Run, *, slice_rows: int) ->
     is_dry = run.recalibration_id is None
     with connection.transaction():
         ways = ways_of.read(connection, run.sensor.sensor_id, lock=not is_dry)
-        now = run
-        if ways.plain() != run.ways:  # calibrated otherwise meanwhile: what was done is to be done anew
-            now = replace(run, reached=run.begins, ways=ways.plain(), rows=0, summary=Summary())
-        first = not now.summary.is_whole
-        end = _slice_end(connection, now, ways, slice_rows)
-        names = _names(now, ways.at(now.reached), end)
+        if ways.plain() != run.ways:
+            raise _Changed
+        first = not run.summary.is_whole
+        end = _slice_end(connection, run, ways, slice_rows)
+        names = _names(run, ways.at(run.reached), end)
         row = connection.execute(LOOK, names).fetchone()
         assert row is not None  # noqa: S101 - a SELECT of aggregates
         rows, changed, changed_from, changed_to = row[:4]
         if changed and not is_dry:
             connection.execute(REWRITE, names)
         after = replace(
-            now,
+            run,
             reached=end,
-            rows=now.rows + (rows if first else 0),
-            changed=now.changed + changed,
-            changed_from=min((t for t in (now.changed_from, changed_from) if t is not None), default=None),
-            changed_to=max((t for t in (now.changed_to, changed_to) if t is not None), default=None),
-            summary=now.summary.plus(row[4:], is_angle=run.sensor.is_angle) if first else now.summary,
+            rows=run.rows + (rows if first else 0),
+            changed=run.changed + changed,
+            changed_from=min((t for t in (run.changed_from, changed_from) if t is not None), default=None),
+            changed_to=max((t for t in (run.changed_to, changed_to) if t is not None), default=None),
+            summary=run.summary.plus(row[4:], is_angle=run.sensor.is_angle) if first else run.summary,
         )
         if end >= run.ends and first:
             after = replace(after, summary=replace(after.summary, is_whole=True))
@@ -264,7 +303,7 @@ def _slice_end(connection: psycopg.Connection[Any], run: Run, ways: Ways, slice_
 
 def _names(run: Run, way: Way, end: datetime) -> dict[str, Any]:
     names = {"sensor": run.sensor.sensor_id, "begin": run.reached, "end": end, "bit": int(Test.NOT_CALIBRATED)}
-    return way.arguments() | names | {"bits": int(Test.NOT_CALIBRATED) if way.way == MISSING else 0}
+    return way.arguments() | names
 
 
 def _note(connection: psycopg.Connection[Any], stood: Run, run: Run) -> None:
@@ -272,7 +311,7 @@ def _note(connection: psycopg.Connection[Any], stood: Run, run: Run) -> None:
     names |= {"id": run.recalibration_id, "stood": stood.reached, "numbers": Jsonb(run.ways)}
     names |= {"summary": Jsonb(run.summary.plain())}
     if connection.execute(REACH, names).rowcount != 1:
-        raise Refused(f"{run.sensor.name}: another `telltale recalibrate` of the same period is at work on it")
+        raise _at_work(run)
 
 
 def share(run: Run) -> float:
