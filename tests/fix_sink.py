@@ -19,7 +19,7 @@ import pytest
 from schemas.codec import Codec
 from schemas.frames import CleanFrame
 from schemas.keys import PARTITIONER
-from schemas.topics import READINGS_CLEAN, SINK_GROUP
+from schemas.topics import MARK, READINGS_CLEAN, SINK_GROUP
 from sinks.timescale import schema
 
 WAIT_S_MAX = 60
@@ -118,6 +118,31 @@ def settled(stored: "Database", clean: "CleanReadings") -> None:
     """All that was committed is there, each once, and nothing else is."""
     until(lambda: stored.one("SELECT count(*) FROM readings") >= len(clean.expected), what="all rows")
     assert stored.readings() == clean.expected
+    until(lambda: positions_agree(stored, clean.address), what="database, Kafka and the end of the log agree")
+
+
+def positions_agree(stored: "Database", cluster: str) -> bool:
+    """Each partition of `readings.clean` stands at its end, in the database and, with our mark, in Kafka."""
+    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+    statement = "SELECT part, next_offset FROM sink_offsets WHERE topic = %s"
+    stands = dict(stored.rows(statement, READINGS_CLEAN))
+    admin = AdminClient({"bootstrap.servers": cluster})
+    parts = [TopicPartition(READINGS_CLEAN, part) for part in stands]
+    ends = {tp.partition: found.result().offset for tp, found in admin.list_offsets(
+        {tp: OffsetSpec.latest() for tp in parts}).items()}  # fmt: skip
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(SINK_GROUP, parts)])
+    told = next(iter(asked.values())).result().topic_partitions
+    marked = {tp.partition: tp.offset for tp in told if (tp.metadata or "").startswith(f"{MARK}/")}
+    return bool(stands) and stands == ends == marked
+
+
+def alarms_are_over(stored: "Database") -> bool:
+    """At least one alarm was raised, and each has been cleared, in the history and in the table of now."""
+    history = stored.rows("SELECT alarm_id, array_agg(state ORDER BY time) FROM alarm_events GROUP BY 1")
+    now = {state for (state,) in stored.rows("SELECT state FROM alarms")}
+    return bool(history) and all(states == ["raised", "cleared"] for _, states in history) and now == {"cleared"}
 
 
 STORED = """

@@ -15,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,13 @@ from psycopg import sql
 from infra import ports, processes
 from infra.accounts import unprivileged
 from infra.kafka import broker
+from infra.ports import LOOPBACK
 from infra.postgres import server
 from infra.provision import provision
 from schemas.topics import PARTITIONS
 
-KAFKA_IMAGE = "apache/kafka:4.1.1"
-DATABASE_IMAGE = "timescale/timescaledb:2.24.0-pg17"
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+DATABASE_IMAGE = "timescale/timescaledb:2.29.2-pg17"
 READY_S_MAX = 90
 """Some ten times what both need on two busy cores."""
 
@@ -123,16 +125,38 @@ def _stop(running: Any, signal_number: int) -> None:
         running.wait()
 
 
-def _kafka_container(one: broker.Broker) -> Iterator[str]:
+@contextmanager
+def _container(image: str, *, doors: dict[int, int], env: dict[str, str], command: list[str]) -> Iterator[Any]:
+    """A container with ports {inside: outside} on loopback only; what it said is shown when it does not come up."""
     from testcontainers.core.container import DockerContainer
 
+    made = DockerContainer(image)
+    for inside, outside in doors.items():
+        made.ports[f"{inside}/tcp"] = (LOOPBACK, outside)
+    for name, value in env.items():
+        made.with_env(name, value)
+    if command:
+        made.with_command(command)
+    with made:
+        try:
+            yield made.get_wrapped_container()
+        except pytest.fail.Exception:
+            print(made.get_wrapped_container().logs(tail=30).decode(errors="replace"))
+            raise
+
+
+def _runs(container: Any) -> bool:
+    container.reload()
+    return bool(container.status in ("created", "running"))
+
+
+def _kafka_container(one: broker.Broker) -> Iterator[str]:
+    """The settings of the embedded broker, but that its listeners are open to the container's door."""
     listeners = f"CLIENT://:{one.port},CONTROLLER://:{one.controller_port}"
     settings = {**one.properties(), "listeners": listeners, "log.dirs": "/var/lib/kafka/data"}
-    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(one.port, one.port)
-    for name, value in settings.items():
-        container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
-    with container:
-        wait_until(lambda: broker.answers(one.address), what=KAFKA_IMAGE, alive=lambda: True)
+    env = {"KAFKA_" + name.upper().replace(".", "_"): value for name, value in settings.items()}
+    with _container(KAFKA_IMAGE, doors={one.port: one.port}, env=env, command=[]) as running:
+        wait_until(lambda: broker.answers(one.address), what=KAFKA_IMAGE, alive=lambda: _runs(running))
         yield one.address
 
 
@@ -191,13 +215,15 @@ def database_server(stack_folder: Path) -> Iterator[str]:
 
 
 def _database_container() -> Iterator[str]:
-    from testcontainers.core.container import DockerContainer
-
+    """TimescaleDB is preloaded by the image, and in every new database (its template has it)."""
     password, port = secrets.token_hex(8), ports.free()
-    container = DockerContainer(DATABASE_IMAGE).with_bind_ports(5432, port).with_env("POSTGRES_PASSWORD", password)
-    dsn = f"postgresql://postgres:{password}@{ports.LOOPBACK}:{port}/postgres"
-    with container:
-        wait_until(lambda: server.answers(dsn), what=DATABASE_IMAGE, alive=lambda: True)
+    dsn = f"postgresql://postgres:{password}@{LOOPBACK}:{port}/postgres"
+    settings = {"timezone": "UTC", "log_timezone": "UTC", "jit": "off", "max_wal_size": "512MB"}
+    command = ["postgres", *(word for name, value in settings.items() for word in ("-c", f"{name}={value}"))]
+    with _container(
+        DATABASE_IMAGE, doors={5432: port}, env={"POSTGRES_PASSWORD": password}, command=command
+    ) as running:
+        wait_until(lambda: server.answers(dsn), what=DATABASE_IMAGE, alive=lambda: _runs(running))
         yield dsn
 
 

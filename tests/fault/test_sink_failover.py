@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from fix_sink import DEVICES, Database, Line, clean_frame, settled, until
+from fix_sink import DEVICES, Database, Line, alarms_are_over, clean_frame, settled, until
 from fix_stack import _start, _stop
 
 from infra import ports
@@ -71,7 +71,7 @@ def test_failover_to_a_standby_that_lacks_the_last_commits(clean, pair, start_si
         follow(primary, standby)
         processes.append(running(standby, tmp_path / "standby.log"))
         line = Line(first.dsn)
-        sink = start_sink(dsn=line.dsn).working()
+        sink = start_sink(dsn=line.dsn, TELLTALE_SINK_ALARM_AFTER_S="1").working()
         send(clean, 0)
         settled(first, clean)
         with psycopg.connect(standby.dsn("telltale"), autocommit=True) as look:
@@ -87,11 +87,13 @@ def test_failover_to_a_standby_that_lacks_the_last_commits(clean, pair, start_si
         processes[1] = running(standby, tmp_path / "standby2.log")
         line.lead_to(standby.dsn("telltale"))
         until(lambda: "25006" in sink.said() or "read-only" in sink.said(), what="a standby takes no writes")
+        until(lambda: "state=raised" in sink.said(), what="the alarm")
         with psycopg.connect(standby.dsn("postgres"), autocommit=True) as look:
             look.execute("SELECT pg_promote()")
         send(clean, 2)
         second = Database(standby.dsn("telltale"), migrate=False)
         settled(second, clean)
+        until(lambda: alarms_are_over(second), what="the alarm is raised and cleared")
         assert second.one("SELECT count(*) FROM rejected") == 0
         assert not sink.ended
     finally:
@@ -143,11 +145,12 @@ def test_full_disk_is_waited_for(clean, pair, start_sink, tmp_path):
             filler.write_bytes(bytes(5 * 2**20))
             for round_ in range(1, 10):
                 send(clean, round_)
-            until(lambda: "53100" in sink.said(), what="the disk is full")
+            until(lambda: "53100" in sink.said() and "state=raised" in sink.said(), what="the disk is full")
             until(lambda: database.one("SELECT count(*) FROM sink_offsets") > 0, what="the server goes on")
             filler.unlink()
             subprocess.run(["mount", "-o", "remount,size=64m", str(filler.parent)], check=True)
             settled(database, clean)
+            until(lambda: alarms_are_over(database), what="the alarm is raised and cleared")
             assert database.one("SELECT count(*) FROM rejected") == 0
             _stop(process, server.STOP_SIGNAL)
     finally:
@@ -160,7 +163,7 @@ def test_damaged_index_is_waited_for_and_mended(clean, pair, start_sink, tmp_pat
     try:
         server.ensure_database(primary.dsn("postgres"), "telltale")
         database = Database(primary.dsn("telltale"))
-        sink = start_sink(dsn=database.dsn).working()
+        sink = start_sink(dsn=database.dsn, TELLTALE_SINK_ALARM_AFTER_S="1").working()
         send(clean, 0)
         settled(database, clean)
         [(index, path)] = database.rows(
@@ -172,9 +175,10 @@ def test_damaged_index_is_waited_for_and_mended(clean, pair, start_sink, tmp_pat
         file.write_bytes(b"\x55" * file.stat().st_size)
         process = running(primary, tmp_path / "pg2.log")
         send(clean, 1)
-        until(lambda: "XX00" in sink.said(), what="the sink meets the damage")
+        until(lambda: "XX00" in sink.said() and "state=raised" in sink.said(), what="the sink meets the damage")
         database.call(f"REINDEX INDEX {index}")
         settled(database, clean)
+        until(lambda: alarms_are_over(database), what="the alarm is raised and cleared")
         assert database.one("SELECT count(*) FROM rejected") == 0
         assert not sink.ended
     finally:
