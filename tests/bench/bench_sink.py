@@ -1,21 +1,26 @@
-"""The sink's rate beside the database's own limit, in one run: COPY of the same rows by one client, and `executemany`.
+"""The sink's rate beside the database's own limit, in one run: psql's COPY of the same rows, and `executemany`.
 
-The second work is the same with a tenth of the frames sent late (behind their successors) or again with other values;
-light load is told as the time from append in `readings.clean` to the visible row. Rows lie in Kafka before a rate is
-measured. Figures compare within one run only; the machine's noise is +-30 %.
+The second work is the same with a tenth of the frames sent late (behind their successors) or again with other values.
+The third is single readings, one a record, beside Kafka Connect with Debezium's JDBC sink, which takes no others. Light
+load is told as the time from `produce` into `readings.clean` (before the append) to the visible row. Rows lie in Kafka
+before a rate is measured. Figures compare within one run only; the machine's noise is +-30 %.
 """
 
+import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import debezium
 import numpy as np
 import psycopg
 from bench_stack import Figure, figure, service, stack
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.client import connection
 from infra.postgres import server
@@ -39,9 +44,12 @@ quality = excluded.quality, tests = excluded.tests"""
 
 
 OUT_OF_PLACE = 0.1
-MESSAGES, MESSAGES_A_S = 2_000, 200
+MESSAGES, MESSAGES_A_S = 3_000, 200
+WARM_UP = 600
 LOOK_S = 0.001
-BEHIND_S = 100  # of the series: partitions do not keep step
+POSITIONS = "SELECT part, next_offset FROM sink_offsets WHERE topic = %s"
+SINGLES = 400_000
+DEBEZIUM_S_MAX = 180  # start included
 Place = tuple[int, int]  # device, number
 
 
@@ -82,16 +90,26 @@ def fresh(dsn: str, name: str) -> str:
     return own
 
 
-def copy_rate(dsn: str, rows: rows_of.Rows) -> float:
-    """One client, one transaction, bytes packed beforehand."""
-    packed = copy_bytes(READINGS, rows)
+def copy_rate(dsn: str, rows: rows_of.Rows, folder: Path) -> float:
+    """`psql` copies a file in binary format in one transaction; its start is taken off."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         Months().ensure(connection, rows_of.months(rows["time"]))
+    packed = folder / "rows.bin"
+    packed.write_bytes(copy_bytes(READINGS, rows))
+    psql = shutil.which("psql")
+    if psql is None:  # PostgreSQL from a wheel
+        with psycopg.connect(dsn, autocommit=True) as connection, packed.open("rb") as file:
+            begin = time.perf_counter()
+            with connection.transaction(), connection.cursor() as cursor, cursor.copy(READINGS.copy) as stream:
+                while piece := file.read(1 << 20):
+                    stream.write(piece)
+            return len(rows["time"]) / (time.perf_counter() - begin)
+    taken = []
+    for command in ("SELECT 1", f"\\copy {READINGS.copy.removeprefix('COPY ').replace('STDIN', str(packed))}"):
         begin = time.perf_counter()
-        with connection.transaction(), connection.cursor() as cursor, cursor.copy(READINGS.copy) as stream:
-            for at in range(0, len(packed), 1 << 20):
-                stream.write(packed[at : at + (1 << 20)])
-        return len(rows["time"]) / (time.perf_counter() - begin)
+        subprocess.run([psql, "-X", "-q", dsn, "-c", command], check=True, capture_output=True)
+        taken.append(time.perf_counter() - begin)
+    return len(rows["time"]) / (taken[1] - taken[0])
 
 
 def executemany_rate(dsn: str, rows: rows_of.Rows) -> float:
@@ -124,52 +142,60 @@ def sink_rate(kafka: str, dsn: str, folder: Path, total: int) -> tuple[float, fl
 
 
 def latencies(kafka: str, dsn: str, folder: Path) -> list[float]:
-    """Seconds from append in `readings.clean`, as the broker acknowledges it, to the visible row; one reading each."""
-    seen: dict[int, float] = {}
-    sent: dict[int, float] = {}
+    """Seconds from `produce` to the visible row; one reading each, of now.
+
+    A row is visible with the position that is stored with it; positions are few, so that looking costs little.
+    """
+    seen: dict[tuple[int, int], float] = {}
+    sent: dict[tuple[int, int], float] = {}
     done = threading.Event()
 
     def look() -> None:
-        newest = "SELECT (extract(epoch FROM time) * 1000000)::int8 FROM readings WHERE time > %s::timestamptz"
-        last = 0
+        stands: dict[int, int] = {}
         with psycopg.connect(dsn, autocommit=True) as looking:
             while not done.is_set():
-                at = datetime.fromtimestamp(last / 1e6 - BEHIND_S, UTC)
-                for (each,) in looking.execute(newest, (at,)).fetchall():
-                    seen.setdefault(each, time.perf_counter())
-                    last = max(last, each)
+                found = looking.execute(POSITIONS, (READINGS_CLEAN,)).fetchall()
+                now = time.perf_counter()
+                for part, offset in found:
+                    seen.update(((part, each), now) for each in range(stands.get(part, 0), offset))
+                    stands[part] = offset
                 time.sleep(LOOK_S)
 
     producer = Producer({**connection(kafka), "partitioner": PARTITIONER, "linger.ms": 0, "acks": "all"})
     codec, one = Codec(), np.ones((1, 1))
 
-    def heard(at: int) -> Callable[..., None]:
-        return lambda *_: sent.setdefault(at, time.perf_counter())
+    def heard(at: float) -> Callable[..., None]:
+        return lambda _, message: sent.setdefault((message.partition(), message.offset()), at)
 
     with service(folder, "sink", "run", TELLTALE_KAFKA=kafka, TELLTALE_DATABASE=dsn):
         looking = threading.Thread(target=look)
         looking.start()
-        begin = time.perf_counter()
+        begin, first_us = time.perf_counter(), time.time_ns() // 1_000
         for number in range(MESSAGES):
-            at = START_US + number * 1_000_000
-            flags = np.ones((1, 1), np.int64)
-            frame = CleanFrame(f"slow-{number % DEVICES}", 0, np.array([at]), ("ch00",), one, one, flags, flags * 0)
-            producer.produce(READINGS_CLEAN, codec.encode(frame), frame.device_id.encode(), on_delivery=heard(at))
-            producer.poll(max(0, begin + number / MESSAGES_A_S - time.perf_counter()))
+            at, flags = np.array([first_us + number * 5_000]), np.ones((1, 1), np.int64)
+            frame = CleanFrame(f"slow-{number % DEVICES}", 0, at, ("ch00",), one, one, flags, flags * 0)
+            value = codec.encode(frame)
+            while (left := begin + number / MESSAGES_A_S - time.perf_counter()) > 0:
+                producer.poll(left)
+            producer.produce(READINGS_CLEAN, value, frame.device_id.encode(), on_delivery=heard(time.perf_counter()))
         producer.flush()
         until = time.monotonic() + 30
         while len(seen) < MESSAGES and time.monotonic() < until:
             time.sleep(0.05)
         done.set()
         looking.join()
-    if len(seen) < MESSAGES:
-        raise RuntimeError(f"{len(seen)} of {MESSAGES} readings were seen")
-    return [max(0.0, seen[at] - sent[at]) for at in sorted(sent)][200:]
+        with psycopg.connect(dsn) as count:
+            stored = count.execute("SELECT count(*) FROM readings").fetchone()[0]
+    if stored < MESSAGES:
+        raise RuntimeError(f"{stored} of {MESSAGES} readings are stored")
+    return [seen[at] - sent[at] for at in sorted(sent, key=sent.__getitem__)][WARM_UP:]
 
 
-def fill(kafka: str, sent: list[CleanFrame]) -> None:
+def fill(kafka: str, sent: Iterable[CleanFrame]) -> None:
     """All of them into the topic."""
-    producer = Producer({**connection(kafka), "partitioner": PARTITIONER, "linger.ms": 20, "compression.type": "lz4"})
+    room = {"queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1_000_000}
+    batched = {"linger.ms": 20, "compression.type": "lz4", **room}
+    producer = Producer({**connection(kafka), "partitioner": PARTITIONER, **batched})
     codec = Codec()
     for frame in sent:
         producer.produce(READINGS_CLEAN, key=frame.device_id.encode(), value=codec.encode(frame))
@@ -191,14 +217,17 @@ def work(name: str, order: list[Place]) -> list[Figure]:
             fill(kafka, sent)
             unique = rows_of.last_of_each_key(READINGS, rows)
             arrived = rows if len(unique["time"]) == len(rows["time"]) else _first_of_each_key(rows)
-            limit = copy_rate(fresh(dsn, "limit"), arrived)
-            by_key = copy_rate(fresh(dsn, "sorted"), unique)
+            limit = copy_rate(fresh(dsn, "limit"), arrived, folder)
+            by_key = copy_rate(fresh(dsn, "sorted"), unique, folder)
             records, peak = sink_rate(kafka, fresh(dsn, "sink"), folder, len(sent))
             sink = records * ROWS * CHANNELS
             naive = executemany_rate(fresh(dsn, "naive"), rows)
+    print(
+        f"{name}: the sink does {sink / naive:.1f} times executemany; COPY itself {limit / naive:.1f}", file=sys.stderr
+    )
     return [
-        figure("sink", f"{name}: COPY, one client, as they arrive (limit)", limit, "rows/s"),
-        figure("sink", f"{name}: COPY, one client, sorted by key", by_key, "rows/s", beside=limit),
+        figure("sink", f"{name}: psql COPY as they arrive (limit)", limit, "rows/s"),
+        figure("sink", f"{name}: psql COPY sorted by key", by_key, "rows/s", beside=limit),
         figure("sink", f"{name}: sink", sink, "rows/s", beside=limit),
         figure("sink", f"{name}: the sink's memory at its peak", peak, "MB"),
         figure("sink", f"{name}: executemany upsert", naive, "rows/s", beside=limit),
@@ -212,9 +241,89 @@ def _first_of_each_key(rows: rows_of.Rows) -> rows_of.Rows:
     return {name: values[first] for name, values in rows.items()}
 
 
+def singles() -> list[Figure]:
+    """One reading a record, and the same readings as JSON for Debezium."""
+    second = START_US + np.arange(SINGLES // 1_000, dtype=np.int64) * 1_000_000
+    rows = {
+        "sensor_id": np.tile(np.arange(1_000, dtype=np.int32), len(second)),
+        "time": np.repeat(second, 1_000),
+        "logged": np.random.default_rng(1).normal(8, 2, SINGLES),
+        "quality": np.ones(SINGLES, np.int64),
+        "tests": np.zeros(SINGLES, np.int64),
+    }
+    rows["value"] = rows["logged"] * 0.76
+    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
+        folder = Path(named)
+        folder.chmod(0o711)
+        with stack(folder) as (kafka, dsn):
+            provision(kafka)
+            limit = copy_rate(fresh(dsn, "limit"), rows, folder)
+            fill(kafka, _one_by_one(rows))
+            records, _ = sink_rate(kafka, fresh(dsn, "sink"), folder, SINGLES)
+            found = [
+                figure("sink", "single readings: psql COPY (limit)", limit, "rows/s"),
+                figure("sink", "single readings: sink", records, "rows/s", beside=limit),
+            ]
+            try:
+                jars = debezium.class_path()
+            except Exception as error:  # noqa: BLE001 - jgo's, urllib3's: all mean that the jars are not to be had
+                print(f"no Debezium: its jars are not to be had ({type(error).__name__}: {error})", file=sys.stderr)
+                return found
+            rate, peak = debezium_rate(kafka, fresh(dsn, "debezium"), rows, jars, folder)
+    return [
+        *found,
+        figure("sink", "single readings: Kafka Connect, Debezium JDBC sink", rate, "rows/s", beside=limit),
+        figure("sink", "single readings: Debezium's memory at its peak", peak, "MB"),
+    ]
+
+
+def _one_by_one(rows: rows_of.Rows) -> list[CleanFrame]:
+    columns = [rows[name].tolist() for name in ("sensor_id", "time", "logged", "value")]
+    flags = np.ones((1, 1), np.int64)
+    none = flags * 0
+    return [
+        CleanFrame(f"logger-{sensor}", 0, np.array([at]), ("ch00",), np.array([[x]]), np.array([[y]]), flags, none)
+        for sensor, at, x, y in zip(*columns, strict=True)
+    ]
+
+
+def debezium_rate(kafka: str, dsn: str, rows: rows_of.Rows, jars: str, folder: Path) -> tuple[float, float]:
+    """Rows a second from the first commit that is seen to the last, and the most memory, in MB."""
+    topic, month = "debezium", "readings_2016_11"
+    admin = AdminClient(connection(kafka))
+    admin.create_topics([NewTopic(topic, 12, 1)])[topic].result()
+    producer = Producer({**connection(kafka), "linger.ms": 20, "compression.type": "lz4"})
+    columns = [rows[name].tolist() for name in READINGS.columns]
+    columns[1] = np.datetime_as_string(rows["time"].astype("M8[us]"), timezone="UTC").tolist()
+    for row in zip(*columns, strict=True):
+        while True:
+            try:
+                producer.produce(topic, debezium.record(row), str(row[0]).encode())
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush()
+    total, count = len(rows["time"]), f"SELECT count(*) FROM {month}"
+    with psycopg.connect(dsn, autocommit=True) as look:
+        Months().ensure(look, rows_of.months(rows["time"]))
+        with debezium.running(jars, kafka=kafka, dsn=dsn, topic=topic, table=month, folder=folder) as (log, pid):
+            until, marks = time.monotonic() + DEBEZIUM_S_MAX, []
+            while not marks or marks[-1][1] < total:
+                if time.monotonic() > until:
+                    raise RuntimeError(f"Debezium has not stored all in {DEBEZIUM_S_MAX} s\n{log.read_text()[-2000:]}")
+                stored = look.execute(count).fetchone()[0]
+                marks.append((time.perf_counter(), stored))
+                time.sleep(0.02 if not stored else 0.25)
+            [peak] = [
+                line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in line
+            ]
+    begin = next(mark for mark in marks if mark[1])
+    return (total - begin[1]) / (marks[-1][0] - begin[0]), int(peak) / 1024
+
+
 def run() -> list[Figure]:
-    """In order, out of order, and at light load."""
-    figures = work("in order", in_order()) + work("a tenth late or again", out_of_order())
+    """In order, out of order, one by one, and at light load."""
+    figures = work("in order", in_order()) + work("a tenth late or again", out_of_order()) + singles()
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
         folder = Path(named)
         folder.chmod(0o711)
@@ -222,6 +331,6 @@ def run() -> list[Figure]:
             provision(kafka)
             taken = np.percentile(latencies(kafka, fresh(dsn, "latency"), folder), [50, 99]) * 1000
     return figures + [
-        figure("sink", f"append to visible row at {MESSAGES_A_S}/s, {name}", value, "ms")
+        figure("sink", f"produce to visible row at {MESSAGES_A_S}/s, {name}", value, "ms")
         for name, value in zip(("p50", "p99"), taken, strict=True)
     ]

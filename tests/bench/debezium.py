@@ -1,13 +1,15 @@
 """Kafka Connect with Debezium's JDBC sink, standalone, on the class path: what people would take instead of the sink.
 
-The jars come from Maven Central by way of jgo, once; where they are not to be had there is no peer. Two of them must be
-chosen by hand: Hibernate's pool in the version that the connector names does not exist, and jgo mixes versions of Kafka.
+The jars come from Maven Central by way of jgo, once; where they are not to be had there is no peer. Hibernate's pool is
+named by hand, as the connector names a version that does not exist; and jgo mixes versions of Kafka.
+
+Debezium writes a row a record and cannot read frames: its topic holds the same readings as JSON, whose schema is given
+to the converter once. It does not find a partitioned table either, so that it is given the month's own.
 """
 
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -21,7 +23,6 @@ from infra.kafka.jars import kafka_version
 CONNECTOR = "io.debezium:debezium-connector-jdbc:3.6.0.Final"
 POOL = "org.hibernate.orm:hibernate-agroal:7.2.19.Final"
 BATCH = 5_000
-START_S_MAX = 60
 
 FIELDS = [("sensor_id", "int32"), ("time", "string"), ("logged", "double"), ("value", "double"), ("quality", "int16"),
           ("tests", "int32")]  # fmt: skip
@@ -77,8 +78,8 @@ def record(row: tuple[int, str, float, float, int, int]) -> bytes:
 
 
 @contextmanager
-def running(jars: str, *, kafka: str, dsn: str, topic: str, table: str, folder: Path) -> Iterator[Path]:
-    """Connect at work; its log."""
+def running(jars: str, *, kafka: str, dsn: str, topic: str, table: str, folder: Path) -> Iterator[tuple[Path, int]]:
+    """Connect at work; its log and its process."""
     at = urlsplit(dsn)
     worker, sink = folder / "worker.properties", folder / "sink.properties"
     converter = "org.apache.kafka.connect.json.JsonConverter"
@@ -129,7 +130,7 @@ def running(jars: str, *, kafka: str, dsn: str, topic: str, table: str, folder: 
             cwd=folder,
         )
     try:
-        yield log
+        yield log, process.pid
     finally:
         process.kill()
         process.wait()
@@ -137,12 +138,3 @@ def running(jars: str, *, kafka: str, dsn: str, topic: str, table: str, folder: 
 
 def _properties(values: dict[str, object]) -> str:
     return "".join(f"{name}={str(value).replace(chr(92), chr(92) * 2)}\n" for name, value in values.items())
-
-
-def wait(done: object, *, seconds: float) -> None:
-    """Until `done()`."""
-    until = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > until:
-            raise TimeoutError
-        time.sleep(0.01)
