@@ -86,11 +86,11 @@ def test_failover_to_a_standby_that_lacks_the_last_commits(clean, pair, start_si
         (standby.place / "data" / "standby.signal").touch()
         processes[1] = running(standby, tmp_path / "standby2.log")
         line.lead_to(standby.dsn("telltale"))
+        send(clean, 2)
         until(lambda: "25006" in sink.said() or "read-only" in sink.said(), what="a standby takes no writes")
         until(lambda: "state=raised" in sink.said(), what="the alarm")
         with psycopg.connect(standby.dsn("postgres"), autocommit=True) as look:
             look.execute("SELECT pg_promote()")
-        send(clean, 2)
         second = Database(standby.dsn("telltale"), migrate=False)
         settled(second, clean)
         until(lambda: alarms_are_over(second), what="the alarm is raised and cleared")
