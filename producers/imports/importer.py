@@ -240,8 +240,9 @@ class Importer:
         return [outcome.status for outcome in self._mine.values()]
 
     def settle_quietly(self) -> None:
-        """When the edge is closed: nothing more becomes of it here."""
-        self.statuses.flush(0.0)
+        """When the edge is closed: what was not told yet of files on their way."""
+        for each in self._pending:
+            self.statuses.tell(each.outcome.status)
 
     def forget_settled(self) -> None:
         """Bounds memory of a run that does not end: files of which nothing is on its way."""

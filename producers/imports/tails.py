@@ -42,6 +42,8 @@ class Tail:
     device_id: str | None = None
     archived: int = 0  # bytes of it in the archive
     state: tuple[int, int] = (-1, 0)  # size and time of change when it was last read to its end
+    first_us: int | None = None  # of its rows so far
+    last_us: int | None = None
     problems: int = 0
     told: str | None = None  # why it waits, as last told
 
@@ -52,8 +54,28 @@ class Tail:
 
     def text(self, place: Place) -> str:
         """What is committed with its rows."""
-        about = {"path": self.path, "inode": self.inode, "device_id": self.device_id, "place": place.text()}
+        about = {
+            "path": self.path,
+            "inode": self.inode,
+            "device_id": self.device_id,
+            "first_us": self.first_us,
+            "last_us": self.last_us,
+            "problems": self.problems,
+            "place": place.text(),
+        }
         return orjson.dumps(about).decode()
+
+    @classmethod
+    def read(cls, key: str, text: str) -> "Tail":
+        """What was written by `text`."""
+        said = orjson.loads(text)
+        device, number = said.pop("inode")
+        return cls(key, inode=(device, number), **(said | {"place": Place.read(said["place"])}))
+
+    def span(self, first_us: int, last_us: int) -> None:
+        """Rows of this time have come."""
+        self.first_us = first_us if self.first_us is None else min(self.first_us, first_us)
+        self.last_us = last_us if self.last_us is None else max(self.last_us, last_us)
 
 
 def new_key() -> str:
@@ -68,11 +90,7 @@ class Tails:
         self.all: dict[str, Tail] = {}
         self._by_inode: dict[Inode, Tail] = {}
         for source, text in places.items():
-            said = orjson.loads(text)
-            device, number = said["inode"]
-            place = Place.read(said["place"])
-            tail = Tail(source.removeprefix(PREFIX), said["path"], (device, number), place, said["device_id"])
-            self.add(tail)
+            self.add(Tail.read(source.removeprefix(PREFIX), text))
 
     def add(self, tail: Tail) -> None:
         self.all[tail.key] = tail

@@ -163,6 +163,7 @@ class Watching:
         self._said: dict[str, tuple[str, str | None]] = {}
         self._devices_at = time.monotonic()
         self._inodes: set[Inode] = set()
+        self._recall()
 
     def run(self) -> None:
         """Looks, until it is stopped; with `once`, until all that is there is stored."""
@@ -363,6 +364,8 @@ class Watching:
             readings_accepted=mark.readings_accepted + readings,
             complete=True,
         )
+        if rows:
+            tail.span(min(int(each.times.min()) for each in rows), max(int(each.times.max()) for each in rows))
         while True:
             try:
                 self._edge.accept_rows(rows, mark=mark, place=(tail.source, tail.text(place)), waits=True)
@@ -371,23 +374,33 @@ class Watching:
                 self._turn()
                 time.sleep(ROOM_S)
         tail.told = None
-        if not rows:
-            return
-        first, last = min(int(each.times.min()) for each in rows), max(int(each.times.max()) for each in rows)
+        if rows:
+            self._grew(tail, mark, status.model_copy(update=begins), size=place.position)
+
+    def _grew(self, tail: Tail, mark: FileMark, status: ImportStatus, *, size: int) -> None:
         update: dict[str, object] = {
-            **begins,
-            "device_id": device_id,
+            "device_id": mark.device_id,
             "rows": mark.rows_accepted,
             "readings": mark.readings_accepted,
-            "bytes": place.position,
+            "bytes": size,
             "problems": tail.problems,
-            "first_time": min(filter(None, (status.first_time, _time(first)))),
-            "last_time": max(filter(None, (status.last_time, _time(last)))),
-            "archive": self._archive.link_of(self._archive.growing(tail.key)) if tail.archived >= 0 else None,
+            "first_time": _time(tail.first_us),
+            "last_time": _time(tail.last_us),
+            "archive": self._archive.link_of(self._archive.growing(tail.key)) if tail.archived >= 0 else status.archive,
             "reason": None,
             "questions": (),
         }
         self._importer.grew(Found(Path(tail.path)), status.model_copy(update=update), tail.key)
+
+    def _recall(self) -> None:
+        """Statuses of files whose last rows an earlier watch could not tell of any more."""
+        for tail in self._tails.all.values():
+            mark = None if tail.device_id is None else self._edge.spool.mark(tail.key, tail.device_id)
+            status = self._status(tail)
+            if mark is None or not mark.rows_accepted:
+                continue
+            if status.rows != mark.rows_accepted or status.state != ImportState.STORED:
+                self._grew(tail, mark, status, size=tail.place.position)
 
     def _archive_gone(self) -> None:
         """A file that is not there any more grows no more: its copy gets its hash for a name."""
@@ -416,5 +429,5 @@ class Watching:
             self._importer.asked = replace(self._importer.asked, devices=devices, taken=taken)
 
 
-def _time(us: int) -> datetime:
-    return datetime.fromtimestamp(us / 1e6, UTC)
+def _time(us: int | None) -> datetime | None:
+    return None if us is None else datetime.fromtimestamp(us / 1e6, UTC)

@@ -43,18 +43,28 @@ State = tuple[int, int, int]
 class Incoming:
     """Call `look` again and again, and `forget` when devices have changed."""
 
-    def __init__(self, importer: Importer, folder: Path, *, say: Callable[[ImportStatus], None]) -> None:
-        self._importer, self._folder, self._say = importer, folder, say
+    def __init__(
+        self,
+        importer: Importer,
+        folder: Path,
+        *,
+        say: Callable[[ImportStatus], None],
+        refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`refresh` brings the importer's knowledge of devices up to date, before a new file is taken."""
+        self._importer, self._folder, self._say, self._refresh = importer, folder, say, refresh
         self._done: dict[Path, State] = {}
         self._seen: dict[Path, State] = {}
 
     def look(self) -> None:
         """Takes what is new. Raises `Unavailable` when a neighbour fails."""
         there = {path: state for path in files_below(self._folder) if (state := _state(path)) is not None}
-        for path, state in there.items():
-            if self._done.get(path) != state and self._seen.get(path) == state:
-                self._take(path)
-                self._done[path] = state
+        due = {path: state for path, state in there.items() if self._seen.get(path) == state != self._done.get(path)}
+        if due:
+            self._refresh()
+        for path, state in due.items():
+            self._take(path)
+            self._done[path] = state
         self._seen = there
         self._done = {path: state for path, state in self._done.items() if path in there}
 

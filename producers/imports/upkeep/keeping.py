@@ -90,7 +90,9 @@ class Keeper:
         self._edge = open_spool(self._run)
         self._importer = Importer(self._edge, self._statuses, self._storage, asked)
         settings.incoming_folder().mkdir(parents=True, exist_ok=True)
-        self._incoming = Incoming(self._importer, settings.incoming_folder(), say=self._say)
+        self._incoming = Incoming(
+            self._importer, settings.incoming_folder(), say=self._say, refresh=self._learn_devices
+        )
         self._alarms = KeptAlarms(
             folder() / "imports" / "alarms.json",
             speaker="imports",
@@ -147,12 +149,15 @@ class Keeper:
     def _ask_devices(self) -> None:
         if time.monotonic() - self._devices_at < DEVICES_S:
             return
+        before = self._importer.asked.devices
+        self._learn_devices()
+        if self._importer.asked.devices != before:
+            self._incoming.forget()
+
+    def _learn_devices(self) -> None:
         self._devices_at = time.monotonic()
         with suppress(Unavailable):
-            devices = read_devices(self._kafka)
-            if devices != self._importer.asked.devices:
-                self._incoming.forget()
-            taken = learned(self.known.values())
+            devices, taken = read_devices(self._kafka), learned(self.known.values())
             self._importer.asked = replace(self._importer.asked, devices=devices, taken=taken)
 
     def _say(self, status: ImportStatus) -> None:
