@@ -54,12 +54,14 @@ def _fp4(raw: Raw) -> Doubles:
 
 
 def _ieee4(raw: Raw) -> Doubles:
-    return shortest(raw.astype(np.float32))
+    with np.errstate(invalid="ignore"):
+        return shortest(raw.astype(np.float32))
 
 
 def shortest(values: npt.NDArray[np.float32]) -> Doubles:
     """Each as the decimal of fewest digits that is this very number: 0.1 and not 0.10000000149, as loggers print it."""
-    exact = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # broken bytes may be a signalling NaN
+        exact = values.astype(np.float64)
     exact[~np.isfinite(exact)] = np.nan
     out = exact.copy()
     left = np.isfinite(exact) & (exact != 0)

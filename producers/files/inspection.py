@@ -177,6 +177,8 @@ def _utc(stamp_us: int | None, shift: int | None) -> str | None:
 def _zone(minutes: int | None) -> str | None:
     if minutes is None:
         return None
+    if minutes == 0:
+        return "UTC"
     hours, rest = divmod(abs(minutes), 60)
     return f"UTC{'-' if minutes < 0 else '+'}{hours:02}:{rest:02}"
 

@@ -39,11 +39,17 @@ class Order:
     def _count_repeated(self, stamps: Longs, low: int, high: int) -> int:
         unique = np.unique(stamps)
         again = len(stamps) - len(unique)
-        near = [kept[(kept >= low) & (kept <= high)] for kept in self._kept]
-        return again + int(np.isin(unique, np.concatenate(near)).sum() if near else 0)
+        near = [kept[kept.searchsorted(low) : kept.searchsorted(high, "right")] for kept in self._kept]
+        known = np.concatenate(near) if near else unique[:0]
+        return again + (int(np.isin(unique, known).sum()) if len(known) else 0)
 
     def _keep(self, stamps: Longs) -> None:
-        self._kept.append(stamps.copy())
-        self._kept_count += len(stamps)
+        """Sorted runs, each at most half as long as the one before it, so that they stay few."""
+        run = np.unique(stamps)
+        self._kept_count += len(run)
+        while self._kept and 2 * len(run) > len(self._kept[-1]) and len(run) < STAMPS_KEPT // 8:
+            run = np.concatenate([self._kept.pop(), run])
+            run.sort()
+        self._kept.append(run)
         while self._kept_count > STAMPS_KEPT and len(self._kept) > 1:
             self._kept_count -= len(self._kept.pop(0))

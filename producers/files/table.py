@@ -6,6 +6,7 @@ one by one, so that their problems have their line numbers. Both ways give the s
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -22,7 +23,7 @@ from schemas.columnar import Doubles, Longs
 ROWS_SNIFFED = 200  # to tell columns of text
 LINES_ONE_BY_ONE = 32  # a piece of so many lines is read one by one when Arrow does not take it
 
-ARROW_BYTES_MIN = 1 << 17
+ARROW_BYTES_MIN = 1 << 20
 """Of a block, to be worth Arrow: its import costs a second and 60 MB, too much for an edge that follows."""
 
 Stamps = Callable[[Sequence[str]], tuple[Longs, list[int]]]
@@ -122,7 +123,8 @@ def _arrow() -> tuple[Any, Any] | None:
 def rows(piece: Piece, layout: Layout, chosen: Chosen, tally: Tally) -> Iterator[Chunk]:
     """Chunks of the rows, counted in the tally."""
     arrow = None
-    if len(piece.data) >= ARROW_BYTES_MIN and layout.skips is None and ord(layout.delimiter) < 128:
+    enough = ARROW_BYTES_MIN // 16 if "pyarrow.csv" in sys.modules else ARROW_BYTES_MIN
+    if len(piece.data) >= enough and layout.skips is None and ord(layout.delimiter) < 128:
         arrow = _arrow()
     if arrow is not None:
         yield from _fast(arrow, piece, layout, chosen, tally)

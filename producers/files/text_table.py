@@ -14,7 +14,7 @@ from producers.files.table import Chosen, Layout, Piece, choose, is_whole, rows
 from schemas.errors import Refused
 
 HEADER_BYTES_MAX = 4 << 20  # a header that has not ended by then is none
-HEADER_BYTES = 1 << 17  # of the longest that was met, and the rows that tell texts from numbers
+HEADER_BYTES = (1 << 13, 1 << 17)  # of most, and of the longest that was met
 LINES_BEFORE = 6  # of those above a last line without end, to tell whether it is whole
 
 
@@ -70,7 +70,9 @@ class TextTable:
 
     def _with_texts(self, header: Header, below: list[str]) -> Header:
         known = {column.name: column.kind for column in self.columns}
-        layout = header.layout.with_text(below)
+        layout = header.layout
+        if not known.keys() >= {column.name for column in layout.columns}:
+            layout = layout.with_text(below)
         columns = tuple(replace(each, kind=known.get(each.name, each.kind)) for each in layout.columns)
         return Header(header.identity, replace(layout, columns=columns), header.lines)
 
@@ -174,7 +176,7 @@ class _Reading:
         """Bytes of the header that begins at `at`; None where it is not whole."""
         header = None
         try:
-            for size in (HEADER_BYTES, len(data)):  # headers may stand close: not all that follows is looked at
+            for size in (*HEADER_BYTES, len(data)):  # headers may stand close: not all that follows is looked at
                 lines = lines_of(data[at : data.rfind(b"\n", at, at + size) + 1], block.encoding)
                 header = self.file.next_header(lines, line)
                 if header is not None or at + size >= len(data):
