@@ -1,5 +1,7 @@
 """Counting rows that repeat a stamp or step back, however the file is cut into chunks."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,5 +17,5 @@ def test_counts_are_those_of_a_plain_reading(stamps: list[int], data: st.DataObj
         order.take(np.array(stamps[at : at + size], np.int64))
         at += size
     assert order.repeated == len(stamps) - len(set(stamps))
-    assert order.out_of_order == sum(b < a for a, b in zip(stamps, stamps[1:], strict=False))
+    assert order.out_of_order == sum(b < a for a, b in itertools.pairwise(stamps))
     assert (order.first, order.last) == (min(stamps, default=None), max(stamps, default=None))
