@@ -222,7 +222,9 @@ def tob3_head(frame_bytes: int) -> bytes:
 
 
 def tob3_row(n: int) -> bytes:
-    return f"n{n}".encode().ljust(8, b"\0") + fp2(None if n == 2 else n / 8) + struct.pack(">fHi", n / 10, n & 0xFFFF, -n)
+    return (
+        f"n{n}".encode().ljust(8, b"\0") + fp2(None if n == 2 else n / 8) + struct.pack(">fHi", n / 10, n & 0xFFFF, -n)
+    )
 
 
 def tob3_frame(first: int, count: int, *, stamp: int = TOB3_STAMP, minor_bytes: int = 0, flags: int = 0) -> bytes:

@@ -52,6 +52,7 @@ class Inspection:
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
+        problems = self.problems or ([] if self.refused is None else [Problem(1, self.refused)])
         shift = None if open_questions(self.stamping) or self.questions else shift_us(self.stamping)
         return {
             "file": self.file,
@@ -77,7 +78,7 @@ class Inspection:
             "out_of_order": self.out_of_order,
             "status": self.status,
             "questions": self.questions,
-            "problems": [{"line": each.line, "what": each.what} for each in self.problems],
+            "problems": [{"line": each.line, "what": each.what} for each in problems],
             "problem_count": self.problem_count,
             "changes": self.changes,
         }

@@ -29,13 +29,27 @@ _BINARY = (
     (b"\xfd7zXZ", "compressed with xz", "unpack it (unxz) and send what is in it"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it and send what is in it"),
     (b"%PDF", "a PDF", "send the logger's own file"),
+    (b"\x89PNG", "a picture (PNG)", "send the logger's own file"),
+    (b"\xff\xd8\xff", "a picture (JPEG)", "send the logger's own file"),
+    (b"GIF8", "a picture (GIF)", "send the logger's own file"),
+    (b"II*\0", "a picture (TIFF)", "send the logger's own file"),
+    (b"MM\0*", "a picture (TIFF)", "send the logger's own file"),
 )
 _ENCRYPTED = {
     ".rld": ("an encrypted NRG SymphoniePRO file", "export it to text with NRG's SymphoniePRO Desktop or nrgpy"),
     ".rwd": ("an encrypted NRG Symphonie file", "export it to text with NRG's Symphonie Data Retriever or nrgpy"),
 }
 # First words of texts that are known and not read yet.
-_KNOWN = ((("TOB2",), "Campbell TOB2", "convert it to TOA5 with CardConvert and send that"),)
+_KNOWN = (
+    (("TOB2",), "Campbell TOB2", "convert it to TOA5 with CardConvert and send that"),
+    (
+        ("TOACI1",),
+        "Campbell TOACI1, without units and statistics",
+        "have LoggerNet write TOA5, or convert it with Split",
+    ),
+    (("<?xml", "<csixml"), "XML", "have the logger's software write text: Campbell's TOA5, or CSV"),
+    (("<!DOCTYPE html", "<html"), "a web page", "send the logger's own file"),
+)
 
 
 def recognise(path: Readable, description: Description | None = None, *, told: Stamping | None = None) -> LoggerFile:
