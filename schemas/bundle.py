@@ -72,6 +72,7 @@ IDS: Mapping[tuple[str, int], int] = MappingProxyType(
         ("device_state", 1): 8,
         ("device", 2): 9,
         ("import_status", 2): 10,
+        ("device_state", 2): 11,
     }
 )
 

@@ -25,7 +25,16 @@ CalendarDay = Annotated[
 ]
 """YYYY-MM-DD."""
 
-DIRECTIONS = frozenset({"wind_direction"})
+DIRECTIONS = frozenset(
+    {
+        "wind_direction",
+        "motion_corrected_wind_direction",
+        "wave_direction",
+        "water_direction",
+        "compass_direction",
+        "orientation",
+    }
+)
 """Quantities that are angles: their mean is circular, their difference wraps."""
 
 

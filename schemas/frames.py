@@ -151,6 +151,19 @@ class DeviceState:
     track_records: Longs
     record_ages: Longs
     record_values: Doubles
+    told: Longs
+    hole_spools: tuple[str, ...]
+    hole_firsts: Longs
+    hole_lasts: Longs
+    hole_lows: Longs
+    hole_highs: Longs
+    hole_touched: Longs
+    recent_channels: tuple[str, ...]
+    recent_sizes: Longs
+    recent_firsts: Longs
+    recent_runs: Longs
+    run_steps: Longs
+    run_lengths: Longs
 
     def __post_init__(self) -> None:
         for group in _STATE:
@@ -175,6 +188,9 @@ _STATE = tuple(
         ("alarm_", "alarm_rules"),
         ("judged_", "judged_channels"),
         ("sensor_", "sensor_channels"),
+        ("hole_", "hole_spools"),
+        ("recent_", "recent_sizes"),
+        ("run_", "run_steps"),
     )
 )
 

@@ -6,7 +6,7 @@ Called once per device and batch with all its frames in log order. Frames of the
 that a thousand single readings cost a few numpy calls; results do not depend on how the log was cut into batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,12 +23,15 @@ from streams.alarms.memory import NEVER, Tally
 from streams.alarms.values import Rows
 from streams.alarms.watch import TALLY_US, StationView, Taken
 from streams.calibration import calibrate
+from streams.holes import Holes, after_frame, in_line, passed
 from streams.plan import Plan, Selection, WindowPlan
 from streams.quality.judge import Correction, judge
 from streams.quality.settled import Settled, held
 from streams.sequences import Received
 from streams.state import State, restarted
 from streams.validation import Arrival, Batch, Refused, Run, as_run, runs
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -62,17 +65,15 @@ def advance(state: State, arrivals: Sequence[Arrival] | Batch, plan: Plan, *, ge
     arrivals = [arrival for arrival in arrivals if arrival.offset > state.readings_position]
     if not arrivals:
         return state, outcome
-    identities = [(arrival.frame.spool_id, arrival.frame.sequence) for arrival in arrivals]
-    received, new = state.received.add(identities)
+    before = state.received
+    received, new = before.add(_identities(arrivals))
     fresh = [arrival for arrival, is_new in zip(arrivals, new, strict=True) if is_new]
     outcome.repeated = len(arrivals) - len(fresh)
-    for run, refused in runs(fresh, plan):
-        outcome.refused += refused
-        if run:
-            state = _advance_run(state, run, plan, outcome)
-            if plan.rules.sensor_silence:
-                state = _hear_sensors(state, run, max(a.appended_us for a in arrivals), plan, outcome)
-    state = _count(state, received, fresh, outcome, plan)
+    appended_us = max(arrival.appended_us for arrival in arrivals)
+    tidy = not state.holes and in_line(state.received, _identities(fresh), from_start=generation == 0)
+    for some in [fresh] if tidy else [[each] for each in fresh]:
+        state = _advance_some(state, some, plan, outcome, appended_us=appended_us, tidy=tidy)
+    state = _count(state, before, received, fresh, outcome, plan)
     state = replace(state, received=received, readings_position=arrivals[-1].offset)
     for arrival in fresh if state.alarms.live.entries else ():
         states = watch.frame_passed(state.alarms, plan, arrival.appended_us, outcome.alarms)
@@ -82,6 +83,39 @@ def advance(state: State, arrivals: Sequence[Arrival] | Batch, plan: Plan, *, ge
     for appended_us in heard if state.alarms.live.entries else [max(heard)]:
         state = hear(state, appended_us, plan, outcome)
     return state, outcome
+
+
+def _identities(arrivals: Iterable[Arrival]) -> list[tuple[str, int]]:
+    return [(arrival.frame.spool_id, arrival.frame.sequence) for arrival in arrivals]
+
+
+def _advance_some(
+    state: State, arrivals: list[Arrival], plan: Plan, outcome: Outcome, *, appended_us: int, tidy: bool
+) -> State:
+    """New frames that come one behind the other (`tidy`), or one frame."""
+    holes = state.holes
+    taken = list(runs(arrivals, plan))
+    if not tidy:
+        run = taken[0][0]
+        span = (int(run.times.min()), int(run.times.max())) if run else None
+        frame = _identities(arrivals)[0]
+        holes = after_frame(
+            holes,
+            state.received,
+            frame,
+            span_us=span,
+            watermark_us=(state.watermark_us, max(state.watermark_us, span[1]) if span else state.watermark_us),
+            lateness_us=plan.lateness_us,
+            from_start=state.generation == 0,
+        )
+        state = replace(state, received=state.received.add([frame])[0])
+    for run, refused in taken:
+        outcome.refused += refused
+        if run:
+            state = _advance_run(state, run, plan, outcome, holes)
+            if plan.rules.sensor_silence:
+                state = _hear_sensors(state, run, appended_us, plan, outcome)
+    return replace(state, holes=holes) if holes is not state.holes else state
 
 
 def _advance_usual(state: State, batch: Batch, plan: Plan, generation: int, outcome: Outcome) -> State | None:
@@ -96,14 +130,16 @@ def _advance_usual(state: State, batch: Batch, plan: Plan, generation: int, outc
         return None
     first, count = int(batch.sequences[0]), len(batch.sequences)
     last = first + count - 1
+    if first and generation == 0 and batch.spool_id not in state.received.spools:
+        return None  # frames before it are to come
     received = state.received.follow(batch.spool_id, first, last)
-    if received is None or received.holes() or (count > 1 and not (np.diff(batch.sequences) == 1).all()):
+    if received is None or state.holes or received.holes() or (count > 1 and not (np.diff(batch.sequences) == 1).all()):
         return None
     tally = watch.tallied(alarms.tally, batch.appended_us, batch.rows * len(batch.channels))
     run = as_run(batch, plan, state.watermark_us)
     if run is None or tally is None:
         return None
-    state = _advance_run(state, run, plan, outcome)
+    state = _advance_run(state, run, plan, outcome, ())
     appended_us = int(batch.appended_us.max())
     if plan.rules.sensor_silence:
         state = _hear_sensors(state, run, appended_us, plan, outcome)
@@ -193,7 +229,9 @@ def _hear_sensors(state: State, run: Run, appended_us: int, plan: Plan, outcome:
     return replace(state, alarms=watch.sensors_heard(state.alarms, plan, channels, appended_us, outcome.alarms))
 
 
-def _count(state: State, received: Received, fresh: Sequence[Arrival], outcome: Outcome, plan: Plan) -> State:
+def _count(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
+    state: State, before: Received, received: Received, fresh: Sequence[Arrival], outcome: Outcome, plan: Plan
+) -> State:
     """Missing frames and rejected readings, as the alarms want them: frame by frame, in log order."""
     states, tally = state.alarms, state.alarms.tally
     if not fresh or state.watermark_us <= states.reread_until_us != NEVER:
@@ -210,7 +248,7 @@ def _count(state: State, received: Received, fresh: Sequence[Arrival], outcome: 
         refused[offset] = refused.get(offset, 0) + part.arrival.frame.values.size
     missing = [holes] * len(fresh)
     if holes != states.frames_missing:
-        so_far = state.received
+        so_far = before
         for at, arrival in enumerate(fresh):
             so_far, _ = so_far.add([(arrival.frame.spool_id, arrival.frame.sequence)])
             missing[at] = so_far.holes()
@@ -221,8 +259,8 @@ def _count(state: State, received: Received, fresh: Sequence[Arrival], outcome: 
     return replace(state, alarms=watch.after_frames(states, plan, taken, outcome.alarms))
 
 
-def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome) -> State:
-    """Frames of the same channels, as one array."""
+def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome, holes: Holes) -> State:
+    """Frames of the same channels, as one array; `holes` are those after it."""
     selection = plan.select(run.channels)
     values, missing = calibrate(run.values, run.times, selection.segments)
     known = np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0)) if missing.any() else None
@@ -240,16 +278,29 @@ def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome) -> State:
         judged.tests,
     )
     outcome.clean.append(clean)
-    closed = len(outcome.windows)
-    after = _advance_windows(state, run, judged.settled, selection, plan, outcome)
-    return _judge_rules(after, judged.settled, selection, plan, outcome, closed)
+    settled = judged.settled
+    if plan.windows:
+        newest = run.newest or (int(run.times[0]) > state.watermark_us and bool((run.times[1:] > run.times[:-1]).all()))
+        repeated = None if newest else state.recent.repeated(run.channels, run.times)
+        if repeated is not None:
+            settled = _without(settled, repeated)
+        state = replace(state, recent=state.recent.add(run.channels, run.times, newest=newest))
+    after, news = _advance_windows(state, run, settled, selection, plan, outcome, holes)
+    return _judge_rules(after, settled, selection, plan, outcome, news)
+
+
+def _without(settled: Settled, repeated: Bools) -> Settled:
+    """Readings that were sent again are in their windows already."""
+    flags = settled.flags.copy()
+    flags[settled.carried :][repeated] = 0
+    return replace(settled, flags=flags)
 
 
 def _judge_rules(  # noqa: PLR0917
-    state: State, settled: Settled, selection: Selection, plan: Plan, outcome: Outcome, closed: int
+    state: State, settled: Settled, selection: Selection, plan: Plan, outcome: Outcome, news: list[WindowFrame]
 ) -> State:
-    """Alarm rules on the rows and on the windows that they closed (those behind the first `closed`)."""
-    frames = outcome.windows[closed:] if plan.rules.figures else []
+    """Alarm rules on the rows and on the windows that they closed."""
+    frames = news if plan.rules.figures else []
     if selection.thresholds is None and not frames:
         return state
     rows = Rows(settled.times, settled.values, settled.flags, settled.fresh)
@@ -284,54 +335,132 @@ def _partial_until(state: State, run: Run) -> int:
 
 
 def _advance_windows(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
-    state: State, run: Run, settled: Settled, selection: Selection, plan: Plan, outcome: Outcome
-) -> State:
-    """Put the settled rows into their windows and close those that the watermark has passed."""
-    before, watermark = _watermarks(state.watermark_us, run)
+    state: State, run: Run, settled: Settled, selection: Selection, plan: Plan, outcome: Outcome, holes: Holes
+) -> tuple[State, list[WindowFrame]]:
+    """Put the settled rows into their windows, send those that the watermark has passed and those that changed since.
+
+    Also returns which of the windows sent are news: closed by the device's newest readings.
+    """
+    before, watermark = (NEVER, int(run.times[-1])) if run.newest else _watermarks(state.watermark_us, run)
     carried = settled.carried  # in time when they came: behind the watermark now, they have been in their windows
     if carried and not isinstance(before, int):
         before = np.concatenate((np.full(carried, state.watermark_us), before))
+    elif carried and run.newest:
+        before = np.concatenate((np.full(carried, state.watermark_us), np.full(len(run.times), NEVER)))
     partial_until = _partial_until(state, run)
     all_in_order = selection.checks.looks_back and selection.checks.whole.places.whole  # no other channel can wait
-    waiting = state.quality is not None and state.quality.waiting
-    overtakes = waiting and watermark > state.watermark_us and not all_in_order
+    overtakes = state.quality is not None and state.quality.waiting and not all_in_order
+    then, now = _Clock(state.watermark_us, plan, state.holes), _Clock(watermark, plan, holes)
     under_way = {group.length_s: group for group in state.open}
-    still_open = []
+    still_open, news = [], []
     for window, (of, to) in zip(plan.windows, selection.windows, strict=True):
         length_us = window.length_s * windows.US
-        ends = settled.times - np.mod(settled.times, length_us) + length_us
-        late = ends + plan.lateness_us <= before
-        values, flags = settled.values[:, of], settled.flags[:, of]
-        times = settled.times
-        if late.any():
-            outcome.late += int(late[carried:].sum()) * len(of)
-            values, flags, times = values[~late], flags[~late], times[~late]
+        starts = settled.times - np.mod(settled.times, length_us)
+        rows = windows.Rows(settled.times, settled.values[:, of], settled.flags[:, of])
         names = tuple(window.channels[at] for at in to)
-        new = windows.gather(window.length_s, names, windows.Rows(times, values, flags), window.circular[to])
-        old = under_way.get(window.length_s) or windows.empty(window.length_s, window.channels)
-        both = windows.merge(
-            windows.realign(old, window.channels), windows.realign(new, window.channels), window.circular
+        circular = window.circular[to]
+        both = windows.realign(
+            under_way.get(window.length_s) or windows.empty(window.length_s, window.channels), window.channels
         )
+        over = then.over(starts, length_us, before)
+        sent = over if not plan.lateness_us else then.sent(starts, length_us, before)
+        in_time = rows
+        if sent.any():
+            outcome.late += int(over[carried:].sum()) * len(of)
+            in_time = rows.pick(~sent)
+        new = windows.gather(window.length_s, names, in_time, circular)
+        both = windows.merge(both, windows.realign(new, window.channels), window.circular)
         if overtakes:
-            both = windows.merge(both, _overtaken(state, window, plan.lateness_us, watermark), window.circular)
-        closed = both.starts + length_us + plan.lateness_us <= watermark
-        if closed.any():
-            full = both.pick(closed & (both.starts >= partial_until))
-            outcome.windows += _window_frames(state, full, window)
-            both = both.pick(~closed)
+            both = windows.merge(both, _overtaken(state, window, then, now), window.circular)
+        both, closed = _close(state, both, now, then, window, partial_until)
+        news += closed[0]
+        outcome.windows += closed[0] + closed[1]
+        if plan.lateness_us and sent.any():
+            late = sent & ~over
+            late[:carried] = False
+            new = windows.gather(window.length_s, names, rows.pick(late), circular)
+            both = windows.merge_late(both, windows.realign(new, window.channels), window.circular)
+        gone = now.over(both.starts, length_us)
+        if gone.any():
+            outcome.windows += _changed(state, both.pick(gone & (both.starts >= partial_until)), window)
+            both = both.pick(~gone)
         still_open.append(both)
-    return replace(state, watermark_us=watermark, partial_until_us=partial_until, open=tuple(still_open))
+    recent = state.recent.keep(now.spans(plan)) if plan.windows else state.recent
+    state = replace(
+        state, watermark_us=watermark, partial_until_us=partial_until, open=tuple(still_open), recent=recent
+    )
+    return state, news
 
 
-def _overtaken(state: State, window: WindowPlan, lateness_us: int, watermark_us: int) -> windows.Open:
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """How far a device's time has come for its windows."""
+
+    watermark_us: int
+    plan: Plan
+    holes: Holes
+
+    def sent(self, starts: Longs, length_us: int, watermark_us: Longs | int | None = None) -> Bools:
+        """Which windows are closed, and sent."""
+        mark = self.watermark_us if watermark_us is None else watermark_us
+        return passed(starts, length_us, watermark_us=mark, lag_us=self.plan.lateness_us, more_us=0, holes=self.holes)
+
+    def over(self, starts: Longs, length_us: int, watermark_us: Longs | int | None = None) -> Bools:
+        """Which windows take no late reading any more."""
+        mark, late = self.watermark_us if watermark_us is None else watermark_us, self.plan.lateness_us
+        return passed(starts, length_us, watermark_us=mark, lag_us=2 * late, more_us=late, holes=self.holes)
+
+    def spans(self, plan: Plan) -> list[tuple[int, int]]:
+        """Times whose windows may still change: [from, to)."""
+        longest_us = plan.windows[-1].length_s * windows.US
+
+        def begin(time_us: int) -> int:
+            return max(time_us - 2 * plan.lateness_us - longest_us, NEVER)
+
+        waiting = ((begin(hole.low_us), hole.high_us + longest_us) for hole in self.holes)
+        return [(begin(self.watermark_us), FOREVER), *waiting]
+
+
+FOREVER = int(np.iinfo(np.int64).max)
+
+
+def _close(  # noqa: PLR0917
+    state: State, both: windows.Open, now: _Clock, then: _Clock, window: WindowPlan, partial_until: int
+) -> tuple[windows.Open, tuple[list[WindowFrame], list[WindowFrame]]]:
+    """Send the windows that are closed now; which are news comes first, then those that had waited for a hole."""
+    length_us = window.length_s * windows.US
+    closed = now.sent(both.starts, length_us)
+    if not closed.any():
+        return both, ([], [])
+    cells = closed[:, None] & (both.told == windows.OPEN)
+    old = both.starts + length_us + now.plan.lateness_us <= then.watermark_us
+    whole = both.starts >= partial_until
+    said: tuple[list[WindowFrame], list[WindowFrame]] = (
+        list(_window_frames(state, both.pick(closed & whole & ~old), window, windows.OPEN, 0)),
+        list(_window_frames(state, both.pick(closed & whole & old), window, windows.OPEN, 0)),
+    )
+    return replace(both, told=np.where(cells & (both.seen() > 0), windows.SENT, both.told)), said
+
+
+def _changed(state: State, gone: windows.Open, window: WindowPlan) -> list[WindowFrame]:
+    """What late readings have made of windows that take no more of them."""
+    if not (gone.told > windows.SENT).any():
+        return []
+    return [
+        *_window_frames(state, gone, window, windows.CHANGED, 1),
+        *_window_frames(state, gone, window, windows.LATE, 0),
+    ]
+
+
+def _overtaken(state: State, window: WindowPlan, then: _Clock, now: _Clock) -> windows.Open:
     """Readings that wait for their successors while other channels close their windows: with the flags they have."""
     if state.quality is None:
         return windows.empty(window.length_s, window.channels)
     waiting = held(state.quality)
     length_us = window.length_s * windows.US
-    ends = waiting.times - np.mod(waiting.times, length_us) + length_us + lateness_us
+    starts = waiting.times - np.mod(waiting.times, length_us)
     has_window = np.array([name in window.channels for name in waiting.channels], bool)
-    waiting = waiting.pick((ends > state.watermark_us) & (ends <= watermark_us) & has_window)
+    waiting = waiting.pick(now.sent(starts, length_us) & ~then.sent(starts, length_us) & has_window)
     row = np.arange(len(waiting.times))
     column = np.array([window.channels.index(name) for name in waiting.channels], np.intp)
     values, flags = np.zeros((2, len(row), len(window.channels)))
@@ -346,9 +475,11 @@ WINDOWS_MAX = 16_384
 10-minute data closes a window with each row: a year of one mast is two million."""
 
 
-def _window_frames(state: State, closed: windows.Open, plan: WindowPlan) -> Iterator[WindowFrame]:
-    """Closed windows that hold a reading, as records of bounded size; by start, then channel."""
-    seen = closed.seen() > 0
+def _window_frames(
+    state: State, closed: windows.Open, plan: WindowPlan, told: int, revision: int
+) -> Iterator[WindowFrame]:
+    """Windows that hold a reading and are so far told, as records of bounded size; by start, then channel."""
+    seen = (closed.seen() > 0) & (closed.told == told)
     rows, columns = np.nonzero(seen)
     if not len(rows):
         return
@@ -362,7 +493,7 @@ def _window_frames(state: State, closed: windows.Open, plan: WindowPlan) -> Iter
             channels=plan.channels * len(seen) if whole else tuple(plan.channels[c] for c in column.tolist()),
             starts=closed.starts[row],
             lengths_s=np.full(len(row), plan.length_s, np.int64),
-            revisions=np.zeros(len(row), np.int64),
+            revisions=np.full(len(row), revision, np.int64),
             counts=closed.counts[row, column],
             expected=np.full(len(row), plan.expected, np.int64),
             suspect=closed.suspect[row, column],

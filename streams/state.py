@@ -13,7 +13,11 @@ from streams.alarms import memory
 from streams.alarms.lifecycle import Phase
 from streams.alarms.memory import AlarmStates, Entry, Judging, Tally
 from streams.alarms.watch import restarted as judged_again
+from streams.holes import Hole, Holes
 from streams.quality.context import NO_LAYOUT, Context, ContextColumns, from_columns, nothing, to_columns
+from streams.recent import Recent, RecentColumns
+from streams.recent import from_columns as recent_of
+from streams.recent import to_columns as recent_columns
 from streams.sequences import Received
 from streams.windows import Open, empty
 
@@ -35,6 +39,8 @@ class State:
     partial_until_us: int = NEVER
     received: Received = field(default_factory=Received)
     open: tuple[Open, ...] = ()
+    recent: Recent = field(default_factory=Recent)  # rows in windows that may change
+    holes: Holes = ()
     quality: Context | None = None  # None: no row yet
     alarms: AlarmStates = field(default_factory=AlarmStates)
 
@@ -49,6 +55,8 @@ def restarted(state: State, generation: int) -> State:
         partial_until_us=NEVER,
         received=Received(),
         open=(),
+        recent=Recent(),
+        holes=(),
         quality=None,
         alarms=judged_again(state.alarms, state.watermark_us),
     )
@@ -97,6 +105,9 @@ def to_record(state: State) -> DeviceState:
         window_m2s=flat("m2s", np.float64),
         window_minima=flat("minima", np.float64),
         window_maxima=flat("maxima", np.float64),
+        told=flat("told", np.int64),
+        **_hole_columns(state.holes),
+        **_recent_columns(state.recent),
         **_alarm_columns(state.alarms),
         **_quality_columns(state.quality),
     )
@@ -121,6 +132,19 @@ def from_record(record: DeviceState) -> State:
         partial_until_us=record.partial_until,
         received=Received(spools),
         open=tuple(_windows(record, length) for length in lengths),
+        recent=recent_of(RecentColumns(**{name: getattr(record, name) for name in _RECENT})),
+        holes=tuple(
+            Hole(spool, *numbers)
+            for spool, *numbers in zip(
+                record.hole_spools,
+                record.hole_firsts.tolist(),
+                record.hole_lasts.tolist(),
+                record.hole_lows.tolist(),
+                record.hole_highs.tolist(),
+                record.hole_touched.tolist(),
+                strict=True,
+            )
+        ),
         quality=from_columns(ContextColumns(**{name: getattr(record, name) for name in _QUALITY})),
         alarms=_alarms(record),
     )
@@ -135,9 +159,36 @@ def _windows(record: DeviceState, length_s: int) -> Open:
     starts, rows = np.unique(record.window_starts[of], return_inverse=True)
     columns = np.array([column[name] for name in names], np.intp)
     out = empty(length_s, channels, starts)
-    for name in Open.__slots__[3:]:
+    for name in Open.__slots__[3:-1]:
         getattr(out, name)[rows, columns] = getattr(record, f"window_{name}")[of]
+    if len(record.told):  # a record of version 1 has none
+        out.told[rows, columns] = record.told[of]
     return out
+
+
+_RECENT = RecentColumns.__slots__
+
+
+def _recent_columns(recent: Recent) -> dict[str, Any]:
+    columns = recent_columns(recent) if recent.times else _NO_RECENT
+    return {name: getattr(columns, name) for name in _RECENT}
+
+
+_NO_RECENT = recent_columns(Recent())
+
+
+def _hole_columns(holes: Holes) -> dict[str, Any]:
+    def longs(name: str) -> Any:
+        return np.array([getattr(hole, name) for hole in holes], np.int64) if holes else _NO_LONGS
+
+    return {
+        "hole_spools": tuple(hole.spool_id for hole in holes),
+        "hole_firsts": longs("first"),
+        "hole_lasts": longs("last"),
+        "hole_lows": longs("low_us"),
+        "hole_highs": longs("high_us"),
+        "hole_touched": longs("touched_us"),
+    }
 
 
 _QUALITY = ContextColumns.__slots__

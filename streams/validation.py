@@ -80,6 +80,7 @@ class Run:
     times: Longs  # (n,)
     values: Doubles  # (n, c)
     rows: list[int]  # of each frame; none is 0
+    newest: bool = False  # each row is known to be newer than all before it
 
 
 def runs(arrivals: Sequence[Arrival], plan: Plan) -> Iterator[tuple[Run | None, list[Refused]]]:
@@ -120,7 +121,7 @@ def as_run(batch: Batch, plan: Plan, after_us: int) -> Run | None:
         return None
     if not _known(batch.channels, plan):
         return None
-    return Run(int(batch.sequences[0]), batch.channels, times, batch.values, batch.rows.tolist())
+    return Run(int(batch.sequences[0]), batch.channels, times, batch.values, batch.rows.tolist(), newest=True)
 
 
 def _known(channels: tuple[str, ...], plan: Plan) -> bool:

@@ -1,7 +1,8 @@
 """Tumbling event-time windows of one length, for all channels of a device at once. Pure: arrays in, arrays out.
 
 Clock policy: a reading belongs to the window [start, start + length) that its own time lies in, windows are aligned
-to 1970 UTC, and only the device's own later readings close a window (watermark >= end + lateness). No wall clock.
+to 1970 UTC, and only the device's own later readings close a window (watermark >= end + lateness). Late readings are
+taken for as long again, and what they change is sent once more. No wall clock.
 
 Means and sums of squares are kept as Welford has them and joined as Chan, Golub and LeVeque (1979) do:
     d = mean_b - mean_a;  mean = mean_a + d n_b / n;  m2 = m2_a + m2_b + d^2 n_a n_b / n
@@ -30,6 +31,11 @@ SUSPECT, FAIL, MISSING = int(Flag.SUSPECT), int(Flag.FAIL), int(Flag.MISSING)
 _QUIET = np.errstate(divide="ignore", over="ignore", invalid="ignore")
 
 
+OPEN, SENT, CHANGED, LATE = 0, 1, 2, 3
+"""What is known of a window outside: nothing yet; sent; sent, and late readings have changed it since; nothing, and it
+has late readings only. Stored with the state."""
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
     """Windows under way: w windows of c channels."""
@@ -45,6 +51,7 @@ class Open:
     m2s: Doubles  # (w, c) sum of squared deviations; of a direction the sum of sines
     minima: Doubles  # (w, c) +inf without readings
     maxima: Doubles  # (w, c) -inf without readings
+    told: Longs  # (w, c) what is known of them outside: OPEN, SENT, CHANGED, LATE
 
     def pick(self, which: Bools) -> "Open":
         """Some of the windows."""
@@ -62,7 +69,8 @@ def empty(length_s: int, channels: tuple[str, ...], starts: Longs | None = None)
     counts, suspect, failed, missing = np.zeros((4, *shape), np.int64)
     means, m2s = np.zeros((2, *shape))
     minima, maxima = np.full(shape, np.inf), np.full(shape, -np.inf)
-    return Open(length_s, channels, starts, counts, suspect, failed, missing, means, m2s, minima, maxima)
+    told = np.zeros(shape, np.int64)
+    return Open(length_s, channels, starts, counts, suspect, failed, missing, means, m2s, minima, maxima, told)
 
 
 @_QUIET
@@ -105,6 +113,7 @@ def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Boo
         m2s,
         np.minimum.reduceat(np.where(used, values, np.inf), first, axis=0),
         np.maximum.reduceat(np.where(used, values, -np.inf), first, axis=0),
+        np.zeros(counts.shape, np.int64),
     )
 
 
@@ -115,6 +124,10 @@ class Rows:
     times: Longs  # (n,)
     values: Doubles  # (n, c)
     flags: Ints  # (n, c)
+
+    def pick(self, which: Bools) -> "Rows":
+        """Some of the rows."""
+        return Rows(self.times[which], self.values[which], self.flags[which])
 
 
 @_QUIET
@@ -143,7 +156,16 @@ def merge(a: Open, b: Open, circular: Bools) -> Open:
         np.where(circular, a.m2s + b.m2s, m2s),
         np.minimum(a.minima, b.minima),
         np.maximum(a.maxima, b.maxima),
+        np.maximum(a.told, b.told),
     )
+
+
+def merge_late(a: Open, b: Open, circular: Bools) -> Open:
+    """With readings `b` that came after their windows were closed: what they change is told when no more can come."""
+    both = merge(a, b, circular)
+    more = _spread(b, both.starts).seen() > 0
+    told = np.where(more & (both.told == SENT), CHANGED, np.where(more & (both.told == OPEN), LATE, both.told))
+    return replace(both, told=told)
 
 
 def _spread(windows: Open, starts: Longs) -> Open:

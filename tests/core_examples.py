@@ -122,6 +122,12 @@ def windows_of(outcome: Outcome, length_s: int | None = None) -> list[tuple[Any,
     return [((start - START_US) // US, *rest) for start, *rest in rows if length_s in (None, rest[0])]
 
 
+def as_known_now(outcome: Outcome, length_s: int) -> list[tuple[Any, ...]]:
+    """The windows of one length as `windows_of` has them, of each the last that was sent; by start, then channel."""
+    last = {(row[0], row[2]): row for row in windows_of(outcome, length_s)}
+    return [last[key] for key in sorted(last)]
+
+
 LATENESS_S = 90
 LENGTHS_S = (60, 600)
 EDGE = instant(START_US + 400 * US)

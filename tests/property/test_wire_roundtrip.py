@@ -88,7 +88,7 @@ def window_frames(draw: st.DrawFn) -> WindowFrame:
 @st.composite
 def device_states(draw: st.DrawFn) -> DeviceState:
     spools, windows, alarms, judged, sensors = (draw(st.integers(0, 6)) for _ in range(5))
-    rows, tracks, records = (draw(st.integers(0, 6)) for _ in range(3))
+    rows, tracks, records, holes, lists, runs = (draw(st.integers(0, 6)) for _ in range(6))
     return DeviceState(
         draw(TEXT),
         *(draw(LONG) for _ in range(7)),
@@ -122,6 +122,12 @@ def device_states(draw: st.DrawFn) -> DeviceState:
         *(draw(longs(tracks)) for _ in range(3)),
         draw(longs(records)),
         draw(doubles(records)),
+        draw(longs(windows)),
+        draw(names(holes)),
+        *(draw(longs(holes)) for _ in range(5)),
+        draw(names(lists)),
+        *(draw(longs(lists)) for _ in range(3)),
+        *(draw(longs(runs)) for _ in range(2)),
     )
 
 
