@@ -86,7 +86,7 @@ def read_blocks(values: Sequence[bytes | None], header: bytes) -> tuple[list[Raw
         values: records of `readings.raw`.
         header: with which a frame of today's schema begins.
     """
-    lengths = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
+    lengths = np.array([len(value or b"") for value in values], np.int64)
     blocks: list[RawBlock] = []
     left: list[int] = []
     order = np.argsort(lengths, kind="stable")

@@ -9,6 +9,7 @@ import io
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, TypeVar, get_type_hints
 
 import fastavro
@@ -61,6 +62,10 @@ def _plan(frame: type[Frame]) -> tuple[tuple[str, Reader, Writer], ...]:
 
 
 _PLANS = {name: _plan(frame) for name, frame in FRAMES.items()}
+_WRITERS = {
+    name: (attrgetter(*(field for field, _, _ in plan)), [write for _, _, write in plan])
+    for name, plan in _PLANS.items()
+}
 
 
 class Codec:
@@ -83,7 +88,8 @@ class Codec:
             out.write(header)
             fastavro.schemaless_writer(out, BUNDLE.newest(name).parsed, _plain(record.model_dump()))
             return out.getvalue()
-        return header + b"".join([write(getattr(record, field)) for field, _, write in _PLANS[name]])
+        values, writers = _WRITERS[name]
+        return header + b"".join([write(value) for write, value in zip(writers, values(record), strict=True)])
 
     def _header(self, name: str) -> bytes:
         header = self._headers.get(name)

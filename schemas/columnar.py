@@ -251,13 +251,27 @@ def read_strings(buf: bytes, at: int) -> tuple[tuple[str, ...], int]:
 
 def write_long(value: int) -> bytes:
     """One zigzag varint."""
+    return _SHORT[value] if 0 <= value < len(_SHORT) else _write_long(value)
+
+
+def _write_long(value: int) -> bytes:
     z = (value << 1) ^ (value >> 63)
+    if 1 << 49 <= z < 1 << 56:  # as `split_eight`; each time stamp between 1979 and 3111
+        z = (z & 0x000000000FFFFFFF) | ((z & 0x00FFFFFFF0000000) << 4)
+        z = (z & 0x00003FFF00003FFF) | ((z & 0x0FFFC0000FFFC000) << 2)
+        z = (z & 0x007F007F007F007F) | ((z & 0x3F803F803F803F80) << 1)
+        return (z | 0x0080808080808080).to_bytes(8, "little")
     out = bytearray()
     while z > 127:
         out.append(z & 127 | 128)
         z >>= 7
     out.append(z)
     return bytes(out)
+
+
+_SHORT: tuple[bytes, ...] = ()
+_SHORT = tuple(_write_long(value) for value in range(1 << 13))
+"""Numbers of one or two bytes, ready made: counts, flags, and the lengths of almost everything."""
 
 
 def write_bytes(value: bytes) -> bytes:

@@ -3,7 +3,10 @@
 Field names and order are those of the `.avsc` file (a test compares them). Shapes: n rows, c channels, w windows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from operator import attrgetter
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -210,9 +213,14 @@ def _grid(frame: RawFrame | CleanFrame, name: str, flat: npt.NDArray[G]) -> npt.
     return flat.reshape(shape)
 
 
+@lru_cache
+def _all_of(names: tuple[str, ...]) -> Callable[[object], tuple[npt.NDArray[np.generic], ...]]:
+    return attrgetter(*names)
+
+
 def _parallel(frame: WindowFrame | DeviceState, group: tuple[str, ...]) -> None:
     """Refuse arrays of a group that differ in length."""
-    lengths = [len(getattr(frame, name)) for name in group]
+    lengths = [*map(len, _all_of(group)(frame))]
     if min(lengths) != max(lengths):
         found = ", ".join(f"{length} {name}" for name, length in zip(group, lengths, strict=True))
         raise Unreadable(Unread.RAGGED, f"arrays of one group differ in length: {found}")

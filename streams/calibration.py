@@ -169,7 +169,10 @@ def _within(logged: Doubles, s: Segments, i: int) -> tuple[Doubles, Bools]:
             values = np.where(s.scaled[i], s.slope[i] * x + s.offset[i], values)
         if s.turned[i].any():
             values = np.where(s.turned[i], wrap(logged + s.turn[i]), values)
-    return values, np.broadcast_to(s.missing[i], logged.shape)
+    missing = np.zeros(logged.shape, bool)
+    if s.missing[i].any():
+        missing[:] = s.missing[i]
+    return values, missing
 
 
 def wrap(degrees: Doubles) -> Doubles:

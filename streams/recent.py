@@ -83,8 +83,14 @@ def to_columns(recent: Recent) -> RecentColumns:
     none = np.empty(0, np.int64)
     steps, lengths, runs = [none], [none], []
     for times in recent.times.values():
-        step = np.diff(times)
-        begins = np.flatnonzero(np.diff(step, prepend=-1) != 0)
+        step = times[1:] - times[:-1]
+        begins = np.flatnonzero(step[1:] != step[:-1]) + 1
+        if not len(begins):  # a regular series, or a single row
+            steps.append(step[:1])
+            lengths.append(np.array([len(step)] if len(step) else [], np.int64))
+            runs.append(min(len(step), 1))
+            continue
+        begins = np.concatenate(([0], begins))
         steps.append(step[begins])
         lengths.append(np.diff(begins, append=len(step)))
         runs.append(len(begins))

@@ -66,22 +66,26 @@ def to_record(state: State) -> DeviceState:
     """As it is stored in `streams.state`: windows without a reading are left out."""
     runs = [(spool, first, last) for spool, ranges in state.received.spools.items() for first, last in ranges]
     spools, firsts, lasts = zip(*runs, strict=True) if runs else ((), (), ())
-    cells = [(windows, windows.seen() > 0) for windows in state.open if len(windows.starts)]
+    seen_in = [(windows, windows.seen() > 0) for windows in state.open if len(windows.starts)]
+    cells = [(windows, None if seen.all() else seen) for windows, seen in seen_in]  # None: all
 
     def flat(name: str, kind: type) -> Any:
-        parts = [getattr(windows, name)[seen] for windows, seen in cells]
+        parts = [getattr(w, name).reshape(-1) if seen is None else getattr(w, name)[seen] for w, seen in cells]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty(0, kind)
 
     channels: list[str] = []
-    starts, lengths = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    starts, lengths = [_NO_LONGS], [_NO_LONGS]
     for windows, seen in cells:
-        rows, columns = np.nonzero(seen)
-        whole = seen.all()
-        channels += windows.channels * len(seen) if whole else [windows.channels[at] for at in columns.tolist()]
-        starts.append(windows.starts[rows])
-        lengths.append(np.full(len(rows), windows.length_s, np.int64))
+        if seen is None:
+            channels += windows.channels * len(windows.starts)
+            starts.append(np.repeat(windows.starts, len(windows.channels)))
+        else:
+            rows, columns = np.nonzero(seen)
+            channels += [windows.channels[at] for at in columns.tolist()]
+            starts.append(windows.starts[rows])
+        lengths.append(np.full(len(starts[-1]), windows.length_s, np.int64))
     return DeviceState(
         device_id=state.device_id,
         generation=state.generation,
@@ -178,8 +182,11 @@ _NO_RECENT = recent_columns(Recent())
 
 
 def _hole_columns(holes: Holes) -> dict[str, Any]:
+    if not holes:
+        return _NO_HOLES
+
     def longs(name: str) -> Any:
-        return np.array([getattr(hole, name) for hole in holes], np.int64) if holes else _NO_LONGS
+        return np.array([getattr(hole, name) for hole in holes], np.int64)
 
     return {
         "hole_spools": tuple(hole.spool_id for hole in holes),
@@ -204,7 +211,19 @@ _NO_QUALITY = to_columns(nothing(NO_LAYOUT))
 
 def _alarm_columns(states: AlarmStates) -> dict[str, Any]:
     """Entries of both judgings, live ones first."""
+    numbers = {
+        "reread_until": states.reread_until_us,
+        "frames_missing": states.frames_missing,
+        "frames_given_up": states.frames_given_up,
+        "lost_spool": states.lost_spool,
+        "lost_readings": states.lost_readings,
+        "tally_from": states.tally.from_us,
+        "tally_readings": states.tally.readings,
+        "tally_rejected": states.tally.rejected,
+    }
     both = (states.live, states.reread)
+    if not (states.sensors_heard or any(part.entries or part.channels for part in both)):
+        return _NO_ALARMS | numbers
     entries = [(entry, again) for again, part in enumerate(both) for _, entry in sorted(part.entries.items())]
     channels = sum(len(part.channels) for part in both)
 
@@ -235,18 +254,29 @@ def _alarm_columns(states: AlarmStates) -> dict[str, Any]:
         "judged_reread": np.repeat([0, 1], [len(part.channels) for part in both]) if channels else _NO_LONGS,
         "sensor_channels": tuple(states.sensors_heard),
         "sensor_heard": np.array(list(states.sensors_heard.values()), np.int64) if states.sensors_heard else _NO_LONGS,
-        "reread_until": states.reread_until_us,
-        "frames_missing": states.frames_missing,
-        "frames_given_up": states.frames_given_up,
-        "lost_spool": states.lost_spool,
-        "lost_readings": states.lost_readings,
-        "tally_from": states.tally.from_us,
-        "tally_readings": states.tally.readings,
-        "tally_rejected": states.tally.rejected,
+        **numbers,
     }
 
 
 _NO_LONGS, _NO_DOUBLES = np.empty(0, np.int64), np.empty(0, np.float64)
+_NO_HOLES: dict[str, Any] = {
+    "hole_spools": (),
+    **{f"hole_{name}": _NO_LONGS for name in ("firsts", "lasts", "lows", "highs", "touched")},
+}
+_NO_ALARMS: dict[str, Any] = {
+    **{f"alarm_{name}": () for name in ("rules", "sources", "states", "ids", "below")},
+    **{
+        f"alarm_{name}": _NO_LONGS
+        for name in ("onsets", "conditions", "since", "steps", "until", "raises", "raises_since", "reread")
+    },
+    "alarm_values": _NO_DOUBLES,
+    "judged_channels": (),
+    "judged_times": _NO_LONGS,
+    "judged_values": _NO_DOUBLES,
+    "judged_reread": _NO_LONGS,
+    "sensor_channels": (),
+    "sensor_heard": _NO_LONGS,
+}
 
 
 def _alarms(record: DeviceState) -> AlarmStates:

@@ -6,6 +6,7 @@ partition count together, and it is used only while standby replicas are not 0 (
 """
 
 import asyncio
+import ctypes
 import os
 import sys
 import time
@@ -61,6 +62,20 @@ def count_partitions(admin: AdminClient, kafka: str) -> int:
     return counts[READINGS_RAW]
 
 
+def _keep_memory() -> None:
+    """Let glibc keep the memory of a pile's arrays for the next pile's: giving it back and faulting it in again costs
+    a fifth of the time. Elsewhere than on glibc nothing happens."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for option, number in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 256 << 20), (_M_ARENA_MAX, 2)):
+        mallopt(option, number)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+
+
 class Application(faust.App):  # type: ignore[misc]  # Faust has no types
     """Faust without the folders that its tables would need."""
 
@@ -82,10 +97,12 @@ class Stage:
         # Each partition blocks at most one thread; two more for the questions about offsets.
         self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
         self._owned: dict[int, Partition] = {}
+        self._turn = asyncio.Lock()
         self.app = self._make_app()
 
     def run(self) -> None:
         """Work until SIGTERM or Ctrl-C."""
+        _keep_memory()
         worker = Worker(self.app, loglevel="warning", redirect_stdouts=False, quiet=True)
         worker.spinner = None  # it writes control characters into the log
         worker.execute_from_commandline()
@@ -139,7 +156,9 @@ class Stage:
                     devices=self._devices,
                     told=self._told,
                 )
-                self._owned[tp.partition] = Partition(ownership, self._settings, self._executor, failed=end_process)
+                self._owned[tp.partition] = Partition(
+                    ownership, self._settings, self._executor, turn=self._turn, failed=end_process
+                )
         log.info("worker.assigned", partitions=sorted(self._owned))
 
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:

@@ -30,10 +30,11 @@ def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict
         blocks: of `records`.
         records: of `readings.raw`, in log order.
     """
-    offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-    appended_us = np.fromiter((record.timestamp for record in records), np.int64, len(records)) * 1000
-    keys: dict[bytes | None, int] = {}
-    number = np.fromiter((keys.setdefault(record.key, len(keys)) for record in records), np.intp, len(records))
+    offsets = np.array([record.offset for record in records], np.int64)
+    appended_us = np.array([record.timestamp for record in records], np.int64) * 1000
+    of_each = [record.key for record in records]
+    keys = {key: at for at, key in enumerate(dict.fromkeys(of_each))}
+    number = np.array([keys[key] for key in of_each], np.intp)
     in_blocks = np.zeros(len(records), bool)
     pieces: dict[int, list[_Piece]] = {}
     for block in blocks:

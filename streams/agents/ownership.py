@@ -77,6 +77,14 @@ class Counts:
     transactions: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What the records of one transaction brought about."""
+
+    outputs: list[tuple[str, Outcome]]
+    rejected: list[Rejected]
+
+
 class GapError(RuntimeError):
     """Records between those applied and those delivered exist and did not come: never skip, start again."""
 
@@ -215,13 +223,16 @@ class Ownership:
 
     # -- what happens to a batch --
 
-    def apply(self, records: Sequence[Record]) -> None:
-        """One transaction for all of them: `records` of one topic are in log order."""
+    def work_out(self, records: Sequence[Record]) -> Worked | None:
+        """What one transaction is to hold for all of them; None: nothing. `records` of one topic are in log order.
+
+        What has been worked out must be committed before anything else is done here.
+        """
         fresh: dict[str, list[Record]] = {}
         for topic, some in groupby(records, key=attrgetter("topic")):
             fresh.setdefault(topic, []).extend(self._fresh(topic, list(some)))
         if not any(fresh.values()):
-            return
+            return None
         outputs: list[tuple[str, Outcome]] = []
         rejected: list[Rejected] = []
         readings = fresh.get(READINGS_RAW, [])
@@ -237,7 +248,17 @@ class Ownership:
         outputs += self._act(fresh.get(ALARM_ACTIONS, []), rejected)
         if readings:
             self._applied_us = max(self._applied_us, max(record.timestamp for record in readings) * 1000)
-        self._transact(outputs, rejected)
+        return Worked(outputs, rejected)
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """One transaction for all of them."""
+        worked = self.work_out(records)
+        if worked is not None:
+            self.commit(worked)
+
+    def commit(self, worked: Worked) -> None:
+        """Make it visible, all or nothing."""
+        self._transact(worked.outputs, worked.rejected)
 
     def _fresh(self, topic: str, records: list[Record]) -> list[Record]:
         """Those that have not been delivered before; none may be missing between them and those."""

@@ -7,6 +7,7 @@ add to it, and with that fetching waits.
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from typing import TypeVar
 
 import structlog
 
@@ -15,6 +16,8 @@ from streams.agents.ownership import Ownership
 from streams.settings import StreamsSettings
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 class Partition:
@@ -26,12 +29,14 @@ class Partition:
         settings: StreamsSettings,
         executor: Executor,
         *,
+        turn: asyncio.Lock,
         failed: Callable[[BaseException], None],
     ) -> None:
         self.ownership = ownership
         self.opened = asyncio.Event()
         self._settings = settings
         self._executor = executor
+        self._turn = turn
         self._failed = failed
         self._pile: list[Record] = []
         self._bytes = 0
@@ -45,7 +50,7 @@ class Partition:
     async def put(self, records: Sequence[Record]) -> None:
         """Add to the pile; waits while it is full."""
         self._pile.extend(records)
-        self._bytes += sum(len(record.value or b"") for record in records)
+        self._bytes += sum([len(record.value or b"") for record in records])
         self._wake.set()
         full = self._settings.waiting_records_max, self._settings.waiting_bytes_max
         if len(self._pile) > full[0] or self._bytes > full[1]:
@@ -73,13 +78,19 @@ class Partition:
             while not self._closing:
                 await self._wake.wait()
                 self._wake.clear()
-                pile, self._pile, self._bytes = self._pile, [], 0
                 ends, self._ends = self._ends, None
-                self._room.set()
                 if ends and not self._closing:
                     await self._in_thread(lambda ends=ends: self._look_behind(*ends))  # type: ignore[misc]
-                if pile and not self._closing:
-                    await self._in_thread(lambda pile=pile: self.ownership.apply(pile))  # type: ignore[misc]
+                worked = None
+                # Python works for one partition at a time anyway. Taking turns, the piles of the others grow meanwhile
+                # and cost less a record; commits, which wait for the broker, go on beside.
+                async with self._turn:
+                    pile, self._pile, self._bytes = self._pile, [], 0
+                    self._room.set()
+                    if pile and not self._closing:
+                        worked = await self._in_thread(lambda pile=pile: self.ownership.work_out(pile))  # type: ignore[misc]
+                if worked is not None:
+                    await self._in_thread(lambda worked=worked: self.ownership.commit(worked))  # type: ignore[misc]
                 if ends and not self._pile and not self._closing:
                     await self._in_thread(lambda ends=ends: self._look(*ends))  # type: ignore[misc]
         except asyncio.CancelledError:  # the worker stops: what is on the pile is the next owner's
@@ -98,5 +109,5 @@ class Partition:
         limit_us = int(self._settings.behind_limit_s * 1e6)
         self.ownership.look_behind(ends, now_us=now_us, limit_us=limit_us)
 
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
