@@ -265,7 +265,6 @@ def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome, holes: Ho
     values, missing = calibrate(run.values, run.times, selection.segments)
     known = np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0)) if missing.any() else None
     judged = judge(state.quality or plan.course.begin(), run.times, values, run.values, selection.checks, known=known)
-    state = replace(state, quality=judged.context)
     outcome.clean += _corrected(state, run.channels, judged.corrections)
     clean = CleanFrame(
         state.device_id,
@@ -278,13 +277,14 @@ def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome, holes: Ho
         judged.tests,
     )
     outcome.clean.append(clean)
-    settled = judged.settled
+    settled, recent = judged.settled, state.recent
     if plan.windows:
         newest = run.newest or (int(run.times[0]) > state.watermark_us and bool((run.times[1:] > run.times[:-1]).all()))
-        repeated = None if newest else state.recent.repeated(run.channels, run.times)
+        repeated = None if newest else recent.repeated(run.channels, run.times)
         if repeated is not None:
             settled = _without(settled, repeated)
-        state = replace(state, recent=state.recent.add(run.channels, run.times, newest=newest))
+        recent = recent.add(run.channels, run.times, newest=newest)
+    state = replace(state, quality=judged.context, recent=recent)
     after, news = _advance_windows(state, run, settled, selection, plan, outcome, holes)
     return _judge_rules(after, settled, selection, plan, outcome, news)
 

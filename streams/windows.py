@@ -20,6 +20,7 @@ from schemas.frames import Ints
 from schemas.quality import Flag
 
 Bools = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.generic]
 
 US = 1_000_000
 
@@ -87,7 +88,7 @@ def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Boo
     first = np.flatnonzero(np.concatenate(([True], window[1:] != window[:-1])))
     used = (flags == GOOD) | (flags == NOT_EVALUATED)
 
-    def total(what: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def total(what: Numbers) -> Numbers:
         return np.add.reduceat(what, first, axis=0)
 
     def number(flag: int) -> Longs:
@@ -95,7 +96,8 @@ def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Boo
 
     counts = np.add.reduceat(used, first, axis=0, dtype=np.int64)
     means = np.where(counts > 0, total(np.where(used, values, 0.0)) / counts, 0.0)
-    away = np.where(used, values - np.repeat(means, np.diff(np.append(first, len(window))), axis=0), 0.0)
+    of_each = means if len(first) == 1 else np.repeat(means, np.diff(first, append=len(window)), axis=0)
+    away = np.where(used, values - of_each, 0.0)
     m2s = np.asarray(total(away * away), np.float64)
     if circular.any():
         angle = np.radians(values)
@@ -137,8 +139,10 @@ def merge(a: Open, b: Open, circular: Bools) -> Open:
         return b
     if not len(b.starts):
         return a
-    starts = np.union1d(a.starts, b.starts)
-    a, b = _spread(a, starts), _spread(b, starts)
+    starts = a.starts
+    if len(starts) != len(b.starts) or (starts != b.starts).any():
+        starts = np.union1d(starts, b.starts)
+        a, b = _spread(a, starts), _spread(b, starts)
     counts = a.counts + b.counts
     share = np.where(counts > 0, b.counts / counts, 0.0)
     apart = b.means - a.means
