@@ -166,9 +166,13 @@ def _within(logged: Doubles, s: Segments, i: int) -> tuple[Doubles, Bools]:
     with np.errstate(over="ignore", invalid="ignore"):  # a number beyond all numbers becomes infinite, and fails
         if s.scaled[i].any():
             x = (logged - s.logger_offset[i]) / s.logger_slope[i]
-            values = np.where(s.scaled[i], s.slope[i] * x + s.offset[i], values)
+            x *= s.slope[i]
+            x += s.offset[i]
+            values = x if s.scaled[i].all() else np.where(s.scaled[i], x, logged)
         if s.turned[i].any():
-            values = np.where(s.turned[i], wrap(logged + s.turn[i]), values)
+            at = np.flatnonzero(s.turned[i])  # few, and `mod` is slow
+            values = values.copy() if values is logged else values
+            values[:, at] = wrap(logged[:, at] + s.turn[i, at])
     missing = np.zeros(logged.shape, bool)
     if s.missing[i].any():
         missing[:] = s.missing[i]

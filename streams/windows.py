@@ -100,9 +100,10 @@ def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Boo
     away = np.where(used, values - of_each, 0.0)
     m2s = np.asarray(total(away * away), np.float64)
     if circular.any():
-        angle = np.radians(values)
-        means = np.where(circular, total(np.where(used, np.cos(angle), 0.0)), means)
-        m2s = np.where(circular, total(np.where(used, np.sin(angle), 0.0)), m2s)
+        at = np.flatnonzero(circular)
+        angle, here = np.radians(values[:, at]), used[:, at]
+        means[:, at] = total(np.where(here, np.cos(angle), 0.0))
+        m2s[:, at] = total(np.where(here, np.sin(angle), 0.0))
     return Open(
         length_s,
         channels,

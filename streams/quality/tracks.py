@@ -187,8 +187,10 @@ def stood_still(
     """
     watched = tracks.columns.of(values)
     if tracks.circular.any():
-        north = wrap(watched)
-        watched = np.where(tracks.circular, np.where(tracks.south & (north >= 180.0), north - 360.0, north), watched)
+        at = np.flatnonzero(tracks.circular)
+        north = wrap(watched[:, at])
+        watched = watched.copy() if watched is values else watched
+        watched[:, at] = np.where(tracks.south[at] & (north >= 180.0), north - 360.0, north)
     stalled = tracks.stalled
     if len(stalled):
         if watched is values:
