@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from schemas.devices import Limits
 from schemas.errors import Refused
@@ -66,11 +67,34 @@ def _said(error: ValidationError) -> str:
         known = Limits.model_fields if not keys else _table(table).model_fields
         what = "no such key" if keys else "no such table or key"
         return f"{f'[{table}]{key}' if keys else table}: {what}; known: {', '.join([*known, *(() if keys else TOP)])}"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(keys) == 1:
         return f"[{table}]{key}: is missing"
-    got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-    return f"[{table}]{key}: {message}{got}"
+    if first["type"] == "value_error":  # names its key and the number that it got
+        return f"[{table}]{key}: {str(first['msg']).removeprefix('Value error, ')}"
+    return f"[{table}]{key}: expected {_expected(first, table, keys)}, got {_spelled(first['input'])}"
+
+
+def _expected(error: ErrorDetails, table: str, keys: list[str]) -> str:
+    """What should stand there, in the words of the file."""
+    kind, context = error["type"], error.get("ctx", {})
+    if not keys:
+        return f"a table with the keys {', '.join(_table(table).model_fields)}"
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind.startswith("string") or kind == "string_type":
+        return "the name of a column, in quotes"
+    if kind == "greater_than_equal":
+        return f"a number of {context['ge']:g} or more"
+    of_span = kind in {"tuple_type", "too_short", "too_long"} or len(keys) > 1
+    return "[min, max], two numbers" if of_span else "a number"
+
+
+def _spelled(value: Any) -> str:
+    """As TOML has it, shortened."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f'"{value}"' if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _table(name: str) -> type[BaseModel]:

@@ -169,7 +169,7 @@ def cleared(wire: Wire) -> set[str]:
     return {event.data.source for event in wire.alarms() if event.data.state == "cleared"}
 
 
-def test_a_stage_that_is_behind_says_so_and_says_when_it_is_not(wire: Wire) -> None:
+def test_a_stage_that_is_behind_says_so_and_calls_nobody_silent(wire: Wire) -> None:
     from confluent_kafka.admin import AdminClient
 
     from streams.agents.devices import DeviceTable
@@ -179,16 +179,22 @@ def test_a_stage_that_is_behind_says_so_and_says_when_it_is_not(wire: Wire) -> N
     failures: list[BaseException] = []
     table = DeviceTable(wire.kafka, AdminClient(connection(wire.kafka)), wire.codec, failed=failures.append)
     told = Told(wire.kafka, failed=failures.append)
+    mine = next(name for name in (f"d{i}" for i in range(99)) if partition_of(name, 3) == 0)
+    wire.configure(make_device(mine, silence_limit_s=2, configured_at=datetime(2020, 1, 1, tzinfo=UTC)))
     table.start()
     told.start()
     owned = Ownership(0, 3, kafka=wire.kafka, codec=wire.codec, devices=table, told=told)
     owned.open(transaction_timeout_s=20)
     for second in (0, 4, 5, 6, 7):  # a limit of five seconds
         owned.look_behind({READINGS_RAW: 10}, now_us=START_US + second * US, limit_us=5 * US)
+        owned.look_for_silence({READINGS_RAW: 10}, now_us=START_US + second * US, look_every_us=US)
     await_true(lambda: told.standing("stage_behind", "streams/partition-0") is not None, what="told", within_s=5)
     owned.look_behind({READINGS_RAW: 0}, now_us=START_US + 9 * US, limit_us=5 * US)
     await_true(lambda: told.standing("stage_behind", "streams/partition-0") is None, what="untold", within_s=5)
     assert states(wire.alarms()) == ["raised", "cleared"]
+    for second in (8, 9, 11):  # caught up, it listens and then judges
+        owned.look_for_silence({}, now_us=START_US + second * US, look_every_us=US)
+    assert [event.data.source for event in wire.alarms() if event.data.rule == "device_silent"] == [f"device/{mine}"]
     told.stop()
     table.stop()
     assert failures == []
