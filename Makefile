@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
+BENCH := .venv-bench
+PEERS := $(BENCH)/.ready
 
 .PHONY: help setup assets browser demo test check bench up lock clean
 help: ## show what there is
@@ -55,7 +57,15 @@ check: $(DEV) ## lint, types and the tests that need no broker
 	@$(BIN)/mypy
 	@$(BIN)/pytest tests/unit tests/property tests/contract
 
-bench: $(DEV) ## figures, each beside a limit measured in the same run
+# Peers have requirements of their own; where they cannot be had, the benchmark says so and goes on.
+$(PEERS): requirements/bench.txt
+	@echo "setting up $(BENCH) for the peers that are measured beside us"
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	  -r requirements/bench.txt || echo "peers in Python cannot be had here, and are left out"
+	@touch $@
+
+bench: $(DEV) $(PEERS) ## figures, each beside a limit measured in the same run
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 up: $(READY) ## broker, database and services in the foreground; Ctrl-C stops them
@@ -67,6 +77,7 @@ lock: ## pin again what pyproject.toml asks for
 	$(BIN)/$(LOCK) --extra dev -o requirements/dev.txt
 	$(BIN)/$(LOCK) --extra all --extra build -o requirements/server.txt
 	$(BIN)/$(LOCK) --extra edge -o requirements/edge.txt
+	$(BIN)/$(LOCK) --extra bench -o requirements/bench.txt
 
 clean: ## remove .venv and .telltale
-	rm -rf $(VENV) .telltale
+	rm -rf $(VENV) $(BENCH) .telltale

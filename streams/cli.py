@@ -29,7 +29,9 @@ def run(kafka: str | None) -> None:
 @click.option("--sample", "sample_s", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS")
 @click.option("--json", "as_json", is_flag=True, help="One object: totals, and a list of partitions.")
 def status(kafka: str | None, sample_s: float, as_json: bool) -> None:
-    """Per partition: owner, lag in records and seconds, rate over the sample, state, generation, last commit.
+    """Per partition: owner, lag in records and seconds, rate over the sample, devices, generation, last commit.
+
+    `lag s` is how long the oldest record that waits has waited, `event lag s` how old its first reading is.
 
     Exit code 1 if a partition has no owner.
     """
@@ -52,15 +54,17 @@ def status(kafka: str | None, sample_s: float, as_json: bool) -> None:
         click.echo(json.dumps({**totals, "partitions": [asdict(each) for each in found]}))
     else:
         click.echo(
-            f"{'partition':>9}  {'generation':>10}  {'offset':>10}  {'lag':>9}  {'lag s':>8}  {'records/s':>9}  "
-            f"{'states':>7}  {'last commit':>11}  owner"
+            f"{'partition':>9}  {'generation':>10}  {'offset':>10}  {'lag':>9}  {'lag s':>8}  {'event lag s':>11}  "
+            f"{'records/s':>9}  {'devices':>7}  {'last commit':>11}  owner"
         )
         for each in found:
             age = "never" if each.last_commit_age_s is None else f"{each.last_commit_age_s:.0f} s ago"
+            event_lag = "-" if each.event_lag_s is None else f"{each.event_lag_s:.1f}"
             click.echo(
                 f"{each.partition:>9}  {'-' if each.generation is None else each.generation:>10}  "
                 f"{'-' if each.offset is None else each.offset:>10}  {each.lag_records:>9,}  {each.lag_s:>8.1f}  "
-                f"{each.records_per_s or 0:>9,.0f}  {each.state_records:>7,}  {age:>11}  {each.owner or 'NOBODY'}"
+                f"{event_lag:>11}  {each.records_per_s or 0:>9,.0f}  "
+                f"{'-' if each.devices is None else each.devices:>7}  {age:>11}  {each.owner or 'NOBODY'}"
             )
     if orphans:
         click.echo(f"nobody works on the partitions {', '.join(map(str, orphans))}", err=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.resources import files
@@ -49,8 +49,13 @@ class Jar:
 
 def locked() -> list[Jar]:
     """The lock, in class path order. All jars of Apache Kafka have the broker's version (a test says so too)."""
+    return read_lock((files("infra.kafka") / "kafka.lock").read_text())
+
+
+def read_lock(text: str) -> list[Jar]:
+    """The jars that a lock's text names, in its order."""
     jars = []
-    for line in (files("infra.kafka") / "kafka.lock").read_text().splitlines():
+    for line in text.splitlines():
         if line and not line.startswith("#"):
             coordinate, sha256, size_bytes = line.split()
             group, artifact, version = coordinate.split(":")
@@ -62,13 +67,13 @@ def kafka_version() -> str:
     return next(jar.version for jar in locked() if f"{jar.group}:{jar.artifact}" == BROKER)
 
 
-def class_path(*, progress: Progress = lambda done, total: None) -> str:
-    """Java's class path of verified jars, downloading the missing ones. Raises `Unavailable`.
+def class_path(*, progress: Progress = lambda done, total: None, beside: Sequence[Jar] = ()) -> str:
+    """Java's class path of verified jars and those wanted beside them, downloading missing ones. Raises `Unavailable`.
 
     All 46 MB are hashed every time: 0.1 s, and a damaged or doctored cache is never run.
     """
     folder = cache_dir() / f"kafka-{kafka_version()}"
-    jars = locked()
+    jars = [*locked(), *beside]
     missing = [jar for jar in jars if not jar.is_at(folder / jar.filename)]
     if missing:
         _download(missing, folder, progress)

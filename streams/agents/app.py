@@ -52,7 +52,7 @@ def count_partitions(admin: AdminClient, kafka: str) -> int:
     try:
         topics = admin.list_topics(timeout=10).topics
     except KafkaException as error:
-        raise Unavailable(f"kafka at {kafka} does not answer: {error}") from None
+        raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
     counts = {name: len(topics[name].partitions) if name in topics else 0 for name in (*SOURCES, STREAMS_STATE)}
     if 0 in counts.values():
         missing = ", ".join(name for name, count in counts.items() if not count)

@@ -2,11 +2,17 @@
 
 A device configured a second before its first frame must not be rejected: before a device is called unknown,
 `catch_up` reads the topic up to its end at that moment.
+
+Ten thousand devices take half a minute to be made into plans. So a record is kept as it came until its plan is asked
+for; the thread makes the others meanwhile, and `complete` says when it has made all.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -15,7 +21,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from infra.client import reader
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
-from schemas.devices import Device
+from schemas.devices import Calibration, Device, Limits, Sensor
 from schemas.topics import DEVICES
 from streams.plan import Plan, plan_of
 
@@ -23,6 +29,19 @@ log = structlog.get_logger()
 
 CATCH_UP_S_MAX = 20.0
 """Longer than a broker's restart; after it the worker ends and starts again rather than judge without knowing."""
+
+
+MADE_AT_ONCE = 25
+"""Plans made between two reads: some 50 ms of work, so that the thread keeps half of its time for news."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A device's newest record: as it came, or as a plan."""
+
+    value: bytes | None
+    plan: Plan | None
+    former: "_Known | None"  # counts if this one cannot be read
 
 
 class DeviceTable:
@@ -34,7 +53,10 @@ class DeviceTable:
         self._admin = admin
         self._codec = codec
         self._failed = failed
-        self._plans: dict[str, Plan] = {}
+        self._known: dict[str, _Known] = {}
+        self._unmade: dict[str, None] = {}  # whose plan nobody has asked for yet
+        self._making = threading.RLock()
+        self._limits: dict[Limits, Limits] = {}
         self._stations: dict[str, tuple[Plan, ...]] = {}
         self._read_to: dict[int, int] = {}
         self._moved = threading.Condition()
@@ -56,10 +78,19 @@ class DeviceTable:
         self._thread.join(timeout=5)
 
     def plan(self, device_id: str) -> Plan | None:
-        return self._plans.get(device_id)
+        known = self._known.get(device_id)
+        if known is None or known.plan is not None:
+            return known.plan if known else None
+        return self._make(device_id)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every device read has its plan, and with it its place at its station."""
+        return not self._unmade
 
     def plans(self) -> list[Plan]:
-        return list(self._plans.values())
+        """Those made so far."""
+        return [known.plan for known in list(self._known.values()) if known.plan is not None]
 
     def station(self, station_id: str) -> tuple[Plan, ...]:
         """The devices of a station, by name."""
@@ -89,6 +120,8 @@ class DeviceTable:
                         self._advance(message.partition(), message.offset())
                     elif not error.retriable():
                         log.warning("devices.read_failed", error=str(error))
+                for device_id in list(self._unmade)[:MADE_AT_ONCE]:
+                    self._make(device_id)
         except BaseException as error:  # noqa: BLE001 - a thread's failure must end the process
             self._failed(error)
         finally:
@@ -101,16 +134,49 @@ class DeviceTable:
 
     def _take(self, key: bytes | None, value: bytes | None) -> None:
         device_id = (key or b"").decode(errors="replace")
-        if value is None:
-            self._move(self._plans.pop(device_id, None), None)
-            return
-        try:
-            plan = plan_of(self._codec.decode(Device, value))
-        except Unreadable as error:
-            log.warning("devices.unreadable", device=device_id, reason=error.reason, detail=error.detail)
-            return
-        self._move(self._plans.get(plan.device.device_id), plan)
-        self._plans[plan.device.device_id] = plan
+        with self._making:
+            before = self._known.get(device_id)
+            if value is None:
+                self._known.pop(device_id, None)
+                self._unmade.pop(device_id, None)
+                self._move(_plan_before(before), None)
+                return
+            self._known[device_id] = _Known(value, None, before)
+            self._unmade[device_id] = None
+            if before is not None and before.plan is not None:  # it is at work: a change takes effect at once
+                self._make(device_id)
+
+    def _make(self, device_id: str) -> Plan | None:
+        with self._making:
+            known = self._known.get(device_id)
+            if known is None or known.plan is not None:
+                return known.plan if known else None
+            before = _plan_before(known.former)
+            readable: _Known | None = known
+            while readable is not None and readable.plan is None:
+                try:
+                    readable.plan = plan_of(self._shared(self._codec.decode(Device, readable.value)))
+                except Unreadable as error:
+                    log.warning("devices.unreadable", device=device_id, reason=error.reason, detail=error.detail)
+                    readable = readable.former
+            self._unmade.pop(device_id, None)
+            if readable is None or readable.plan is None:
+                self._known.pop(device_id, None)
+                return None
+            readable.value = readable.former = None
+            self._known[device_id] = readable
+            self._move(before, readable.plan)
+            return readable.plan
+
+    def _shared(self, device: Device) -> Device:
+        """The same with parts that are alike shared: of 5 kB a sensor 1 kB is left."""
+        sensors = []
+        for sensor in device.sensors:
+            limits = self._limits.setdefault(sensor.limits, sensor.limits)
+            facts: dict[str, Any] = {name: sys.intern(v) if isinstance(v, str) else v for name, v in sensor}
+            facts |= {"limits": limits, "calibrations": tuple(map(_lean, sensor.calibrations))}
+            sensors.append(Sensor.model_construct(_fields_set=_NO_FIELDS, **facts))
+        return device.model_copy(update={"sensors": tuple(sensors)})
 
     def _move(self, before: Plan | None, after: Plan | None) -> None:
         """Keep the stations' devices; each is replaced whole, for other threads read them."""
@@ -122,3 +188,20 @@ class DeviceTable:
             station_id = after.device.station.station_id
             all_of_it = (*self.station(station_id), after)
             self._stations[station_id] = tuple(sorted(all_of_it, key=lambda plan: plan.device.device_id))
+
+
+M = TypeVar("M", Sensor, Calibration)
+
+_NO_FIELDS: set[str] = set()
+"""Which fields were given is of no use here, and as large as the fields."""
+
+
+def _lean(part: M) -> M:
+    return part.model_construct(_fields_set=_NO_FIELDS, **dict(part))
+
+
+def _plan_before(known: _Known | None) -> Plan | None:
+    """The plan that was at work last."""
+    while known is not None and known.plan is None:
+        known = known.former
+    return known.plan if known else None

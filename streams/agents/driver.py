@@ -11,6 +11,7 @@ from aiokafka.consumer import fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+from mode.utils.futures import notify
 
 
 class Taken(NamedTuple):
@@ -59,6 +60,16 @@ class PollConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def commit(self, *_args: Any, **_options: Any) -> bool:
         return True
+
+    def ack(self, message: Any) -> bool:
+        """Nothing is kept of it: remembered for a commit that never comes, acknowledged offsets fill the memory."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+        return True
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Events here are many records long: the offsets between them are no gaps."""
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109 - Faust's signature
         found = await super()._getmany(active_partitions, timeout)

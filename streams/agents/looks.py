@@ -53,6 +53,8 @@ class Looks:
 
     def at_devices(self, states: Mapping[str, State], now_us: int, *, generation: int) -> list[tuple[State, Outcome]]:
         """The partition's devices whose state has changed. Asked only when all that had arrived is applied."""
+        if not self._devices.complete:
+            return []  # a station whose devices are not all known would be judged by some of them
         changed = []
         for plan in self._devices.plans():
             device_id = plan.device.device_id

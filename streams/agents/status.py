@@ -32,7 +32,8 @@ class PartitionStatus:
     event_lag_s: float | None  # how far behind now that record's first reading is
     records_per_s: float | None
     generation: int | None
-    state_records: int  # at most; compaction leaves one per device
+    devices: int | None  # with a state, as of the last commit; None: no worker has committed
+    state_records: int  # in the topic; compaction leaves one per device
     last_commit_age_s: float | None
 
 
@@ -74,6 +75,7 @@ def status(kafka: str, *, sample_s: float) -> list[PartitionStatus]:
                     event_lag_s=None if event_lag_s is None else round(event_lag_s, 3),
                     records_per_s=round(moved / seconds, 1) if sample_s else None,
                     generation=mark.generation if mark else None,
+                    devices=mark.devices if mark else None,
                     state_records=states[number][0] - state_starts[number][0],
                     last_commit_age_s=round(time.time() - stamp / 1000, 3) if stamp > 0 else None,
                 )

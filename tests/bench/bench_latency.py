@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 from bench_stack import Figure, figure, service, stack
 from bench_stage import device
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from infra.client import connection, reader
 from infra.postgres import server
@@ -22,11 +22,23 @@ READINGS, PER_S = 300, 20
 LOOK_S = 0.002
 
 
+def end_of(consumer: Consumer, tp: TopicPartition) -> int:
+    """A topic that was just made has no leader for a moment."""
+    for left in range(100, -1, -1):
+        try:
+            return int(consumer.get_watermark_offsets(tp)[1])
+        except KafkaException:
+            if not left:
+                raise
+            time.sleep(0.05)
+    raise AssertionError
+
+
 def broker_alone(kafka: str) -> list[float]:
     """Produce to consume, seconds; one record at a time."""
     consumer = Consumer({**reader(kafka, group="bench"), "fetch.wait.max.ms": 500, "auto.offset.reset": "latest"})
     tp = TopicPartition("readings.rejected", 0)
-    consumer.assign([TopicPartition(tp.topic, 0, consumer.get_watermark_offsets(tp)[1])])
+    consumer.assign([TopicPartition(tp.topic, 0, end_of(consumer, tp))])
     producer = Producer({**connection(kafka), "acks": "all", "linger.ms": 0})
     taken = []
     while len(taken) < READINGS:

@@ -47,6 +47,7 @@ def test_status_tells_owner_lag_and_generation(wire: Wire, start: Start) -> None
     assert (found["owners"], found["lag_records"], found["generation"]) == (1, 0, 0)
     (used,) = [each for each in found["partitions"] if each["offset"]]
     assert used["last_commit_age_s"] is not None
+    assert used["devices"] == 1
     assert used["owner"]
 
 

@@ -30,6 +30,8 @@ class Fleet:
 
     # what looks ask of the table and of the alarms told elsewhere
 
+    complete: bool = True
+
     def plans(self) -> list[Plan]:
         return self.plans_
 
@@ -107,3 +109,11 @@ def test_a_device_that_never_spoke_is_silent_from_its_configuration_on() -> None
     assert fleet.look_all_through(0, 15) == []
     (raised,) = fleet.look_all_through(15, 30)
     assert (raised.source, raised.onset) == ("device/m00", instant(START_US - 10**10))
+
+
+def test_nobody_is_judged_before_all_devices_are_known() -> None:
+    fleet = Fleet()
+    fleet.complete = False
+    assert fleet.look_all_through(-20, 120) == []
+    fleet.complete = True
+    assert len(fleet.look(120)) == FLEET
