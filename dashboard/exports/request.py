@@ -122,7 +122,7 @@ class ExportRequest(BaseModel):
     stamp: Literal["begin", "end"] = "begin"
     decimal: Literal[".", ","] = "."
     separator: Literal["\t", ",", ";"] | None = None
-    """None: tab for Windographer and zip, comma for CSV (semicolon where the decimal is a comma)."""
+    """None: tab for Windographer and zip, comma for CSV and iea43 (semicolon where the decimal is a comma)."""
     labels: Labels | None = None
     """None: described for Windographer and zip, bare for others."""
     flag_log: bool = True
@@ -153,7 +153,7 @@ class ExportRequest(BaseModel):
     def cell_separator(self) -> str:
         if self.separator is not None:
             return self.separator
-        if self.format is Format.CSV:
+        if self.format in (Format.CSV, Format.IEA43):
             return ";" if self.decimal == "," else ","
         return "\t"
 

@@ -59,7 +59,9 @@ def stamps(block: Block, choice: Choice) -> pa.Array:
         raise NeedsFractions
     kind = pa.timestamp("us" if choice.has_fractions else "s")
     array = pc.cast(times(times_us + choice.clock.offsets_us(times_us), kind), pa.string())
-    if choice.clock.offset_minutes is None or (choice.clock.is_named and choice.request.format is Format.CSV):
+    if choice.clock.offset_minutes is None or (
+        choice.clock.is_named and choice.request.format in (Format.CSV, Format.IEA43)
+    ):
         array = pc.binary_join_element_wise(array, texts(_offsets(choice.clock, times_us)), text(""))
     return array
 
