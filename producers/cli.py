@@ -38,6 +38,7 @@ def edge() -> None:
 @click.option(
     "--interval", "interval_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Between two rows."
 )
+@click.option("--date-order", type=click.Choice(["dmy", "mdy", "ymd"]), help="Where a date may be two different days.")
 @click.option("--again", is_flag=True, help="Send files once more that were sent before.")
 @click.option(
     "--timeout",
@@ -59,6 +60,7 @@ def send(
     utc_offset: str | None,
     stamp: str | None,
     interval_s: float | None,
+    date_order: str | None,
     again: bool,
     timeout_s: float,
     spool: Path | None,
@@ -75,7 +77,7 @@ def send(
     from producers.settings import EdgeSettings
     from producers.stopping import sigterm_is_ctrl_c
 
-    told = told_stamping(None if utc_offset is None else offset_minutes(utc_offset), stamp, interval_s)
+    told = told_stamping(None if utc_offset is None else offset_minutes(utc_offset), stamp, interval_s, date_order)
     described = None if description is None else read_description(description)
     for path in files:
         if not path.is_file():

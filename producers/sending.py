@@ -5,7 +5,7 @@ Knows an open edge and files. Waits with a bound: `timeout_s` without an acknowl
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Sending:
         self.reports.append(report)
         file: LoggerFile | None = None
         try:
-            file = recognise(path, self._asked.description)
+            file = recognise(path, self._asked.description, told=self._asked.told)
             report.format, report.sha256 = file.format, sha256_of(path)
             self._publish(report)
             self._import(file, path, report)
@@ -115,7 +115,7 @@ class Sending:
             device=self._device,
             told=asked.told,
             sha256=report.sha256,
-            span=lambda: span_of(recognise(path, asked.description)),
+            span=lambda: span_of(recognise(path, asked.description, told=asked.told)),
         )
         report.columns, report.unchecked = list(made.channels.values()), not made.checked
         one = Import.begin(file, made, known)
@@ -212,6 +212,8 @@ class Sending:
         self._edge.publish(IMPORTS, report.sha256, self._codec.encode(status))
 
 
-def told_stamping(utc_offset_minutes: int | None, stamp: str | None, interval_s: float | None) -> Stamping:
+def told_stamping(
+    utc_offset_minutes: int | None, stamp: str | None, interval_s: float | None, date_order: str | None = None
+) -> Stamping:
     """What options say, as a file would."""
-    return replace(Stamping(), utc_offset_minutes=utc_offset_minutes, stamp=stamp, interval_s=interval_s)
+    return Stamping(utc_offset_minutes, stamp, interval_s, date_order)

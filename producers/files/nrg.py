@@ -67,7 +67,7 @@ class Nrg(TextTable):
         if repeated:
             raise RefusedAt(self._path.name, line + at + 1, f"column {repeated[0]!r} is there twice")
         self.format = next(form for word, form in FORMATS.items() if lines[0].lstrip('\ufeff"').startswith(word))
-        self._zone = self._offset(top, line)
+        self._zone = self._offset(top)
         below = next((text for text in lines[at + 2 :] if text.strip()), "")
         self._utc = below.partition("\t")[0].strip().endswith("Z")
         columns = tuple(_column(name, channels) for name in names[1:])
@@ -81,14 +81,19 @@ class Nrg(TextTable):
         )
         return Header(_identity(top, self.format), layout, at + 2)
 
-    def _offset(self, top: Fields, line: int) -> int | None:
+    def _offset(self, top: Fields) -> int | None:
+        """None for what is no plain offset, such as a name with summer time: it is asked then."""
         said = top.get("Time Zone", "").strip()
-        if not said:
-            return None
         try:
-            return offset_minutes(said if not said[0].isdecimal() else f"+{said}")
-        except Refused as error:
-            raise RefusedAt(self._path.name, line, f"Time Zone: {error}") from None
+            hours = float(said)
+        except ValueError:
+            hours = float("nan")
+        if abs(hours) <= 14 and (hours * 60).is_integer():
+            return round(hours * 60)
+        try:
+            return offset_minutes(said) if said else None
+        except Refused:
+            return None
 
 
 def utc_stamps(cells: Sequence[str]) -> tuple[Longs, list[int]]:

@@ -78,6 +78,9 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
     raise RefusedAt(name, 1, f"of no known format (it begins with {(text.splitlines() or [''])[0][:60]!r}): {DESCRIBE}")
 
 
+GROWING = ("toa5", "described")
+"""Formats whose files grow line by line below one header of known length, so that they can be followed."""
+
 Opened = Callable[[Readable, Stamping | None], LoggerFile]
 
 _FORMATS: tuple[tuple[Callable[[str], object], Opened], ...] = (

@@ -55,7 +55,7 @@ def _check_below(row: list[str], names: list[str], what: str, *, name: str, line
 
 
 def _column(name: str, unit: str, statistic: str) -> Column:
-    if name.upper() in ("RECORD", "RECNBR", "RN") and unit.upper() in ("RN", ""):
+    if unit.upper() == "RN" or (name.upper() in ("RECORD", "RECNBR", "RN") and not unit):
         return Column(name, unit, statistic, Kind.RECORD)
     if statistic.upper() in ("TMX", "TMN"):
         return Column(name, unit, statistic, Kind.TIME)

@@ -17,7 +17,7 @@ import orjson
 
 from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Stamping
-from producers.files.recognise import recognise
+from producers.files.recognise import GROWING, recognise
 from producers.imports.archive import Archive
 from producers.sources.following import Following, Piece, Place
 from producers.spool import Rows
@@ -25,7 +25,6 @@ from schemas.devices import Device
 from schemas.errors import Refused
 
 PREFIX = "watch/"
-GROWING = ("toa5",)  # formats whose files grow; described ones do too
 OPEN_MAX = 32  # files of which repeated rows are remembered
 
 Inode = tuple[int, int]

@@ -23,7 +23,7 @@ import orjson
 
 from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Stamping
-from producers.files.recognise import recognise
+from producers.files.recognise import GROWING, recognise
 from producers.files.stamps import span_of
 from producers.files.toa5 import HEADER_LINES, is_toa5
 from producers.imports.reading import Import, Repeats, plan
@@ -223,6 +223,11 @@ class Following:
             return recognise(Piece(self.path.name, self.path.suffix, above + lines), self.description)
 
         file = opened()
+        if file.format not in GROWING:
+            raise Refused(
+                f"{self.path.name} is of the format {file.format}; only TOA5 and described files are followed as they "
+                "grow: put whole files where a `folder` source or `telltale import watch` takes them"
+            )
         made = plan(
             file,
             name=self.path.name,

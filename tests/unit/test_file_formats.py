@@ -263,6 +263,21 @@ def test_symphonie_has_channels_zone_and_logger(put: Put) -> None:
     assert (about.serial, about.height_m, about.scale, about.offset) == ("2020-02-09", 85.0, 0.0935, 0.139)
 
 
+@pytest.mark.parametrize(
+    ("said", "zone"),
+    [
+        ("UTC-5:00", "UTC-05:00"),
+        ("-5", "UTC-05:00"),
+        ("5.5", "UTC+05:30"),
+        ("UTC+00:00", "UTC"),
+        ("Eastern Time", None),
+    ],
+)
+def test_symphonies_zones(put: Put, said: str, zone: str | None) -> None:
+    found = looked(put(made.symphonie().replace(b"UTC-5:00", said.encode()))).record()
+    assert (found["time_zone"], found["status"]) == (zone, "ok" if zone else "needs an answer")
+
+
 def test_a_header_without_rows_is_no_error(put: Put) -> None:
     found = looked(put(made.symphonie(rows=[])))
     assert (found.status, found.rows, found.first_row) == ("ok", 0, [])
