@@ -207,7 +207,8 @@ class Importer:
         status = event.status
         self.progress.files += 1
         if not status.sha256:
-            status = status.model_copy(update={"sha256": _key_of(found)})
+            begun = next((key for key, outcome in self._mine.items() if outcome.found == found), None)
+            status = status.model_copy(update={"sha256": begun or _key_of(found)})
         if status.sha256 not in self._mine:
             self._mine[status.sha256] = Outcome(found, status)
             self.outcomes.append(self._mine[status.sha256])

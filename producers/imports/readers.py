@@ -128,19 +128,26 @@ class _Pool:
         one = next(todo, None)
         if one is None:
             return
-        pipe.send(one)
+        if not self._sent(pipe, one):
+            self._processes.pop(pipe).join(END_S)
+            pipe = self._start()
+            self._sent(pipe, one)
         self._at_work[pipe] = one
+
+    def _sent(self, pipe: Connection, what: Any) -> bool:
+        """False where nobody listens any more."""
+        try:
+            pipe.send(what)
+        except OSError:
+            return False
+        return True
 
     def _hear(self, pipe: Connection, todo: Iterator[Found], told: Told) -> None:
         one = self._at_work[pipe]
         try:
             event = pipe.recv()
         except (EOFError, OSError):
-            self._at_work.pop(pipe)
-            self._processes.pop(pipe).join(END_S)
-            why = "the process that read it was ended from outside, perhaps for want of memory; import it again"
-            told(one, Done(lost(one, why, now=datetime.now(UTC))))
-            self._give(self._start(), todo)
+            self._lost(pipe, one, todo, told)
             return
         if isinstance(event, _Next):
             self._give(pipe, todo)
@@ -148,8 +155,15 @@ class _Pool:
             _tell_failed(one, event, told)
         else:
             answer = told(one, event)
-            if isinstance(event, Hashed | Planned):
-                pipe.send(answer)
+            if isinstance(event, Hashed | Planned) and not self._sent(pipe, answer):
+                self._lost(pipe, one, todo, told)
+
+    def _lost(self, pipe: Connection, one: Found, todo: Iterator[Found], told: Told) -> None:
+        self._at_work.pop(pipe)
+        self._processes.pop(pipe).join(END_S)
+        why = "the process that read it was ended from outside, perhaps for want of memory; import it again"
+        told(one, Done(lost(one, why, now=datetime.now(UTC))))
+        self._give(self._start(), todo)
 
 
 def _serve(pipe: Connection, asked: Asked) -> None:
