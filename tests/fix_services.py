@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-READY_S_MAX = 60
+READY_S_MAX = 120
 
 
 class Service:

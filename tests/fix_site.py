@@ -3,13 +3,15 @@
 Playwright drives the machine's browser; nothing is downloaded. Where there is none, the tests are skipped.
 """
 
+import json
 import os
 import re
 import secrets
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,19 @@ class Site:
 
         self.wire.send(RawFrame(device_id, "sp", sequence, np.array(times), channels, np.array(values, float)))
 
+    def command(self, *words: str) -> str:
+        """What one of telltale's commands says, on this site."""
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.command", *words],
+            env={**os.environ, **self._env},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def rows(self, query: str, *arguments: Any) -> list[Any]:
         with psycopg.connect(self.database, autocommit=True, prepare_threshold=None) as connection:
             return connection.execute(query.encode(), arguments).fetchall()
@@ -125,8 +140,9 @@ def site(kafka: str, database_server: str, tmp_path_factory: pytest.TempPathFact
     try:
         here.start("streams", "streams", "run")
         here.start("sink", "sink", "run")
+        here.start("imports", "imports", "run")
         here.start_dashboard()
-        for part in ("streams", "sink"):
+        for part in ("streams", "sink", "imports"):
             here.service(part).await_ready()
         yield here
     finally:
@@ -151,6 +167,7 @@ class Person:
         self.hosts: set[str] = set()
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("response", lambda r: self.complaints.append(f"{r.status} {r.url}") if r.status >= 500 else None)
         self.context.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
 
     def until(self, script: str, *, within_s: float = WAIT_S_MAX) -> None:
@@ -218,24 +235,14 @@ def browser(site: Site) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def accounts(site: Site, browser: Any) -> None:
     """ada (admin) by the printed link; otto (operator) and vera (viewer) by links of hers, from the shell."""
-    import json
-    import subprocess
-    import sys
-
     person = Person(browser, site)
     person.choose_password(site.first_link(), "ada")
     assert not person.complaints
     person.close()
     for name, role in (("otto", "operator"), ("vera", "viewer")):
-        made = subprocess.run(
-            [sys.executable, "-m", "infra.command", "users", "add", name, "--role", role, "--json"],
-            env={**os.environ, "TELLTALE_DATABASE": site.database, "TELLTALE_DIR": str(site.folder)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        link = json.loads(site.command("users", "add", name, "--role", role, "--json"))["link"]
         person = Person(browser, site)
-        person.choose_password(site.address + "/welcome" + json.loads(made.stdout)["link"].partition("/welcome")[2])
+        person.choose_password(site.address + "/welcome" + link.partition("/welcome")[2])
         person.close()
 
 
@@ -245,7 +252,3 @@ def people(site: Site, browser: Any, accounts: None) -> Iterator[People]:
     made = People(browser, site)
     yield made
     made.close()
-
-
-def now_text() -> str:
-    return f"{datetime.now(UTC):%H:%M:%S}"

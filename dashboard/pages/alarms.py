@@ -40,13 +40,15 @@ TABS = {
 ORDER = {severity: place for place, severity in enumerate(Severity)}
 
 HISTORY = """
-SELECT alarm_id, rule, source, device_id, station_id, severity, state, reason, message, onset, time,
-  time - onset AS lasted
-FROM alarms
+SELECT a.alarm_id, rule, source, device_id, station_id, severity, state, reason, message, onset, a.time,
+  a.time - onset AS lasted, NULL AS until, w.who, w.why
+FROM alarms a LEFT JOIN LATERAL (
+  SELECT event -> 'data' ->> 'who' AS who, event -> 'data' ->> 'why' AS why FROM alarm_events
+  WHERE alarm_id = a.alarm_id AND event -> 'data' ->> 'who' IS NOT NULL ORDER BY time DESC LIMIT 1) w ON true
 WHERE state = 'cleared' AND (%(severity)s::text IS NULL OR severity = %(severity)s)
   AND (%(words)s::text IS NULL OR concat_ws(' ', source, rule, message) ILIKE %(words)s)
-  AND (%(before)s::timestamptz IS NULL OR time < %(before)s)
-ORDER BY time DESC LIMIT %(limit)s"""
+  AND (%(before)s::timestamptz IS NULL OR a.time < %(before)s)
+ORDER BY a.time DESC LIMIT %(limit)s"""
 ONE = """
 SELECT alarm_id, rule, source, device_id, station_id, severity, state, reason, message, onset, value, "limit", unit,
   replayed, time

@@ -206,6 +206,65 @@ def test_a_token_of_ones_own_reads_through_the_api_until_it_is_revoked(site: Sit
     assert httpx.get(f"{site.address}/api/v1/devices", headers=headers).status_code == 401
 
 
+def test_a_file_is_uploaded_followed_to_stored_and_exported_again(site: Site, people: People, tmp_path: Path) -> None:
+    demo = Path(__file__).parents[2] / "infra" / "demo"
+    site.command("stations", "import", str(demo / "demo_mast.json"), "--utc-offset", "+00:00")
+    lines = (demo / "demo_mast.dat").read_text().splitlines(keepends=True)
+    (tmp_path / "mast.dat").write_text("".join(lines[:104]))
+    (tmp_path / "shopping.txt").write_text("bread\nmilk\n" * 20)
+    otto = people("otto")
+    otto.go("/imports")
+    otto.page.locator("#files").set_input_files([tmp_path / "mast.dat", tmp_path / "shopping.txt"])
+    otto.page.locator("tr[data-file='mast.dat']").get_by_text("stored", exact=True).wait_for()
+    refused = otto.page.locator("tr[data-file='shopping.txt']")
+    refused.get_by_text("refused").wait_for()
+    assert "line 1" in refused.inner_text()
+    ((rows, times),) = site.rows(
+        "SELECT count(*), count(DISTINCT time) FROM readings JOIN sensors USING (sensor_id)"
+        " WHERE device_id = 'demo-mast'"
+    )
+    assert (rows, times) == (29 * 100, 100)
+    otto.go("/exports")
+    otto.page.locator("#export [name=format]").select_option("csv")
+    otto.page.locator("#export [name=station]").select_option("demo-mast")
+    otto.page.get_by_role("button", name="Start the export").click()
+    with otto.page.expect_download() as coming:
+        otto.page.get_by_role("link", name="Download").first.click()
+    kept = [line for line in Path(coming.value.path()).read_text().splitlines() if not line.startswith("#")]
+    head, *body = (line.split(",") for line in kept)
+    assert len(body) == 100
+    column = next(n for n, name in enumerate(head) if name.startswith("Spd80mN") and "Std" not in name)
+    values = [None if not cells[column] else float(cells[column]) for cells in body]
+    stored = site.rows(
+        "SELECT CASE WHEN quality IN (1, 2) THEN value END FROM readings"
+        " WHERE sensor_id = sensor('demo-mast', 'Spd80mN') ORDER BY time"
+    )
+    assert values == [value for (value,) in stored]
+    assert not otto.complaints
+
+
+def test_a_device_is_edited_once_and_not_over_somebody_elses_edit(site: Site, people: People) -> None:
+    site.configure("edit-1", silence_limit_s=600.0)
+    otto, ada = people("otto"), people("ada")
+    for each in (otto, ada):
+        each.page.goto("/devices/edit-1")
+        each.page.locator("h1", has_text="edit-1").wait_for()
+    form = otto.page.locator("form[data-ask='PUT /devices/edit-1']")
+    form.locator("[name=silence_limit_s]").fill("-5")
+    form.locator("[name=silence_limit_s]").evaluate("(field) => field.removeAttribute('min')")
+    form.get_by_role("button", name="Save").click()
+    form.get_by_text("silence_limit_s: Input should be greater than 0").wait_for()
+    form.locator("[name=silence_limit_s]").fill("900")
+    form.get_by_role("button", name="Save").click()
+    otto.page.get_by_text("600.0 → 900.0").wait_for()
+    assert site.await_rows(
+        "SELECT configured_by FROM devices WHERE device_id = 'edit-1' AND silence_limit_s = 900"
+    ) == [("otto",)]
+    theirs = ada.page.locator("form[data-ask='PUT /devices/edit-1']")
+    theirs.get_by_role("button", name="Save").click()
+    theirs.get_by_text("otto has changed edit-1 meanwhile").wait_for()
+
+
 @pytest.mark.parametrize(
     ("origin", "taken"), [("own", True), ("https://elsewhere.example", False), (None, False)], ids=str
 )
