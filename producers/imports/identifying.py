@@ -165,7 +165,8 @@ def _with_program(
     configured = {sensor.channel for sensor in device.sensors}
     new = [column for column in value_columns(columns) if column not in configured]
     same_table = [each for each in (*accepted, *before) if each.table == program.table]
-    if same_table:
+    # An export says nothing of a program: its columns are those that somebody chose.
+    if same_table and (program.signature or program.program):
         changes = _changes(same_table[-1], program)
         question = f"{name}: the logger's program has changed ({'; '.join(changes)}): " + _adopt(device.device_id)
         return Verdict(device, ImportState.NEEDS_AN_ANSWER, question, (question,))

@@ -93,6 +93,17 @@ def test_changed_program_is_asked_for(names: tuple[str, ...], signature: str, to
     assert verdict(("a", "b"), device("m", "a", "b"), taken=learned([before])).state is None
 
 
+def test_export_without_a_program_may_have_other_columns_each_time() -> None:
+    export = Identity("Windographer", serial="E7000")
+    before = ImportStatus(
+        sha256="x", name="x", state="stored", time=NOW, device_id="m", serial="E7000", columns=("a", "b")
+    )
+    known = {"devices": (device("m", "a", "b"),), "taken": learned([before])}
+    assert verdict(("b",), *known["devices"], taken=known["taken"], identity=export).state is None
+    found = verdict(("b", "c"), *known["devices"], taken=known["taken"], identity=export)
+    assert found.state == ImportState.UNKNOWN
+
+
 def test_one_logger_of_two_devices_is_told_apart_by_program_or_asked() -> None:
     ten = Logger(serial="E7000", programs=(Program(table="ten", signature="12345", columns=("a",)),))
     day = Logger(serial="E7000", programs=(Program(table="day", signature="12345", columns=("a",)),))
