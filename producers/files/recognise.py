@@ -75,7 +75,11 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
     for is_one, opened in _FORMATS:
         if is_one(text):
             return opened(path, told)
-    raise RefusedAt(name, 1, f"of no known format (it begins with {(text.splitlines() or [''])[0][:60]!r}): {DESCRIBE}")
+    raise RefusedAt(
+        name,
+        1,
+        f"of no known format (it begins with {(decode(first, None).splitlines() or [''])[0][:60]!r}): {DESCRIBE}",
+    )
 
 
 GROWING = ("toa5", "described")

@@ -39,16 +39,17 @@ def read_environment(lines: list[str], *, name: str, line: int) -> tuple[Identit
         _check_below(row, names, what, name=name, line=line + below)
     environment += [""] * (8 - len(environment))
     width = len(names)
-    units += [""] * (width - len(units))
-    statistics += [""] * (width - len(statistics))
     _, station, model, serial, _, program, signature, table = environment[:8]
-    columns = tuple(map(_column, names[1:], units[1:], statistics[1:]))
+    columns = tuple(map(_column, names[1:], units[1:width], statistics[1:width]))
     return Identity("Campbell Scientific", model, serial, station, program, signature, table), columns, width
 
 
 def _check_below(row: list[str], names: list[str], what: str, *, name: str, line: int) -> None:
-    """A header line that is missing makes rows of data look like one: they would be lost without a word."""
-    if any(row[len(names) :]):
+    """A header line that is missing makes rows of data look like one: they would be lost without a word.
+
+    Where one is short of a cell, nobody knows whose it was.
+    """
+    if any(row[len(names) :]) or len(row) < len(names):
         raise RefusedAt(name, line, f"{len(row)} {what}, but {len(names)} columns")
     if row and row[0].upper() not in ("", "TS", "TIMESTAMP"):
         raise RefusedAt(name, line, f"expected the line of {what}, got one that begins with {row[0][:40]!r}")

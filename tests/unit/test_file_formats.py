@@ -113,6 +113,7 @@ MALFORMED = {
     "no line of units": (lambda t: "\r\n".join(x for x in t.splitlines() if not x.startswith("TS,")) + "\r\n", 4),
     "no line of statistics": (lambda t: t.replace(",,Avg,Avg,Avg,Avg\r\n", ""), 4),
     "more units than columns": (lambda t: t.replace("TS,RN", "TS,RN,m,m,m"), 3),
+    "a unit too few": (lambda t: t.replace("TS,RN,m/s", "TS,RN"), 3),
     "another date": (lambda t: t.replace("2016-12-20 ", "20.12.2016 "), 5),
     "decimal commas": (lambda t: t.replace(".", ","), 5),
     "semicolons": (lambda t: t.replace(",", ";"), 2),
