@@ -105,7 +105,7 @@ def _pool(dsn: str, settings: WebSettings, name: str, size: int, statement_s: fl
         reconnect_timeout=10,
         kwargs={
             "autocommit": True,
-            "prepare_threshold": None,
+            "prepare_threshold": 3,  # planning over years of monthly partitions takes longer than most of our questions
             "connect_timeout": 5,
             "application_name": f"telltale-dashboard-{name}",
         },
