@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 RECORDS_MAX = 500
 POLL_S = 0.05
 ANSWER_S_MAX = 10.0
+AGAIN_S = 0.2
 IDLE_S = 30.0
 """The shared consumer goes on so long without a client: one that reconnects finds it where it was."""
 CATCHING_UP_MAX = 4
@@ -376,7 +377,7 @@ def _ends(consumer: Consumer) -> Positions:
         if topic not in known:
             raise unavailable(f"the broker has no topic {topic}; make it with: telltale topics provision")
         for part in known[topic].partitions:
-            _, found[topic, part] = consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=ANSWER_S_MAX)
+            _, found[topic, part] = _watermarks(consumer, (topic, part))
     return found
 
 
@@ -384,11 +385,27 @@ def _starts(consumer: Consumer, spans: dict[At, tuple[int, int]]) -> tuple[Posit
     """Where to begin, and where something between is gone: retention dropped it, or the topic was made anew."""
     starts, lost = {}, {}
     for at, (since, until) in spans.items():
-        low, _ = consumer.get_watermark_offsets(TopicPartition(*at), timeout=ANSWER_S_MAX)
+        low, _ = _watermarks(consumer, at)
         starts[at] = min(max(since, low), until)
         if starts[at] != since:
             lost[at] = since
     return starts, lost
+
+
+def _watermarks(consumer: Consumer, at: At) -> tuple[int, int]:
+    """First and next offset; an election of the partition's leader is waited for. Blocks; raises `KafkaException`."""
+    until = time.monotonic() + ANSWER_S_MAX
+    while True:
+        try:
+            low, end = consumer.get_watermark_offsets(TopicPartition(*at), timeout=ANSWER_S_MAX)
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                raise
+            if time.monotonic() > until:
+                raise
+            time.sleep(AGAIN_S)
+        else:
+            return low, end
 
 
 def _within(messages: list[Message], left: Positions) -> list[Message]:

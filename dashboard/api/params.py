@@ -23,7 +23,6 @@ Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
 """With a zone, in UTC."""
 
 Text = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00]*$")]
-Number = Annotated[int, Query(ge=1, le=2**31 - 1)]
 
 Begin = Annotated[
     Time | None, Query(alias="from", description="From this time on, such as 2026-11-24T08:00Z. A zone is needed.")

@@ -8,7 +8,7 @@ What is stored while a client reads may or may not be in its answer; no row is i
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from dashboard.api.params import EARLIEST, LATEST
 from dashboard.web.access import Principal
 from dashboard.web.pools import Database
 from dashboard.web.state import Web
@@ -27,7 +28,7 @@ GIVE_WAY_S_MAX = 0.25
 POSTGRES_EPOCH_US = 946_684_800_000_000
 """2000-01-01, where PostgreSQL's binary times begin."""
 MICROSECOND = timedelta(microseconds=1)
-WITHOUT_BOUND = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+WITHOUT_BOUND = EARLIEST, LATEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def _filled(admin: str) -> str:
 
 def _figures(dsn: str, port: int) -> Iterator[Figure]:
     token = _token(dsn)
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection, _client(port, token) as get:
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=3) as connection, _client(port, token) as get:
 
         def query(statement: str, *arguments: str) -> Callable[[], int]:
             return lambda: len(connection.execute(statement.encode(), arguments, binary=True).fetchall())
@@ -155,8 +155,14 @@ def _client(port: int, token: str) -> Iterator[Callable[[str], int]]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
     def get(path: str) -> int:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-        answer = connection.getresponse()
+        headers = {"Authorization": f"Bearer {token}"}
+        connection.request("GET", path, headers=headers)
+        try:
+            answer = connection.getresponse()
+        except http.client.RemoteDisconnected:  # it was idle for seconds while the bare query was measured
+            connection.close()
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200:
             raise RuntimeError(content.decode())
