@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rejected": ("dashboard.cli:rejected", "What could not be taken, and why; send it again."),
     "replay": ("infra.cli:replay", "Compute again from a point in the log."),
     "backup": ("infra.backup.cli:backup", "Back the database up, verify, restore."),
+    "notify": ("sinks.notify.cli:notify", "Alarms to people: e-mail, webhook, command."),
+    "watchdog": ("infra.watchdog.cli:watchdog", "Trouble that no part can tell of itself."),
     "topics": ("infra.cli:topics", "Kafka topics against the catalogue."),
     "kafka": ("infra.cli:kafka", "Run one of Kafka's own tools against the stack."),
 }

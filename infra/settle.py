@@ -6,9 +6,10 @@ offset and is no record. So where they differ, the log itself is asked whether a
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.client import reader
 from infra.offsets import ANSWER_S_MAX, committed
@@ -31,6 +32,8 @@ class Behind:
     partition: int
     position: int
     end: int
+    waits_since: datetime | None = None
+    """When the next record was written; None: not known."""
 
 
 def behind(kafka: str, group: str, topics: Iterable[str]) -> list[Behind]:
@@ -64,6 +67,7 @@ def _behind(consumer: Consumer, group: str, topics: Iterable[str]) -> list[Behin
         error = message.error()
         if error is None:
             doubtful.pop(at, None)  # a record: it stays in `left`
+            left[at] = replace(left[at], waits_since=_stamp(message))
             consumer.incremental_unassign([TopicPartition(*at)])
         elif error.code() == KafkaError._PARTITION_EOF:
             doubtful.pop(at, None)
@@ -71,6 +75,11 @@ def _behind(consumer: Consumer, group: str, topics: Iterable[str]) -> list[Behin
         elif not error.retriable():
             raise KafkaException(error)
     return list(left.values())
+
+
+def _stamp(message: Message) -> datetime | None:
+    _, stamp_ms = message.timestamp()
+    return datetime.fromtimestamp(stamp_ms / 1000, UTC) if stamp_ms > 0 else None
 
 
 def settle(kafka: str, *, timeout_s: float, progress: Callable[[list[Behind]], None]) -> list[Behind]:

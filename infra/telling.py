@@ -24,7 +24,7 @@ TELL_S_MAX = 10.0
 """How long the broker may take for an alarm. Above an election of a new leader; below a person's patience."""
 
 
-def producer(address: str, *, client_id: str) -> Producer:
+def producer(address: str, *, client_id: str, within_s: float = TELL_S_MAX) -> Producer:
     """A producer of alarm events, which neither loses nor repeats what it is given."""
     return Producer(
         {
@@ -33,12 +33,12 @@ def producer(address: str, *, client_id: str) -> Producer:
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": PARTITIONER,
-            "delivery.timeout.ms": int(1000 * TELL_S_MAX),
+            "delivery.timeout.ms": int(1000 * within_s),
         }
     )
 
 
-def tell_all(address: str, events: Sequence[AlarmEvent], *, client_id: str) -> None:
+def tell_all(address: str, events: Sequence[AlarmEvent], *, client_id: str, within_s: float = TELL_S_MAX) -> None:
     """Brings events to `alarms`; waits for it. Raises `Unavailable` unless all have arrived."""
     failed: list[Any] = []
 
@@ -47,10 +47,10 @@ def tell_all(address: str, events: Sequence[AlarmEvent], *, client_id: str) -> N
             failed.append(error)
 
     try:
-        one = producer(address, client_id=client_id)
+        one = producer(address, client_id=client_id, within_s=within_s)
         for event in events:
             _produce(one, event, note)
-        left = one.flush(TELL_S_MAX + 1)
+        left = one.flush(within_s + 1)
     except (KafkaException, BufferError) as error:
         raise Unavailable(f"Kafka: {error}") from None
     if failed or left:

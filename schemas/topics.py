@@ -20,6 +20,7 @@ set by an operator and means: replay from here."""
 
 STREAMS_GROUP = "telltale-streams"
 SINK_GROUP = "telltale-sink"
+NOTIFY_GROUP = "telltale-notify"
 
 DAY_MS = 86_400_000
 

@@ -1,0 +1,84 @@
+"""`telltale watchdog`. The composition root: clocks are read and clients made here and nowhere else."""
+
+import json
+import signal
+from datetime import UTC, datetime
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from infra import stack
+
+if TYPE_CHECKING:
+    from infra.watchdog.rounds import Rounds
+
+KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
+TELL_S_MAX = 3.0
+
+
+@click.group()
+def watchdog() -> None:
+    """Trouble that no part can tell of itself."""
+
+
+@watchdog.command()
+@KAFKA
+@DATABASE
+def run(kafka: str | None, database: str | None) -> None:
+    """Look every TELLTALE_WATCHDOG_EVERY_S and raise alarms, until SIGTERM or Ctrl-C."""
+    from infra import events, readiness
+
+    events.configure()
+    rounds = _rounds(kafka, database)
+    stop = Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop.set())
+    readiness.announce()
+    while not stop.is_set():
+        rounds.turn()
+        stop.wait(rounds.settings.every_s)
+
+
+@watchdog.command()
+@KAFKA
+@DATABASE
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON array.")
+def look(kafka: str | None, database: str | None, as_json: bool) -> None:
+    """Look once and say what was found; tells nobody. Exits 1 where something is wrong."""
+    found = _rounds(kafka, database).look()
+    if as_json:
+        fields = ("source", "bad", "said", "reason", "value", "limit", "unit")
+        click.echo(
+            json.dumps([{"rule": each.rule, **{name: getattr(each, name) for name in fields}} for each in found])
+        )
+    else:
+        for each in found:
+            click.echo(f"{'WRONG' if each.bad else 'well':<5}  {each.rule:<22} {each.source:<24} {each.said}")
+    if any(each.bad for each in found):
+        click.get_current_context().exit(1)
+
+
+def _rounds(kafka: str | None, database: str | None) -> "Rounds":
+    from infra.backup.server import database_of
+    from infra.kept_alarms import KeptAlarms
+    from infra.telling import tell_all
+    from infra.watchdog.rounds import Rounds
+    from infra.watchdog.settings import WatchdogSettings
+
+    address, dsn, folder = stack.kafka_address(kafka), stack.database_dsn(database), stack.folder()
+    return Rounds(
+        address,
+        dsn,
+        database_of(dsn),
+        folder,
+        WatchdogSettings(),
+        KeptAlarms(
+            folder / "watchdog" / "alarms.json",
+            speaker="watchdog",
+            tell=lambda told: tell_all(address, told, client_id="telltale-watchdog", within_s=TELL_S_MAX),
+        ),
+        lambda: datetime.now(UTC),
+        inbox=folder / "notify" / "inbox",
+    )

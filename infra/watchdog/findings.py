@@ -1,0 +1,227 @@
+"""What a look has found, and when that is an alarm. Pure: figures and the time in, findings and decisions out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from schemas.alarms import Severity
+
+HISTORY = timedelta(hours=6)
+"""Over which a disk's filling is judged: longer than a compaction or a backup takes, shorter than a change of load."""
+
+
+class Rule(StrEnum):
+    """What may be wrong."""
+
+    BROKER = "broker_unreachable"
+    DATABASE = "database_unreachable"
+    NO_PROGRESS = "no_progress"
+    LAG = "lag"
+    RETENTION = "retention_near"
+    DISK = "disk_filling"
+    CERTIFICATE = "certificate_expiring"
+    TOKEN = "token_expiring"  # noqa: S105 - a rule's name
+    CLOCK = "host_clock_skew"
+    BACKUP = "backup_missing"
+    TOPICS = "topics_differ"
+
+
+SEVERITY = {
+    Rule.BROKER: Severity.CRITICAL,
+    Rule.DATABASE: Severity.CRITICAL,
+    Rule.NO_PROGRESS: Severity.CRITICAL,
+    Rule.LAG: Severity.MAJOR,
+    Rule.RETENTION: Severity.CRITICAL,
+    Rule.DISK: Severity.CRITICAL,
+    Rule.CERTIFICATE: Severity.MAJOR,
+    Rule.TOKEN: Severity.WARNING,
+    Rule.CLOCK: Severity.MAJOR,
+    Rule.BACKUP: Severity.MAJOR,
+    Rule.TOPICS: Severity.MAJOR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    rule: Rule
+    source: str
+    bad: bool
+    said: str  # for people: what is, and what to do about it if it is bad
+    reason: str
+    value: float | None = None
+    limit: float | None = None
+    unit: str | None = None
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long each thing has been bad. Trouble counts once it has lasted `for_s` of its rule."""
+
+    for_s: dict[Rule, float]
+    _since: dict[tuple[Rule, str], datetime] = field(default_factory=dict)
+
+    def lasting(self, finding: Finding, now: datetime) -> bool | None:
+        """True: long enough to be an alarm; False: well; None: bad, but not for long."""
+        key = finding.rule, finding.source
+        if not finding.bad:
+            self._since.pop(key, None)
+            return False
+        since = self._since.setdefault(key, now)
+        return True if now - since >= timedelta(seconds=self.for_s.get(finding.rule, 0.0)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a consumer group has left on a partition: where it stands, and how long the next record has waited."""
+
+    group: str
+    topic: str
+    partition: int
+    position: int
+    waited_s: float
+    retention_s: float | None  # of the topic; None: for ever
+
+
+@dataclass(slots=True)
+class Progress:
+    """Since when each partition with work left has stood where it stands."""
+
+    _at: dict[tuple[str, str, int], tuple[int, datetime]] = field(default_factory=dict)
+
+    def still_s(self, work: Work, now: datetime) -> float:
+        """Seconds without progress; 0 the first time and whenever it has moved."""
+        key = work.group, work.topic, work.partition
+        position, since = self._at.get(key, (-1, now))
+        if position != work.position:
+            since = now
+        self._at[key] = work.position, since
+        return (now - since).total_seconds()
+
+    def keep(self, left: Iterable[Work]) -> None:
+        """Forgets partitions on which nothing is left."""
+        keys = {(work.group, work.topic, work.partition) for work in left}
+        self._at = {key: at for key, at in self._at.items() if key in keys}
+
+
+def of_group(
+    group: str,
+    left: Sequence[Work],
+    still_s: Sequence[float],
+    *,
+    still_limit_s: float,
+    lag_limit_s: float,
+    retention_share: float,
+) -> list[Finding]:
+    """What stands still, lags, or is about to lose what it has not read, of one consumer group."""
+    source = f"group/{group}"
+    still = max(still_s, default=0.0)
+    lag = max((work.waited_s for work in left), default=0.0)
+    worst = max(left, key=lambda work: work.waited_s, default=None)
+    where = f"{worst.topic}/{worst.partition}" if worst else ""
+    near = [w for w in left if w.retention_s is not None and w.waited_s > retention_share * w.retention_s]
+    waited, kept = max(((w.waited_s, w.retention_s or 0.0) for w in near), default=(0.0, 0.0))
+    return [
+        Finding(
+            Rule.NO_PROGRESS,
+            source,
+            still > still_limit_s,
+            f"{group} has work on {len(left)} partitions and one has not moved for {still:.0f} s, whether its process "
+            "lives or not. See its log; nothing is lost while Kafka keeps the records."
+            if still > still_limit_s
+            else f"{group} moves on",
+            "stands_still",
+            round(still, 1),
+            still_limit_s,
+            "s",
+        ),
+        Finding(
+            Rule.LAG,
+            source,
+            lag > lag_limit_s,
+            f"{group} is {lag:.0f} s behind ({where}). If it moves on, it needs time or another worker."
+            if lag > lag_limit_s
+            else f"{group} is {lag:.0f} s behind",
+            "behind",
+            round(lag, 1),
+            lag_limit_s,
+            "s",
+        ),
+        Finding(
+            Rule.RETENTION,
+            source,
+            bool(near),
+            f"{group} has not read records that Kafka deletes in {max(0.0, kept - waited) / 3600:.1f} h "
+            f"({where}): start it, or lengthen the topic's retention.ms, before they are lost."
+            if near
+            else f"{group} reads well before retention",
+            "before_it_was_read",
+            round(waited, 1),
+            round(retention_share * kept, 1) if near else None,
+            "s",
+        ),
+    ]
+
+
+@dataclass(slots=True)
+class Filling:
+    """A disk's free bytes over the last hours."""
+
+    _seen: dict[str, list[tuple[datetime, int]]] = field(default_factory=dict)
+
+    def full_in_s(self, place: str, free_bytes: int, now: datetime) -> float | None:
+        """Seconds until it is full if it goes on as over the last hours; None: it does not fill, or it is not known."""
+        seen = self._seen.setdefault(place, [])
+        seen.append((now, free_bytes))
+        while now - seen[0][0] > HISTORY:
+            seen.pop(0)
+        if len(seen) > 2000:  # looks each few seconds: thin out, the ends decide
+            del seen[1:-1:2]
+        (begin, before), span_s = seen[0], (now - seen[0][0]).total_seconds()
+        del begin
+        if span_s < 60 or before <= free_bytes:
+            return None
+        return free_bytes / ((before - free_bytes) / span_s)
+
+
+def of_disk(
+    place: str, *, free_bytes: int, total_bytes: int, full_in_s: float | None, share_min: float, hours_min: float
+) -> Finding:
+    """A disk that is nearly full, or will be soon."""
+    share = free_bytes / max(1, total_bytes)
+    soon = full_in_s is not None and full_in_s < hours_min * 3600
+    left = "" if full_in_s is None else f", full in {full_in_s / 3600:.1f} h at this pace"
+    bad = share < share_min or soon
+    said = f"{place} has {free_bytes / 1e9:.1f} GB left ({share:.0%}){left}"
+    advice = ". Make room, or shorten retention, before Kafka and the database stop." if bad else ""
+    return Finding(
+        Rule.DISK,
+        f"disk{place}",
+        bad,
+        said + advice,
+        "soon_full" if soon else "little_left",
+        round(share, 4),
+        share_min,
+    )
+
+
+def of_expiry(
+    rule: Rule, source: str, what: str, *, ends: datetime, now: datetime, days: float, advice: str
+) -> Finding:
+    """A certificate or token that ends within `days`."""
+    left = (ends - now).total_seconds() / 86400
+    bad = left < days
+    word = f"ends in {left:.1f} days" if left >= 0 else f"ended {-left:.1f} days ago"
+    said = f"{what} {word} ({ends:%Y-%m-%d %H:%M} UTC)"
+    return Finding(
+        rule,
+        source,
+        bad,
+        f"{said}. {advice}" if bad else said,
+        "expired" if left < 0 else "expires",
+        round(left, 2),
+        days,
+        "d",
+    )

@@ -1,0 +1,127 @@
+"""The watchdog's rounds: looks, decides, tells. One thread, no state but in the alarms' file and this object."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import structlog
+
+from infra.kept_alarms import KeptAlarms
+from infra.watchdog import probes
+from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Rule
+from infra.watchdog.settings import WatchdogSettings
+from schemas.alarms import AlarmEvent
+from schemas.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+ALIVE_S_MAX = 5.0
+
+
+@dataclass(slots=True)
+class Rounds:
+    """Looks at one stack. `database_name` is how its backups are called."""
+
+    kafka: str
+    database: str
+    database_name: str
+    folder: Path
+    settings: WatchdogSettings
+    alarms: KeptAlarms
+    clock: Callable[[], datetime]
+    inbox: Path
+    progress: Progress = field(default_factory=Progress)
+    filling: Filling = field(default_factory=Filling)
+    patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        away = self.settings.unreachable_s
+        self.patience = Patience({Rule.BROKER: away, Rule.DATABASE: away, Rule.TOPICS: away, Rule.CLOCK: away})
+
+    def look(self) -> list[Finding]:
+        """Everything once, however much of it is away."""
+        now = self.clock()
+        kafka = probes.broker(self.kafka)
+        return [
+            kafka,
+            *(() if kafka.bad else self._of_kafka(now)),
+            *probes.database(self.database, self.settings, now),
+            *probes.disks(probes.machine_folders(self.settings, self.folder), self.filling, self.settings, now),
+            *probes.certificates(self.settings, now),
+            *probes.backups(self.database_name, self.settings, now),
+        ]
+
+    def _of_kafka(self, now: datetime) -> Iterator[Finding]:
+        try:
+            yield from probes.groups(self.kafka, self.progress, self.settings, now)
+            yield probes.topics(self.kafka)
+        except Unavailable as error:
+            yield Finding(
+                Rule.BROKER, "kafka", bad=True, said=f"Kafka answers some questions only: {error}", reason="half"
+            )
+
+    def turn(self) -> list[Finding]:
+        """Looks, and tells what has changed: to Kafka, or past it while it is away. What was found."""
+        found = self.look()
+        now = self.clock()
+        events = [event for finding in found if (event := self._judge(finding, now)) is not None]
+        events += self._no_longer_there(found, now)
+        if not self.alarms.ring():
+            for event in events:
+                self._tell_directly(event)
+        self._alive()
+        return found
+
+    def _judge(self, finding: Finding, now: datetime) -> AlarmEvent | None:
+        lasting = self.patience.lasting(finding, now)
+        if lasting is None:
+            return None
+        if not lasting:
+            return self.alarms.cleared(finding.rule, source=finding.source, now=now, message=finding.said)
+        return self.alarms.raised(
+            finding.rule,
+            source=finding.source,
+            severity=SEVERITY[finding.rule],
+            reason=finding.reason,
+            now=now,
+            message=finding.said,
+            value=finding.value,
+            limit=finding.limit,
+            unit=finding.unit,
+        )
+
+    def _no_longer_there(self, found: list[Finding], now: datetime) -> list[AlarmEvent]:
+        """Tokens and certificates that were removed or replaced are no trouble any more."""
+        seen = {(finding.rule, finding.source) for finding in found}
+        database_answers = (Rule.DATABASE, "database") in {(f.rule, f.source) for f in found if not f.bad}
+        gone = [
+            key
+            for key in self.alarms.standing
+            if key not in seen and (key[0] == Rule.CERTIFICATE or (key[0] == Rule.TOKEN and database_answers))
+        ]
+        ends = [
+            self.alarms.cleared(rule, source=source, now=now, message=f"{source} is no longer in use.")
+            for rule, source in gone
+        ]
+        return [event for event in ends if event is not None]
+
+    def _tell_directly(self, event: AlarmEvent) -> None:
+        """For the notifier on this machine: a file, whole under its name or not there."""
+        try:
+            self.inbox.mkdir(parents=True, exist_ok=True)
+            name = f"{event.time:%Y%m%dT%H%M%S%f}-{event.data.alarm_id}-{event.data.step}"
+            coming = self.inbox / f".{name}.coming"
+            coming.write_text(event.model_dump_json())
+            coming.rename(self.inbox / f"{name}.json")
+        except OSError as error:
+            log.warning("not_told_directly", detail=error.strerror, id=event.data.alarm_id)
+
+    def _alive(self) -> None:
+        if self.settings.alive_url is None:
+            return
+        try:
+            httpx.get(self.settings.alive_url, timeout=ALIVE_S_MAX)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            log.warning("alive_not_told", detail=str(error) or type(error).__name__)

@@ -1,0 +1,146 @@
+"""The watchdog's rounds against a real broker and database, through lines that are cut; the clock is moved by hand."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer
+from fix_services import await_true
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from infra.client import reader
+from infra.kept_alarms import KeptAlarms
+from infra.telling import tell_all
+from infra.watchdog.findings import Rule
+from infra.watchdog.rounds import Rounds
+from infra.watchdog.settings import WatchdogSettings
+from schemas.alarms import read_alarm
+from schemas.topics import ALARMS, READINGS_CLEAN
+
+pytestmark = pytest.mark.integration
+
+
+class Watch:
+    """One watchdog with its own clock, and what it has told."""
+
+    def __init__(self, kafka, database, folder, **settings):
+        self.ahead, self.inbox = timedelta(0), folder / "notify" / "inbox"
+        self.rounds = Rounds(
+            kafka,
+            database,
+            "telltale",
+            folder,
+            WatchdogSettings(unreachable_s=5, disk_share_min=0, disk_hours_min=0, **settings),
+            KeptAlarms(
+                folder / "watchdog" / "alarms.json",
+                speaker="watchdog",
+                tell=lambda events: tell_all(kafka, events, client_id="test", within_s=3),
+            ),
+            lambda: datetime.now(UTC) + self.ahead,
+            inbox=self.inbox,
+        )
+
+    def turn(self, later_s=0):
+        """What is wrong: (rule, source)."""
+        self.ahead += timedelta(seconds=later_s)
+        return {(each.rule, each.source) for each in self.rounds.turn() if each.bad}
+
+    def await_well(self):
+        """A broker whose topics were just made answers some questions late; that lasts too short for an alarm."""
+        await_true(lambda: self.turn() == set(), what="all is well", within_s=60)
+
+
+@pytest.fixture
+def topic(cluster):
+    def told():
+        """(rule, state) of all alarms in the topic."""
+        consumer = Consumer(reader(cluster, group="test"))
+        try:
+            consumer.subscribe([ALARMS])
+            partitions = len(consumer.list_topics(ALARMS, timeout=10).topics[ALARMS].partitions)
+            found, ended = [], 0
+            while ended < partitions:
+                message = consumer.poll(10)
+                assert message is not None
+                if message.error() is None:
+                    event = read_alarm(message.value())
+                    found.append((event.time, event.data.rule, event.data.state.value))
+                else:
+                    assert message.error().code() == KafkaError._PARTITION_EOF
+                    ended += 1
+            return [each[1:] for each in sorted(found)]
+        finally:
+            consumer.close()
+
+    return told
+
+
+def test_a_broker_that_is_away_is_told_directly_and_published_later(cluster, database, topic, proxy_to, tmp_path):
+    line = proxy_to(int(cluster.rpartition(":")[2]))
+    watch = Watch(line.address, database, tmp_path)
+    watch.await_well()
+    line.refuses = True
+    line.cut()
+    assert watch.turn() == {(Rule.BROKER, "kafka")}
+    assert not watch.inbox.exists()  # not for long enough
+    assert watch.turn(later_s=6) == {(Rule.BROKER, "kafka")}
+    direct = [read_alarm(path.read_bytes()) for path in watch.inbox.glob("*.json")]
+    assert [(event.data.rule, event.data.state) for event in direct] == [(Rule.BROKER, "raised")]
+    assert watch.turn() == {(Rule.BROKER, "kafka")}  # still: no second alarm
+    line.heal()
+    watch.await_well()
+    assert topic() == [(Rule.BROKER, "raised"), (Rule.BROKER, "cleared")]
+    assert len(list(watch.inbox.glob("*.json"))) == 1
+
+
+def test_a_database_that_is_away_is_raised_and_cleared(cluster, database, topic, proxy_to, tmp_path):
+    parts = conninfo_to_dict(database)
+    line = proxy_to(int(parts["port"]))
+    host, port = line.address.split(":")
+    watch = Watch(cluster, make_conninfo(**(parts | {"host": host, "port": port})), tmp_path)
+    watch.await_well()
+    line.refuses = True
+    line.cut()
+    watch.turn()
+    assert watch.turn(later_s=6) == {(Rule.DATABASE, "database")}
+    line.heal()
+    watch.await_well()
+    assert topic() == [(Rule.DATABASE, "raised"), (Rule.DATABASE, "cleared")]
+
+
+def test_a_group_that_does_not_move_is_found_by_its_position(cluster, database, topic, tmp_path):
+    watch = Watch(cluster, database, tmp_path)
+    producer = Producer({"bootstrap.servers": cluster})
+    producer.produce(READINGS_CLEAN, key=b"d", value=b"what nobody has stored")
+    assert producer.flush(30) == 0
+    watch.await_well()
+    assert watch.turn(later_s=61) == {(Rule.NO_PROGRESS, "group/telltale-sink")}
+    bad = watch.turn(later_s=6 * 86_400)
+    assert {(Rule.LAG, "group/telltale-sink"), (Rule.RETENTION, "group/telltale-sink")} <= bad
+    assert (Rule.NO_PROGRESS, "raised") in topic()
+
+
+def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):
+    from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource
+
+    watch = Watch(cluster, database, tmp_path)
+    change = ConfigResource(
+        ConfigResource.Type.TOPIC,
+        ALARMS,
+        incremental_configs=[ConfigEntry("retention.ms", "1000", incremental_operation=0)],
+    )
+    for done in AdminClient({"bootstrap.servers": cluster}).incremental_alter_configs([change]).values():
+        done.result(30)
+    found = [each for each in watch.rounds.look() if each.bad]
+    assert [(each.rule, "retention.ms" in each.said) for each in found] == [(Rule.TOPICS, True)]
+
+
+def test_a_look_says_what_is_wrong_and_exits_with_one(cluster, database, tmp_path, monkeypatch):
+    monkeypatch.setenv("TELLTALE_WATCHDOG_CERTIFICATES", json.dumps([str(tmp_path / "none.pem")]))
+    monkeypatch.setenv("TELLTALE_DIR", str(tmp_path))
+    words = [sys.executable, "-m", "infra.command", "watchdog", "look", "--kafka", cluster, "--database", database]
+    done = subprocess.run([*words, "--json"], capture_output=True, text=True, timeout=60, check=False)
+    found = {each["rule"]: each["bad"] for each in json.loads(done.stdout)}
+    assert (done.returncode, found[Rule.CERTIFICATE], found[Rule.BROKER]) == (1, True, False)
