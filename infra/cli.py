@@ -32,6 +32,11 @@ def echo_json(value: Mapping[str, Any]) -> None:
 @click.option("--kafka-port", type=PORT, help="By default a free one, kept for the next start.")
 @click.option("--postgres-port", type=PORT, help="By default a free one, kept for the next start.")
 @click.option("--dashboard-port", type=PORT, help="By default a free one, kept for the next start.")
+@click.option(
+    "--devices",
+    metavar="HOST:PORT",
+    help="Also let devices in there, by TLS and password; by default TELLTALE_DEVICES_AT. See `telltale tls init`.",
+)
 def up(
     *,
     folder: str | None,
@@ -40,13 +45,14 @@ def up(
     kafka_port: int | None,
     postgres_port: int | None,
     dashboard_port: int | None,
+    devices: str | None,
 ) -> None:
     """Start broker, database and services on this machine; Ctrl-C stops them."""
     from infra import stack
     from infra.up import Wish, run
     from infra.up import detach as run_detached
 
-    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port, dashboard_port)
+    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port, dashboard_port, devices)
     if detach:
         show_addresses(run_detached(wish))
     else:
@@ -54,7 +60,12 @@ def up(
 
 
 def show_addresses(stack: "Stack") -> None:
-    rows = (("Kafka", stack.kafka), ("database", stack.database), ("dashboard", stack.dashboard))
+    rows = (
+        ("Kafka", stack.kafka),
+        ("devices", stack.devices),
+        ("database", stack.database),
+        ("dashboard", stack.dashboard),
+    )
     click.echo(f"Telltale is up in {stack.folder}")
     for name, address in rows:
         if address:

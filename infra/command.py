@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stations": ("producers.stations.cli:stations", "Stations, devices and their sensors: import, show."),
     "import": ("producers.imports.cli:import_", "Import logger files of any known format."),
     "imports": ("dashboard.imports.cli:imports", "Imported files: list, show, gaps, backfill."),
+    "device": ("infra.security.cli:device", "Who may write: add, list, rotate, revoke devices."),
+    "tls": ("infra.security.cli:tls", "Certificates for listeners that leave the machine."),
     "edge": ("producers.cli:edge", "Send readings: spool, deliver, report."),
     "readings": ("dashboard.cli:readings", "Count and show stored readings."),
     "alarms": ("dashboard.cli:alarms", "Alarms: tail, list, acknowledge, shelve."),

@@ -59,6 +59,8 @@ class Stack:
     kafka: str | None = None
     database: str | None = None
     dashboard: str | None = None
+    devices: str | None = None
+    """Where devices are let in, if they are."""
     services: tuple[Service, ...] = ()
 
     @property
@@ -99,6 +101,7 @@ def recorded(named: str | os.PathLike[str] | None = None) -> Stack | None:
         kafka=record["kafka"],
         database=record["database"],
         dashboard=record["dashboard"],
+        devices=record.get("devices"),
         services=tuple(_services(record["services"])),
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import ports, processes, stack
-from infra.kafka.broker import Broker, answers
+from infra.kafka.broker import Broker, Door, answers
 from infra.logs import followers, log_file
 from infra.parts import KAFKA, POSTGRES, Part, chosen, declared, kafka_part, postgres_part, service_part
 from infra.postgres import server
@@ -25,6 +25,8 @@ from schemas.errors import Refused, Unavailable
 DISK_BYTES_MIN = 500_000_000
 """What an empty stack takes (Kafka's and PostgreSQL's preallocated logs) and some room to run."""
 PORTS = "ports.json"
+DEVICES_AT = "TELLTALE_DEVICES_AT"
+LOOPBACKS = {"localhost", ports.LOOPBACK}
 DASHBOARD = "dashboard"
 DOWN_S_MAX = 120
 """Five parts that each use all of their time to stop."""
@@ -39,6 +41,8 @@ class Wish:
     kafka_port: int | None = None
     postgres_port: int | None = None
     dashboard_port: int | None = None
+    devices: str | None = None
+    """HOST:PORT at which devices are let in by TLS and password."""
 
 
 def say(line: str) -> None:
@@ -100,10 +104,13 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     kafka, database = os.environ.get("TELLTALE_KAFKA"), os.environ.get("TELLTALE_DATABASE")
     numbers = _ports(wish)
     parts: list[Part] = []
+    devices: str | None = None
     if kafka:
         _demand(answers(kafka, timeout_s=5), f"Kafka at {kafka} (TELLTALE_KAFKA) does not answer")
     elif KAFKA in names:
-        broker = Broker(folder / "kafka", numbers["kafka"], numbers["controller"])
+        door = _door(wish, numbers)
+        devices = door.address if door else None
+        broker = Broker(folder / "kafka", numbers["kafka"], numbers["controller"], devices=door)
         kafka = broker.address
         parts.append(kafka_part(broker))
     if database:
@@ -123,7 +130,24 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
             port = {str(entry["listens"]): str(numbers[name])} if "listens" in entry else {}
             parts.append(_service(name, entry, folder=folder, env=env | port))
     dashboard = f"http://{ports.LOOPBACK}:{numbers[DASHBOARD]}" if DASHBOARD in names else None
-    return Stack(folder, processes.myself(), kafka=kafka, database=database, dashboard=dashboard), parts
+    return Stack(folder, processes.myself(), kafka, database, dashboard, devices), parts
+
+
+def _door(wish: Wish, numbers: dict[str, int]) -> Door | None:
+    """The listener for devices, if one is wished for."""
+    said = wish.devices or os.environ.get(DEVICES_AT)
+    if said is None:
+        return None
+    host, colon, port = said.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise Refused(f'{DEVICES_AT}: expected HOST:PORT, such as broker.example.org:9094, got "{said}"')
+    folder = wish.folder / "tls"
+    keystore = folder / "server.pem"
+    if not keystore.exists():
+        raise Refused(f"devices need TLS, and there is no {keystore}; make it: telltale tls init --name {host}")
+    if int(port) in numbers.values():
+        raise Refused(f"port {port} is taken by another part of the stack")
+    return Door("0.0.0.0" if host not in LOOPBACKS else ports.LOOPBACK, int(port), host, keystore)  # noqa: S104 - wished for
 
 
 def _service(name: str, entry: dict[str, Any], *, folder: Path, env: dict[str, str]) -> Part:

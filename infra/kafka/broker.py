@@ -24,6 +24,42 @@ FORMAT_S_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """The listener for devices: TLS, SCRAM-SHA-512, and no right but what was given. `host` and `port` are bound;
+    `reached_at` is what devices are told; `keystore` is a PEM file of key and chain."""
+
+    host: str
+    port: int
+    reached_at: str
+    keystore: Path
+
+    @property
+    def address(self) -> str:
+        return f"{self.reached_at}:{self.port}"
+
+    def properties(self, own: dict[str, str]) -> dict[str, str]:
+        """What it changes in the broker's settings."""
+        listener = "listener.name.devices"
+        return {
+            "listeners": f"{own['listeners']},DEVICES://{self.host}:{self.port}",
+            "advertised.listeners": f"{own['advertised.listeners']},DEVICES://{self.address}",
+            "listener.security.protocol.map": f"{own['listener.security.protocol.map']},DEVICES:SASL_SSL",
+            f"{listener}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            f"{listener}.scram-sha-512.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+            f"{listener}.ssl.keystore.type": "PEM",
+            f"{listener}.ssl.keystore.location": str(self.keystore),
+            f"{listener}.ssl.enabled.protocols": "TLSv1.3,TLSv1.2",
+            # A device whose credential was revoked is asked again within this time, however long it stays connected.
+            f"{listener}.connections.max.reauth.ms": "600000",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",  # whoever comes by the door on loopback
+            "allow.everyone.if.no.acl.found": "false",
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Broker:
     """Where a broker lives and listens. `folder` is the broker's own; its data is in `folder/data`."""
 
@@ -31,6 +67,9 @@ class Broker:
     port: int
     controller_port: int
     node_id: int = 1
+    devices: "Door | None" = None
+    """A second listener, for devices, which asks who comes. Beside it the broker judges rights; its own door on
+    loopback stays open to all that this machine lets in."""
 
     @property
     def address(self) -> str:
@@ -38,6 +77,9 @@ class Broker:
 
     def properties(self) -> dict[str, str]:
         """The broker's settings under Kafka's own names."""
+        return self._own() | ({} if self.devices is None else self.devices.properties(self._own()))
+
+    def _own(self) -> dict[str, str]:
         return {
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),

@@ -25,6 +25,7 @@ class Rule(StrEnum):
     CLOCK = "host_clock_skew"
     BACKUP = "backup_missing"
     TOPICS = "topics_differ"
+    STRANGER = "unauthorised_device"
 
 
 SEVERITY = {
@@ -39,6 +40,7 @@ SEVERITY = {
     Rule.CLOCK: Severity.MAJOR,
     Rule.BACKUP: Severity.MAJOR,
     Rule.TOPICS: Severity.MAJOR,
+    Rule.STRANGER: Severity.MAJOR,
 }
 
 

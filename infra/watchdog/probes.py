@@ -14,6 +14,7 @@ from infra import provision
 from infra.backup.folder import Folder
 from infra.backup.settings import BackupSettings
 from infra.client import connection
+from infra.security.strangers import LogEnd, Strangers, tries
 from infra.settle import STAGES, behind
 from infra.watchdog.findings import Filling, Finding, Progress, Rule, Work, of_disk, of_expiry, of_group
 from infra.watchdog.settings import WatchdogSettings
@@ -195,6 +196,16 @@ def backups(database_name: str, settings: WatchdogSettings, now: datetime) -> It
         hours,
         "h",
     )
+
+
+def strangers(log_end: LogEnd, known: Strangers, now: datetime) -> Iterator[Finding]:
+    """Who was refused at the broker's door, by its own log."""
+    known.note(tries(log_end.lines()), now)
+    for source, seen, recent in known.standing(now):
+        said = f"{seen.said} ({seen.count} times of late). If the device is yours: telltale device add or rotate"
+        yield Finding(
+            Rule.STRANGER, source, recent, said if recent else "no try for a while", seen.reason, float(seen.count)
+        )
 
 
 def machine_folders(settings: WatchdogSettings, stack_folder: Path) -> list[Path]:

@@ -9,6 +9,9 @@ import httpx
 import structlog
 
 from infra.kept_alarms import KeptAlarms
+from infra.logs import log_file
+from infra.parts import KAFKA
+from infra.security.strangers import LogEnd, Strangers
 from infra.watchdog import probes
 from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Rule
 from infra.watchdog.settings import WatchdogSettings
@@ -34,9 +37,12 @@ class Rounds:
     inbox: Path
     progress: Progress = field(default_factory=Progress)
     filling: Filling = field(default_factory=Filling)
+    strangers: Strangers = field(default_factory=Strangers)
+    broker_log: LogEnd = field(init=False)
     patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
+        self.broker_log = LogEnd(log_file(self.folder, KAFKA))
         away = self.settings.unreachable_s
         self.patience = Patience({Rule.BROKER: away, Rule.DATABASE: away, Rule.TOPICS: away, Rule.CLOCK: away})
 
@@ -50,6 +56,7 @@ class Rounds:
             *probes.database(self.database, self.settings, now),
             *probes.disks(probes.machine_folders(self.settings, self.folder), self.filling, self.settings, now),
             *probes.certificates(self.settings, now),
+            *probes.strangers(self.broker_log, self.strangers, now),
             *probes.backups(self.database_name, self.settings, now),
         ]
 

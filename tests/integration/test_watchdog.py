@@ -123,13 +123,13 @@ def test_a_group_that_does_not_move_is_found_by_its_position(cluster, database, 
 
 
 def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):
-    from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource
+    from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
     watch = Watch(cluster, database, tmp_path)
     change = ConfigResource(
         ConfigResource.Type.TOPIC,
         ALARMS,
-        incremental_configs=[ConfigEntry("retention.ms", "1000", incremental_operation=0)],
+        incremental_configs=[ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)],
     )
     for done in AdminClient({"bootstrap.servers": cluster}).incremental_alter_configs([change]).values():
         done.result(30)

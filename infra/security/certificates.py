@@ -1,0 +1,144 @@
+"""An authority of one's own and the broker's certificate, as PEM files. Knows `cryptography` and a folder.
+
+`ca.pem` is given to devices; `ca-key.pem` and `server.pem` (key and chain, as Kafka reads it) are private.
+"""
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from schemas.errors import Refused
+
+CA, CA_KEY, SERVER = "ca.pem", "ca-key.pem", "server.pem"
+CA_DAYS, SERVER_DAYS = 3650, 397
+"""Devices must be given a new authority by hand, so it lives long; some clients refuse servers with more than 398."""
+EARLIER = timedelta(hours=1)
+"""Devices' clocks may be behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The three files in a folder."""
+
+    folder: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / CA
+
+    @property
+    def server(self) -> Path:
+        return self.folder / SERVER
+
+    def missing(self) -> list[Path]:
+        """Those of which the broker has need and which are not there."""
+        return [path for path in (self.ca, self.server) if not path.exists()]
+
+
+def init(folder: Path, names: Sequence[str], *, now: datetime) -> bool:
+    """Makes the authority, unless there is one, and a new certificate for the broker. True: the authority is new.
+
+    Args:
+        names: host names and addresses by which devices reach the broker.
+    """
+    if not names:
+        raise Refused("name the host as devices reach it: telltale tls init --name broker.example.org")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key_file, new = folder / CA_KEY, not (folder / CA_KEY).exists()
+    if new:
+        key = ec.generate_private_key(ec.SECP256R1())
+        authority = _authority(key, now)
+        _write(key_file, _pem(key), private=True)
+        _write(folder / CA, authority.public_bytes(serialization.Encoding.PEM), private=False)
+    key, authority = _known(folder)
+    if authority.not_valid_after_utc <= now:
+        raise Refused(f"{folder / CA} ended on {authority.not_valid_after_utc:%Y-%m-%d}: move it and {CA_KEY} away")
+    server_key = ec.generate_private_key(ec.SECP256R1())
+    made = _server(server_key.public_key(), names, key, authority, now)
+    chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (made, authority))
+    _write(folder / SERVER, _pem(server_key) + chain, private=True)
+    return new
+
+
+def _known(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    try:
+        key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
+        authority = x509.load_pem_x509_certificate((folder / CA).read_bytes())
+    except (OSError, ValueError) as error:
+        raise Refused(f"the authority in {folder} cannot be read: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Refused(f"{folder / CA_KEY}: expected an elliptic curve key")
+    return key, authority
+
+
+def _authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Telltale authority")])
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _server(
+    key: ec.EllipticCurvePublicKey,
+    names: Sequence[str],
+    signer: ec.EllipticCurvePrivateKey,
+    authority: x509.Certificate,
+    now: datetime,
+) -> x509.Certificate:
+    ends = min(now + timedelta(days=SERVER_DAYS), authority.not_valid_after_utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
+        .issuer_name(authority.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(ends)
+        .add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+
+
+def _name(said: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(said))
+    except ValueError:
+        return x509.DNSName(said)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, content: bytes, *, private: bool) -> None:
+    coming = path.with_name(path.name + ".coming")
+    with os.fdopen(os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o644), "wb") as file:
+        file.write(content)
+    coming.replace(path)

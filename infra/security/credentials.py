@@ -1,0 +1,140 @@
+"""Devices at the broker: a SCRAM-SHA-512 credential each, and the right to write readings and heartbeats, nothing else.
+
+Knows the broker alone: what it has is what there is.
+"""
+
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
+)
+
+from schemas.errors import Refused, Unavailable
+from schemas.topics import HEARTBEATS, READINGS_RAW
+
+ANSWER_S = 20.0
+ITERATIONS = 8192  # Kafka's own choice is 4096; passwords here are random, so more would only slow logins down
+PASSWORD_BYTES = 32
+WRITES = (READINGS_RAW, HEARTBEATS)
+NAME_CHARACTERS_MAX = 200
+NO_SUCH_USER = "RESOURCE_NOT_FOUND"
+NO_AUTHORIZER = "SECURITY_DISABLED"
+
+
+def add(admin: AdminClient, device_id: str) -> str:
+    """A new device's password, which is known nowhere else. Raises `Refused` if it has one."""
+    _check_name(device_id)
+    if device_id in known(admin):
+        raise Refused(f"device {device_id} has a credential; a new password: telltale device rotate {device_id}")
+    _allow(admin, device_id)
+    return _set_password(admin, device_id)
+
+
+def rotate(admin: AdminClient, device_id: str) -> str:
+    """A new password; the old one is refused from the next login on."""
+    _check_known(admin, device_id)
+    _allow(admin, device_id)
+    return _set_password(admin, device_id)
+
+
+def revoke(admin: AdminClient, device_id: str) -> None:
+    """No right and no credential any more. Connections that are open may write nothing from now on."""
+    _check_known(admin, device_id)
+    gone = AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, _principal(device_id), None, AclOperation.ANY,
+        AclPermissionType.ANY,
+    )  # fmt: skip
+    _await(admin.delete_acls([gone], request_timeout=ANSWER_S))
+    deletion = UserScramCredentialDeletion(device_id, ScramMechanism.SCRAM_SHA_512)
+    _await(admin.alter_user_scram_credentials([deletion], request_timeout=ANSWER_S))
+
+
+def known(admin: AdminClient) -> dict[str, list[str]]:
+    """Each name with a credential, and the topics to which it may write."""
+    described = admin.describe_user_scram_credentials(request_timeout=ANSWER_S)
+    try:
+        users = described.result(ANSWER_S)
+    except KafkaException as error:
+        raise _trouble(error) from None
+    every = AclBindingFilter(
+        ResourceType.TOPIC, None, ResourcePatternType.ANY, None, None, AclOperation.WRITE, AclPermissionType.ALLOW
+    )
+    try:
+        bindings = admin.describe_acls(every, request_timeout=ANSWER_S).result(ANSWER_S)
+    except KafkaException as error:
+        raise _trouble(error) from None
+    rights: dict[str, list[str]] = {name: [] for name in users}
+    for binding in bindings:
+        name = binding.principal.removeprefix("User:")
+        if name in rights:
+            rights[name].append(binding.name)
+    return {name: sorted(topics) for name, topics in sorted(rights.items())}
+
+
+def _check_name(device_id: str) -> None:
+    if not device_id or len(device_id) > NAME_CHARACTERS_MAX or device_id != device_id.strip() or "," in device_id:
+        raise Refused(f"device {device_id!r}: a name of 1 to {NAME_CHARACTERS_MAX} characters without comma is wanted")
+
+
+def _check_known(admin: AdminClient, device_id: str) -> None:
+    if device_id not in known(admin):
+        raise Refused(f"device {device_id} has no credential; see: telltale device list")
+
+
+def _allow(admin: AdminClient, device_id: str) -> None:
+    """To write; describing a topic and idempotent production are implied by it."""
+    bindings = [
+        AclBinding(
+            ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, _principal(device_id), "*", AclOperation.WRITE,
+            AclPermissionType.ALLOW,
+        )
+        for topic in WRITES
+    ]  # fmt: skip
+    _await(admin.create_acls(bindings, request_timeout=ANSWER_S))
+
+
+def _set_password(admin: AdminClient, device_id: str) -> str:
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    upsertion = UserScramCredentialUpsertion(
+        device_id,
+        ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS),
+        password.encode(),
+        secrets.token_bytes(PASSWORD_BYTES),
+    )
+    _await(admin.alter_user_scram_credentials([upsertion], request_timeout=ANSWER_S))
+    return password
+
+
+def _principal(device_id: str) -> str:
+    return f"User:{device_id}"
+
+
+def _await(answers: Mapping[Any, Future[Any]]) -> None:
+    for answer in answers.values():
+        try:
+            answer.result(ANSWER_S)
+        except KafkaException as error:
+            raise _trouble(error) from None
+
+
+def _trouble(error: KafkaException) -> Refused | Unavailable:
+    if error.args[0].name() == NO_AUTHORIZER:
+        return Refused(
+            "this broker lets everybody write: it runs without an authorizer. Start it with a listener for devices: "
+            "telltale tls init --name HOST, then telltale up --devices HOST:PORT"
+        )
+    return Unavailable(f"Kafka: {error.args[0].str()}")
