@@ -1,0 +1,135 @@
+"""Certificates as clients judge them, and strangers by the broker's own words; no broker."""
+
+import datetime as dt
+import socket
+import ssl
+import stat
+import threading
+from contextlib import suppress
+
+import pytest
+
+from infra import ports
+from infra.security import certificates
+from infra.security.strangers import CALM, OTHERS, SOURCES_MAX, LogEnd, Strangers, Try, tries
+from infra.up import Wish, _door
+from schemas.errors import Refused
+
+NOW = dt.datetime.now(dt.UTC)
+LOG = [
+    "2026-11-26 07:00:00.000 INFO [SocketServer listenerType=BROKER, nodeId=1] Failed authentication with /10.0.0.7 "
+    "(channelId=10.0.0.1:9094-10.0.0.7:51234-0-0) (Authentication failed during authentication due to invalid "
+    "credentials with SASL mechanism SCRAM-SHA-512) (o.a.k.common.network.Selector)",
+    "2026-11-26 07:00:01.000 INFO [SocketServer] Failed authentication with /127.0.0.1 "
+    "(channelId=127.0.0.1:9094-127.0.0.1:5-0-1) (SSL handshake failed) (o.a.k.common.network.Selector)",
+    "2026-11-26 07:00:02.000 INFO Principal = User:pi-1 is Denied operation = WRITE from host = 10.0.0.7 on resource = "
+    "Topic:LITERAL:alarms for request = Produce with resourceRefCount = 1 based on rule DefaultDeny (authorizer)",
+    "2026-11-26 07:00:03.000 INFO [GroupCoordinator id=1] Preparing to rebalance group x",
+]
+
+
+def test_refusals_are_read_from_the_brokers_log():
+    found = list(tries(LOG))
+    assert [(each.source, each.reason) for each in found] == [
+        ("address/10.0.0.7", "refused_login"),
+        ("address/127.0.0.1", "refused_login"),
+        ("device/pi-1", "denied"),
+    ]
+    assert found[0].said == ("A login from 10.0.0.7 was refused: invalid credentials with SASL mechanism SCRAM-SHA-512")
+    assert found[2].said == '"pi-1" at 10.0.0.7 may not write topic alarms'
+
+
+def test_a_stranger_stands_until_he_has_been_quiet_for_a_while():
+    known = Strangers()
+    one = Try("address/x", "refused_login", "...")
+    known.note([one, one], NOW)
+    known.note([one], NOW + CALM / 2)
+    (before,) = known.standing(NOW + CALM)
+    assert (before[1].count, before[2]) == (3, True)
+    (after,) = known.standing(NOW + 1.5 * CALM)
+    assert after[2] is False
+    assert list(known.standing(NOW + 2 * CALM)) == []
+
+
+def test_a_scan_is_no_flood_of_alarms():
+    known = Strangers()
+    known.note((Try(f"address/10.0.0.{n}", "refused_login", "...") for n in range(200)), NOW)
+    found = {source: seen.count for source, seen, _ in known.standing(NOW)}
+    assert len(found) == SOURCES_MAX + 1
+    assert found[OTHERS] == 200 - SOURCES_MAX
+
+
+def test_a_log_is_followed_from_its_end_over_emptying(tmp_path):
+    log = LogEnd(tmp_path / "kafka.log")
+    assert log.lines() == []
+    log.path.write_text("old\n")
+    assert log.lines() == []
+    with log.path.open("a") as file:
+        file.write("new\nhal")
+    assert log.lines() == ["new"]
+    with log.path.open("a") as file:
+        file.write("f\n")
+    assert log.lines() == ["half"]
+    log.path.write_text("a\n")
+    assert log.lines() == ["a"]
+
+
+def served(files):
+    """A TLS server on loopback with the broker's certificate; its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(files.server))
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                with suppress(OSError, ssl.SSLError):
+                    context.wrap_socket(line, server_side=True).close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener
+
+
+@pytest.mark.parametrize(("name", "taken"), [("localhost", True), ("127.0.0.1", True), ("other.example.org", False)])
+def test_clients_that_trust_the_authority_take_the_certificate_for_its_names(tmp_path, name, taken):
+
+    files = certificates.Files(tmp_path)
+    assert certificates.init(tmp_path, ["localhost", "127.0.0.1"], now=NOW)
+    assert files.missing() == []
+    listener = served(files)
+    try:
+        context = ssl.create_default_context(cafile=str(files.ca))
+        with socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=20) as line:
+            try:
+                context.wrap_socket(line, server_hostname=name).close()
+            except ssl.SSLCertVerificationError:
+                assert not taken
+            else:
+                assert taken
+    finally:
+        listener.close()
+
+
+def test_renewing_keeps_the_authority_and_private_files_are_private(tmp_path):
+    certificates.init(tmp_path, ["a"], now=NOW)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert not certificates.init(tmp_path, ["b"], now=NOW)
+    changed = {path.name for path in tmp_path.iterdir() if path.read_bytes() != before[path.name]}
+    assert changed == {certificates.SERVER}
+    for name in (certificates.SERVER, certificates.CA_KEY):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_an_authority_that_has_ended_is_told(tmp_path):
+    certificates.init(tmp_path, ["a"], now=NOW - dt.timedelta(days=certificates.CA_DAYS + 1))
+    with pytest.raises(Refused, match="ended on"):
+        certificates.init(tmp_path, ["a"], now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("9094", "expected HOST:PORT"), ("host:99999", "expected HOST:PORT"), ("host:9094", "tls init")]
+)
+def test_a_door_for_devices_needs_an_address_and_a_certificate(tmp_path, said, told):
+    with pytest.raises(Refused, match=told):
+        _door(Wish(tmp_path, devices=said), {"kafka": ports.free()})
