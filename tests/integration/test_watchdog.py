@@ -131,7 +131,8 @@ def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):
         ALARMS,
         incremental_configs=[ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)],
     )
-    for done in AdminClient({"bootstrap.servers": cluster}).incremental_alter_configs([change]).values():
+    admin = AdminClient({"bootstrap.servers": cluster})  # its answers come while it lives
+    for done in admin.incremental_alter_configs([change]).values():
         done.result(30)
     found = [each for each in watch.rounds.look() if each.bad]
     assert [(each.rule, "retention.ms" in each.said) for each in found] == [(Rule.TOPICS, True)]
