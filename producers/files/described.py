@@ -168,7 +168,7 @@ class Described(TextTable):
             stamps=iso_stamps if form in ISO else partial(_stamps, form=form),
             iso=form in ISO,
             stamp_form=form,
-            ragged=True,
+            cells_min=1 + max([*stamp_places, *(at for _, at in found)]),
         )
         identity = Identity(about.maker, about.model, about.serial)
         return Header(identity, layout, min(len(lines), about.first_line - 1))

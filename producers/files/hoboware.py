@@ -133,7 +133,7 @@ class Hoboware(DatedTable):
             stamp_places=heading.stamp_at,
             delimiter=heading.delimiter,
             decimal=decimal,
-            ragged=True,
+            cells_min=max(values_at, default=first_value) + 2,  # events may be left out, never what is measured
             skips=is_event if events_at else None,
         )
         identity = Identity("Onset", "", serial, title[2].strip() if title else "")

@@ -64,7 +64,6 @@ class NrgRetriever(DatedTable):
             len(names),
             stamp_places=stamp_places,
             delimiter=delimiter,
-            ragged=True,
         )
         model, serial = _first(top, "model"), _first(top, "serial")
         return Header(Identity("NRG Systems", model, serial, _first(top, "site")), layout, found + 1)

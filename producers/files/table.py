@@ -45,7 +45,7 @@ class Layout:
     iso: bool = True  # `stamps` reads YYYY-MM-DD HH:MM:SS[.f] and nothing else
     zoned: bool = False  # and every stamp ends with Z
     stamp_form: str = "YYYY-MM-DD HH:MM:SS"
-    ragged: bool = False  # rows may end early: the cells that are not there are missing
+    cells_min: int | None = None  # of a row that may end early, with every measured cell whole; else the width
     skips: Callable[[list[str]], bool] | None = field(default=None)  # rows that are no readings, such as events
 
     @cached_property
@@ -263,7 +263,7 @@ def _whole_rows(found: list[list[str]], first_line: int, layout: Layout, tally: 
     for row, line in zip(found, lines.tolist(), strict=True):
         if len(row) > width and not any(cell.strip() for cell in row[width:]):  # padded by a spreadsheet
             del row[width:]
-        if layout.ragged and max(layout.stamp_places) < len(row) < width:
+        if layout.cells_min is not None and layout.cells_min <= len(row) < width:
             row.extend([""] * (width - len(row)))
         if len(row) == width:
             if layout.skips is None or not layout.skips(row):

@@ -68,7 +68,7 @@ class Windographer(DatedTable):
             _column(name, unit) for name, unit in zip(names[1:], [*units[1:], *[""] * len(names)], strict=False)
         )
         self._read_sentences(lines[:at])
-        layout = Layout(columns, tuple(range(1, len(names))), len(names), delimiter=delimiter, ragged=True)
+        layout = Layout(columns, tuple(range(1, len(names))), len(names), delimiter=delimiter)
         return Header(Identity("Windographer"), layout, at + 1 + bool(units))
 
     def _units(self, below: list[str], delimiter: str) -> list[str]:

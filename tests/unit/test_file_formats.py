@@ -346,6 +346,16 @@ def test_hobo_with_date_and_time_apart_semicolons_and_decimal_commas(put: Put) -
     assert (found.first_row, found.record()["first_time"]) == ([21.5], "2017-06-14T16:00:00Z")
 
 
+def test_a_row_cut_within_what_is_measured_is_no_row(put: Put) -> None:
+    for name in ("windographer", "hoboware", "nrg-9300"):
+        whole = made.EXAMPLES[name]
+        ends = b"\r" if name == "nrg-9300" else b"\n"
+        rows = whole.split(ends)
+        rows[-9] = rows[-9][: rows[-9].rindex(b"\t" if name == "windographer" else b",")].rstrip(b",")[:-1]
+        found = looked(put(ends.join(rows)))
+        assert (found.rows, [each.line for each in found.problems]) == (looked(put(whole)).rows - 1, [len(rows) - 8])
+
+
 def test_hobo_channels_of_one_name_are_told_apart(put: Put) -> None:
     heads = ",".join(f'"Temp, °C (LGR S/N: 1, SEN S/N: {n}, LBL: {label})"' for n, label in enumerate(("Air", "Soil")))
     found = looked(put(f'"#","Date Time, GMT+00:00",{heads}\n1,2017-06-14 00:00,1,2\n'.encode()))
