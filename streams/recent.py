@@ -42,7 +42,7 @@ class Recent:
         """With rows of these channels; `newest`: each is newer than all before it."""
         before = self.times.get(channels)
         if before is None:
-            now = times if newest else np.unique(times)
+            now = times.copy() if newest else np.unique(times)  # a pile's array is not to be held by its rows
         else:
             now = np.concatenate((before, times)) if newest else np.union1d(before, times)
         known = {**self.times, channels: now}

@@ -1,13 +1,14 @@
 """Blocks of frames, sorted out by device. Knows records as they were consumed; decodes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.blocks import RawBlock
-from schemas.columnar import Longs
+from schemas.columnar import Doubles, Longs
 from streams.validation import Batch
 
 Index = npt.NDArray[np.intp]
@@ -32,63 +33,95 @@ def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict
     """
     offsets = np.array([record.offset for record in records], np.int64)
     appended_us = np.array([record.timestamp for record in records], np.int64) * 1000
-    of_each = [record.key for record in records]
-    keys = {key: at for at, key in enumerate(dict.fromkeys(of_each))}
-    number = np.array([keys[key] for key in of_each], np.intp)
+    keys = [record.key or b"" for record in records]
+    places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+    number = np.array([places[key] for key in keys], np.intp)
     in_blocks = np.zeros(len(records), bool)
-    pieces: dict[int, list[_Piece]] = {}
+    pieces: dict[bytes, list[_Piece]] = {}
+    singly: set[bytes] = set()
     for block in blocks:
         in_blocks[block.at] = True
-        order = np.argsort(number[block.at], kind="stable")
-        of = number[block.at[order]]
-        begins = np.flatnonzero(np.concatenate(([True], of[1:] != of[:-1])))
-        for key, some in zip(of[begins].tolist(), np.split(order, begins[1:]), strict=True):
-            pieces.setdefault(key, []).append((block, some))
-    names = list(keys)
-    singly = set(number[~in_blocks].tolist())
+        for key, piece in _sorted_out(block, keys, number):
+            if piece is None:
+                singly.add(key)
+            else:
+                pieces.setdefault(key, []).append(piece)
+    singly.update(keys[at] for at in np.flatnonzero(~in_blocks).tolist())
     found: dict[bytes, Batch] = {}
-    others: list[int] = []
     for key, parts in pieces.items():
-        name = names[key]
-        batch = None if name is None or key in singly else _batch(parts, name, offsets, appended_us)
-        if batch is None or name is None:
-            others += [at for block, some in parts for at in block.at[some].tolist()]
+        batch = None if key in singly else _batch(parts, key, offsets, appended_us)
+        if batch is None:
+            singly.add(key)
         else:
-            found[name] = batch
-    return found, others
+            found[key] = batch
+    if not singly:
+        return found, []
+    return found, [at for block in blocks for at in block.at.tolist() if keys[at] in singly]
 
 
-_Piece = tuple[RawBlock, Index]  # some of the frames of a block
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Frames of one device and spool in one block, m of n rows."""
+
+    at: Index  # (m,) which of the records
+    spool_id: bytes
+    sequences: Longs  # (m,)
+    channels: tuple[str, ...]
+    times: Longs  # (m, n)
+    values: Doubles  # (m, n, c)
+
+
+def _sorted_out(block: RawBlock, keys: list[bytes], number: Index) -> Iterator[tuple[bytes, _Piece | None]]:
+    """The frames of each key; None: they are not all of that device, or of several spools."""
+    order = np.argsort(number[block.at], kind="stable")
+    at = block.at[order]
+    of = [keys[one] for one in at.tolist()]
+    d = block.device_ids.shape[1]
+    own = np.array([len(key) == d for key in of], bool)
+    named = np.frombuffer(b"".join([key if len(key) == d else bytes(d) for key in of]), np.uint8).reshape(len(of), d)
+    own &= (named == block.device_ids[order]).all(axis=1)
+    spools, sequences = block.spool_ids[order], block.sequences[order]
+    times, values = block.times[order], block.values[order]
+    first = np.ones(len(at), bool)
+    first[1:] = number[at[1:]] != number[at[:-1]]
+    own[1:] &= first[1:] | (spools[1:] == spools[:-1]).all(axis=1)
+    begins = np.flatnonzero(first)
+    sound = np.logical_and.reduceat(own, begins).tolist()
+    ends = [*begins[1:].tolist(), len(at)]
+    for begin, end, is_sound in zip(begins.tolist(), ends, sound, strict=True):
+        part = slice(begin, end)
+        piece = None
+        if is_sound:
+            spool_id = spools[begin].tobytes()
+            piece = _Piece(at[part], spool_id, sequences[part], block.channels, times[part], values[part])
+        yield of[begin], piece
 
 
 def _batch(pieces: list[_Piece], key: bytes, offsets: Longs, appended_us: Longs) -> Batch | None:
-    """Frames that have one key; None: they are not all of that device, or of several spools or channel lists."""
-    first, some = pieces[0]
-    spool_id, channels = first.spool_ids[some[0]], first.channels
-    for block, of in pieces:
-        device_ids, spool_ids = block.device_ids[of], block.spool_ids[of]
-        if len(key) != device_ids.shape[1] or (device_ids != np.frombuffer(key, np.uint8)).any():
+    """Frames that have one key; None: they are of several spools or channel lists."""
+    piece = pieces[0]
+    at, sequences = piece.at, piece.sequences
+    rows = np.full(len(at), piece.times.shape[1])
+    times, values = piece.times.reshape(-1), piece.values.reshape(-1, len(piece.channels))
+    if len(pieces) > 1:
+        if len({(each.spool_id, each.channels) for each in pieces}) > 1:
             return None
-        if len(spool_id) != spool_ids.shape[1] or (spool_ids != spool_id).any() or block.channels != channels:
-            return None
-    at = np.concatenate([block.at[of] for block, of in pieces])
-    sequences = np.concatenate([block.sequences[of] for block, of in pieces])
-    rows = np.concatenate([np.full(len(of), block.times.shape[1]) for block, of in pieces])
-    times = np.concatenate([block.times[of].reshape(-1) for block, of in pieces])
-    values = np.concatenate([block.values[of].reshape(-1, len(channels)) for block, of in pieces])
-    if len(pieces) > 1:  # back into log order
-        order = np.argsort(at)
-        which = np.repeat(np.argsort(order), rows)  # of each row, the place of its frame
-        by_row = np.argsort(which, kind="stable")
-        at, sequences, rows, times, values = at[order], sequences[order], rows[order], times[by_row], values[by_row]
+        at = np.concatenate([each.at for each in pieces])
+        rows = np.repeat([each.times.shape[1] for each in pieces], [len(each.at) for each in pieces])
+        order = np.argsort(at)  # back into log order
+        by_row = np.argsort(np.repeat(np.argsort(order), rows), kind="stable")
+        sequences = np.concatenate([each.sequences for each in pieces])[order]
+        times = np.concatenate([each.times.reshape(-1) for each in pieces])[by_row]
+        values = np.concatenate([each.values.reshape(-1, len(piece.channels)) for each in pieces])[by_row]
+        at, rows = at[order], rows[order]
     return Batch(
         key.decode(),
-        spool_id.tobytes().decode(),
+        piece.spool_id.decode(),
         sequences,
         offsets[at],
         appended_us[at],
         rows,
-        channels,
+        piece.channels,
         times,
         values,
     )
