@@ -36,6 +36,7 @@ RECORDS_MAX = 500
 POLL_S = 0.05
 ANSWER_S_MAX = 10.0
 AGAIN_S = 0.2
+ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 IDLE_S = 30.0
 """The shared consumer goes on so long without a client: one that reconnects finds it where it was."""
 CATCHING_UP_MAX = 4
@@ -399,9 +400,8 @@ def _watermarks(consumer: Consumer, at: At) -> tuple[int, int]:
         try:
             low, end = consumer.get_watermark_offsets(TopicPartition(*at), timeout=ANSWER_S_MAX)
         except KafkaException as error:
-            if not error.args[0].retriable() and error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
-                raise
-            if time.monotonic() > until:
+            passes = error.args[0].retriable() or error.args[0].code() in ELECTING
+            if not passes or time.monotonic() > until:
                 raise
             time.sleep(AGAIN_S)
         else:
