@@ -243,3 +243,23 @@ def test_statistics_of_directions_are_circular_and_leave_bad_rows_out(stored, op
         )
         assert [row[:2] for row in found] == [("wind_direction", 2), ("wind_speed", 2)]
         assert [row[2] % 360 for row in found] == pytest.approx([0, 1.5], abs=1e-9)
+
+
+def test_batch_made_ready_ahead_is_stored_as_any_other(stored, open_store):
+    store = open_store()
+    unknown = batch(0, clean_frame("mast-0", 0, 500))
+    store.foresee(unknown)
+    assert unknown.prepared is None  # its sensors are not known: left to `write`
+    store.write(unknown)
+    ready, corrected = batch(1, clean_frame("mast-0", 500, 500)), batch(2, clean_frame("mast-0", 700, 20, correction=1))
+    for each in (ready, corrected):
+        store.foresee(each)
+        assert each.prepared is not None
+    assert not corrected.prepared.pieces[0].fresh  # behind the rows of `ready`, which are not stored yet
+    store.write(ready)
+    stored.rows("DELETE FROM sensors WHERE channel = 'Dir78' RETURNING 1")
+    store.forget()
+    store.write(corrected)  # by the sensors of now
+    assert stored.one("SELECT count(*) FROM readings JOIN sensors USING (sensor_id) WHERE channel = 'Dir78'") == 20
+    assert stored.one("SELECT count(*) FROM readings JOIN sensors USING (sensor_id) WHERE channel = 'Spd80'") == 1000
+    assert stands(stored) == 3
