@@ -170,6 +170,12 @@ def test_a_range_is_flagged_with_the_mouse_and_found_in_the_database(site: Site,
     assert abs(high - (begin + 300)) <= 2
     left_out = "SELECT count(*) FROM readings_good WHERE sensor_id = (SELECT sensor('bad-1', 'c0'))"
     assert site.rows(left_out) == [(600 - int(high - low),)]
+    zoned = ("--device", "bad-1", "--sensor", "bad-1/c0", "--zone", "UTC", "--out", "bad-1.csv")
+    site.command("export", "csv", *zoned)
+    exported = [line for line in (site.folder / "bad-1.csv").read_text().splitlines() if not line.startswith("#")]
+    empty = [line for line in exported[1:] if line.endswith(",")]
+    assert len(exported) == 601
+    assert len(empty) == int(high - low), "what is flagged is not exported"
     otto.page.get_by_role("button", name="Undo flag").click()
     otto.page.get_by_text("No flag in this period.").wait_for()
     assert site.rows(left_out) == [(600,)]
@@ -324,10 +330,11 @@ def looked_at(person: Person, path: str) -> list[str]:
 def test_no_page_shuts_anybody_out(filled: None, people: People, width: int, scheme: str) -> None:
     person = people("ada", width=width, height=900, scheme=scheme)
     troubles = []
-    for path in PAGES:
+    ((alarm,),) = person.site.rows("SELECT alarm_id FROM alarms WHERE device_id = 'page-1' LIMIT 1")
+    for path in (*PAGES, f"/alarms/{alarm}"):
         troubles += looked_at(person, path)
         if folder := os.environ.get("TELLTALE_SCREENSHOTS"):
-            name = re.sub(r"\W+", "-", path).strip("-")
+            name = re.sub(r"\W+", "-", path.replace(alarm, "one")).strip("-")
             Path(folder).mkdir(parents=True, exist_ok=True)
             person.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
     assert not troubles

@@ -237,6 +237,17 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", () => toast("the server does not answer; what you see may be old", "bad"));
 
+/** What scrolls sideways can be reached, and scrolled, with the keyboard. */
+export function reachable(within = document) {
+  for (const each of within.querySelectorAll(".wide")) {
+    if (each.scrollWidth > each.clientWidth) each.tabIndex = 0;
+    else each.removeAttribute("tabindex");
+  }
+}
+window.addEventListener("resize", () => reachable());
+new MutationObserver(() => requestAnimationFrame(() => reachable())).observe(byId("main"), { childList: true, subtree: true });
+
 showZone();
 showTheme();
+reachable();
 setInterval(() => { for (const each of document.querySelectorAll("time[data-since]")) each.textContent = spanText((Date.now() - Date.parse(each.dateTime)) / 1000); }, 1000);

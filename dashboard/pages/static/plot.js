@@ -205,7 +205,7 @@ function axes() {
     [0.001, ":{ss}.{fff}", `${day} {HH}:{mm}`, null, "\n{MM}-{DD} {HH}:{mm}", null, "\n{HH}:{mm}", null, 1],
   ];
   return [
-    { ...common, values: steps },
+    { ...common, values: steps, space: 78 },
     ...units.map((unit, n) => ({ ...common, scale: unit, side: n % 2 ? 1 : 3, grid: { ...common.grid, show: n === 0 }, size: 62, label: unit === "1" ? "" : unit, labelSize: 20, labelFont: "12px system-ui, sans-serif", values: (_, ticks) => ticks.map(valueText) })),
   ];
 }
