@@ -101,7 +101,7 @@ def test_killed_watch_goes_on_and_every_row_arrives_once(cluster: str, start: St
     logger.join()
     expected = cells_of(0, 5_000)
     last = start(*command, **env)
-    await_true(lambda: len(arrived(cluster)) >= len(expected) or not last.lives, what="all rows", within_s=90)
+    await_true(lambda: len(arrived(cluster)) >= len(expected) or not last.lives, what="all rows", within_s=120)
     assert last.stop() == 0, last.log.read_text()
     found = arrived(cluster)
     assert set(found) == expected
