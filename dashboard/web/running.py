@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 
 import uvicorn
 from fastapi import FastAPI
@@ -9,6 +10,8 @@ from fastapi import FastAPI
 from dashboard.web.state import web_of
 from schemas.errors import Refused
 
+SWITCH_S = 0.0005
+"""How long a thread that encodes a download may keep the loop waiting for the interpreter; Python's own is 5 ms."""
 STOP_S_MAX = 5
 """What an answer under way may still take; the supervisor waits longer than this."""
 
@@ -38,6 +41,7 @@ def serve(app: FastAPI, *, host: str, port: int) -> None:
         ws_max_size=1_000_000,
         ws="websockets-sansio",
     )
+    sys.setswitchinterval(SWITCH_S)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it anew when all is closed: that is a good end
     Server(config, app).run(sockets=[listener])
 
