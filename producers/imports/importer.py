@@ -29,8 +29,6 @@ STORED_LOOK_S = 0.2  # between two at stage and sink, which costs the broker som
 TELL_S = 1.0  # between two statuses of one file on its way
 FLUSH_S = 10.0  # for the last statuses
 
-TERMINAL = (ImportState.NEEDS_AN_ANSWER, ImportState.UNKNOWN, ImportState.REFUSED, ImportState.STORED)
-
 _COUNTS = ("rows", "readings", "missing", "repeated", "out_of_order", "problems", "first_time", "last_time")
 _KEPT = ("raw_partition", "raw_from", "raw_to", "spool_id", "last_sequence")
 
@@ -381,6 +379,3 @@ def open_edge(make: Callable[[], Edge], *, within_s: float, waits: Callable[[], 
                 told = True
                 waits()
             time.sleep(LOOK_S * 4)
-
-
-__all__ = ["TAKEN", "TERMINAL", "Importer", "Outcome", "Progress", "concluded", "open_edge"]

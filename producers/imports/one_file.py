@@ -7,7 +7,7 @@ wanted, and how far it has come before. So it runs as well in a process of its o
 import hashlib
 import mmap
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -294,8 +294,3 @@ def hash_of_packed(found: Found) -> str:
 def _mark_key(sha256: str, within: Sequence[tuple[int, int]] | None) -> str:
     """Under which the spool remembers the file; its part that is read again is something else."""
     return sha256 if within is None else hashlib.sha256(f"{sha256}|{list(within)}".encode()).hexdigest()
-
-
-def renewed(asked: Asked, devices: Mapping[str, Device], taken: Mapping[str, Sequence[tuple[str, Program]]]) -> Asked:
-    """The same, with what is known now."""
-    return replace(asked, devices=devices, taken=taken)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from producers.imports.one_file import Answer, Asked, Done, Event, Hashed, Planned, Step, read
+from producers.imports.one_file import Answer, Asked, Done, Event, Hashed, Planned, read
 from producers.imports.unpacking import Found
 from schemas.errors import Unavailable
 from schemas.records import ImportState, ImportStatus
@@ -186,6 +186,3 @@ def _serve(pipe: Connection, asked: Asked) -> None:
             pipe.send(_Next())
     except (EOFError, OSError):
         return
-
-
-__all__ = ["Step", "Told", "lost", "read_all"]

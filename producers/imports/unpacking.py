@@ -6,7 +6,6 @@ An archive in an archive is refused by name.
 
 import bz2
 import gzip
-import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -186,10 +185,3 @@ def _no_archive(first: bytes, name: str) -> None:
         raise Refused(f"{name} holds another packed file ({kind}): unpack it and import what is in it")
     if first[257:262] == b"ustar":
         raise Refused(f"{name} holds a tar archive: unpack it (tar xf) and import the folder")
-
-
-def unpacked(found: Found, *, password: str | None = None) -> bytes:
-    """All of a small one."""
-    into = io.BytesIO()
-    copy(found, into, password=password, told=lambda _: None)
-    return into.getvalue()

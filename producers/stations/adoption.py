@@ -16,7 +16,7 @@ from producers.files.stamps import merged, open_questions
 from producers.imports.archive import Archive, Kept
 from producers.imports.identifying import same_serial, value_columns
 from producers.imports.settings import ImportSettings
-from producers.imports.unpacking import Found, members
+from producers.imports.unpacking import members
 from producers.stations.adopting import Proposal, propose
 from schemas.devices import Device
 from schemas.errors import Refused
@@ -139,6 +139,3 @@ def step_of(file: LoggerFile) -> float | None:
     if not len(steps):
         return None
     return float(Counter(steps.tolist()).most_common(1)[0][0] / 1e6)
-
-
-__all__ = ["Adoption", "Found", "Wanted", "adoption", "opened", "step_of"]

@@ -13,8 +13,15 @@ import pyzipper
 
 from producers.imports import unpacking
 from producers.imports.archive import Archive
-from producers.imports.unpacking import Found, NeedsPassword, members, unpacked
+from producers.imports.unpacking import Found, NeedsPassword, copy, members
 from schemas.errors import Refused
+
+
+def unpacked(found: Found, *, password: str | None = None) -> bytes:
+    into = io.BytesIO()
+    copy(found, into, password=password, told=lambda _: None)
+    return into.getvalue()
+
 
 TEXT = b'"TOA5","mast"\r\n' * 1000
 

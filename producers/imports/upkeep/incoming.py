@@ -17,7 +17,7 @@ from producers.files.logger_file import Stamping
 from producers.imports.finding import files_below
 from producers.imports.importer import Importer
 from producers.imports.unpacking import Found, members
-from schemas.errors import Refused, Unavailable
+from schemas.errors import Refused
 from schemas.records import ImportState, ImportStatus
 
 WAITING = (ImportState.NEEDS_AN_ANSWER, ImportState.UNKNOWN)
@@ -116,6 +116,3 @@ def _state(path: Path) -> State | None:
     except OSError:
         said = 0
     return about.st_size, about.st_mtime_ns, said
-
-
-__all__ = ["Incoming", "Said", "Unavailable"]
