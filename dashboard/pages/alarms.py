@@ -183,7 +183,7 @@ async def act(request: Request, told: Acting, principal: Operator, db: Db) -> Re
     until = _until(told)
     if told.action is Action.COMMENT and not told.why.strip():
         raise Refused("say something: a comment needs words")
-    sent: list[tuple[str, Future[ActionAnswer]]] = []
+    sent: dict[str, tuple[str, Future[ActionAnswer]]] = {}
     outcomes: dict[str, tuple[str, str]] = {}
     for alarm_id in dict.fromkeys(told.alarms):
         event = live.alarm(alarm_id)
@@ -194,11 +194,15 @@ async def act(request: Request, told: Acting, principal: Operator, db: Db) -> Re
             action = action_event(
                 event.data, told.action, speaker="dashboard", who=principal.name, why=told.why.strip(), until=until
             )
-            sent.append((alarm_id, live.act(action)))
+            sent[alarm_id] = action.id, live.act(action)
         except (Refused, Unavailable) as trouble:
             outcomes[alarm_id] = "failed" if isinstance(trouble, Unavailable) else "refused", str(trouble)
-    for alarm_id, future in sent:
-        outcomes[alarm_id] = await _outcome(future)
+    waited = {alarm_id: asyncio.wrap_future(future) for alarm_id, (_, future) in sent.items()}
+    if waited:  # for all of them together: a stage that is away answers none
+        await asyncio.wait(waited.values(), timeout=STAGE_S_MAX)
+    for alarm_id, answer in waited.items():
+        live.forget(sent[alarm_id][0])
+        outcomes[alarm_id] = _outcome(answer)
     for alarm_id, (outcome, message) in outcomes.items():
         what = f"alarm.{told.action}"
         await audit.note(
@@ -220,11 +224,12 @@ def _until(told: Acting) -> datetime | None:
     return until
 
 
-async def _outcome(future: Future[ActionAnswer]) -> tuple[str, str]:
-    try:
-        answer = await asyncio.wait_for(asyncio.wrap_future(future), STAGE_S_MAX)
-    except TimeoutError:
+def _outcome(answered: "asyncio.Future[ActionAnswer]") -> tuple[str, str]:
+    if not answered.done():
+        answered.cancel()
         return "failed", "the stage has not answered yet; the action waits in Kafka and is taken when it works again"
+    try:
+        answer = answered.result()
     except Unavailable as trouble:
         return "failed", str(trouble)
     return ("done" if answer.reason is None else "refused"), answer.message

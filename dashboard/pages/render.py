@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from fastapi import Request
@@ -131,7 +132,8 @@ def trouble(request: Request, problem: Problem) -> Response | None:
     if not wants_page(request):
         return None
     if problem.status == 401:
-        return RedirectResponse(f"/login?next={request.url.path}", 303)
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?next={quote(wanted)}", 303)
     if problem.status == 404 and problem.detail == "Not Found":
         problem = Problem(404, "there is no such page")
     told = problem.detail[:1].upper() + problem.detail[1:]
