@@ -70,6 +70,8 @@ def show_addresses(stack: "Stack") -> None:
     for name, address in rows:
         if address:
             click.echo(f"  {name:<10} {address}")
+    if stack.dashboard:
+        click.echo(f"  {'first time':<10} telltale users first-link  (makes the dashboard's administrator)")
     click.echo(f"  {'stop with':<10} telltale down --dir {stack.folder}")
 
 
