@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -66,7 +67,10 @@ class Site:
         return self.service("dashboard").stop()
 
     def end(self) -> None:
-        for service in reversed(self._services.values()):
+        for service in self._services.values():  # all at once: each takes its seconds
+            if service.lives:
+                os.kill(service.pid, signal.SIGTERM)
+        for service in self._services.values():
             service.end()
 
     def first_link(self) -> str:
