@@ -1,5 +1,6 @@
 """The standard work in plain Faust, at least once: event, table, awaited send. Arguments: broker, name, folder."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ app = faust.App(
 raw = app.topic("readings.raw", key_type=bytes, value_type=bytes)
 clean = app.topic(f"{name}-clean", key_type=bytes, value_type=bytes)
 windows = app.topic(f"{name}-windows", key_type=bytes, value_type=bytes)
-states = app.Table("windows", key_type=bytes, value_type=list, key_serializer="raw", value_serializer="json")
+states = app.Table("windows", key_type=bytes, value_type=bytes)
 
 
 @app.agent(raw)
 async def work(stream: Any) -> None:
     async for event in stream.events():
-        cleaned, closed, states[event.key] = step(event.value, states.get(event.key))
+        kept = states.get(event.key)
+        cleaned, closed, after = step(event.value, json.loads(kept) if kept else None)
+        states[event.key] = json.dumps(after).encode()
         await clean.send(key=event.key, value=cleaned)
         for each in closed:
             await windows.send(key=event.key, value=each)

@@ -7,6 +7,7 @@ every store can keep it: [start, counts, means, m2s, minima, maxima].
 import io
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 AVRO = Path(__file__).parents[3] / "schemas" / "avro"
 WINDOW_US = 600_000_000
+LARGEST = sys.float_info.max  # JSON, in which Quix keeps state, has no infinity
 
 
 def _plain(schema: Any) -> Any:
@@ -73,7 +75,7 @@ def _one(logged: list[float], times: list[int], _: int, state: list[Any] | None)
     closed = []
     if state is None or start > state[0]:
         closed = [state] if state else []
-        state = [start, [0], [0.0], [0.0], [math.inf], [-math.inf]]
+        state = [start, [0], [0.0], [0.0], [LARGEST], [-LARGEST]]
     if flag == 1:
         _, counts, means, m2s, minima, maxima = state
         counts[0] += 1
@@ -94,7 +96,7 @@ def _frame(logged: list[float], times: list[int], columns: int, state: list[Any]
         rows = np.where(flags[starts == start] == 1, values[starts == start], np.nan)
         if state is None or start > state[0]:
             closed += [state] if state else []
-            state = [start, *([0] * columns for _ in range(3)), [math.inf] * columns, [-math.inf] * columns]
+            state = [start, *([0] * columns for _ in range(3)), [LARGEST] * columns, [-LARGEST] * columns]
         good = ~np.isnan(rows)
         n = good.sum(0)
         filled = np.where(good, rows, 0.0)
@@ -108,8 +110,8 @@ def _frame(logged: list[float], times: list[int], columns: int, state: list[Any]
             (count + n).tolist(),
             (before + delta * n / total).tolist(),
             (np.array(state[3], float) + m2 + delta**2 * count * n / total).tolist(),
-            np.minimum(state[4], np.where(good, rows, np.inf).min(0)).tolist(),
-            np.maximum(state[5], np.where(good, rows, -np.inf).max(0)).tolist(),
+            np.minimum(state[4], np.where(good, rows, LARGEST).min(0)).tolist(),
+            np.maximum(state[5], np.where(good, rows, -LARGEST).max(0)).tolist(),
         ]
     return values.ravel().tolist(), flags.ravel().tolist(), closed, state
 
