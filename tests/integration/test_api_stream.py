@@ -219,7 +219,8 @@ def test_a_made_up_position_is_refused(live: Served, position: str) -> None:
     assert answer.status_code == 422
 
 
-def test_a_broker_that_is_away_is_told(mast_database: str) -> None:
+def test_a_broker_that_is_away_is_told(mast_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboard.api.live.ANSWER_S_MAX", 1.0)
     with serving(mast_database, kafka="127.0.0.1:1") as served:
         answer = httpx.get(
             f"{served.url}/api/v1/stream", headers={"Authorization": f"Bearer {served.token()}"}, timeout=60
