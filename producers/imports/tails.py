@@ -19,7 +19,7 @@ from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.recognise import GROWING, recognise
 from producers.imports.archive import Archive
-from producers.sources.following import Following, Piece, Place
+from producers.sources.following import SAMPLE_BYTES, Following, Piece, Place, digest
 from producers.spool import Rows
 from schemas.devices import Device
 from schemas.errors import Refused
@@ -88,12 +88,16 @@ class Tails:
     def __init__(self, places: dict[str, str]) -> None:
         self.all: dict[str, Tail] = {}
         self._by_inode: dict[Inode, Tail] = {}
+        # By the file's beginning, the place's position, and the bytes before it: a look at a new file costs a digest
+        # for each position, and not one for each file.
+        self._by_place: dict[tuple[int, str], dict[int, dict[str, Tail]]] = {}
         for source, text in places.items():
             self.add(Tail.read(source.removeprefix(PREFIX), text))
 
     def add(self, tail: Tail) -> None:
         self.all[tail.key] = tail
         self._by_inode[tail.inode] = tail
+        self.moved(tail, tail.place)
 
     def of(self, path: Path, file: IO[bytes], *, there: Callable[[Inode], bool]) -> Tail:
         """The file's, or a new one. `there` says whether an inode is still in the folder."""
@@ -115,19 +119,41 @@ class Tails:
         self.add(tail)
         return tail
 
+    def moved(self, tail: Tail, place: Place) -> None:
+        """A tail was read on to there."""
+        self._unplace(tail)
+        tail.place = place
+        self._by_place.setdefault((place.head_bytes, place.head), {}).setdefault(place.position, {})[place.before] = (
+            tail
+        )
+
+    def _unplace(self, tail: Tail) -> None:
+        place = tail.place
+        positions = self._by_place.get((place.head_bytes, place.head), {})
+        at = positions.get(place.position, {})
+        if at.get(place.before) is tail:
+            del at[place.before]
+            if not at:
+                del positions[place.position]
+
     def _with_content(self, file: IO[bytes], *, but: Tail | None) -> Tail | None:
         """The tail whose place is in this file; of several the furthest."""
+        size = os.fstat(file.fileno()).st_size
         heads: dict[int, str] = {}
         found: Tail | None = None
-        for tail in self.all.values():
-            place = tail.place
-            if not place.position or tail is but or (found is not None and place.position <= found.place.position):
+        for (head_bytes, head), positions in self._by_place.items():
+            if head_bytes not in heads:
+                heads[head_bytes] = digest(file, 0, head_bytes)
+            if heads[head_bytes] != head:
                 continue
-            if place.head_bytes not in heads:
-                file.seek(0)
-                heads[place.head_bytes] = hashlib.sha256(file.read(place.head_bytes)).hexdigest()
-            if heads[place.head_bytes] == place.head and place.fits(file):
-                found = tail
+            for position, tails in positions.items():
+                further = found is None or position > found.place.position
+                if not tails or not 0 < position <= size or not further:
+                    continue
+                start = max(0, position - SAMPLE_BYTES)
+                tail = tails.get(digest(file, start, position - start))
+                if tail is not None and tail is not but:
+                    found = tail
         return found
 
 
@@ -176,6 +202,7 @@ class Intake:
     file: IO[bytes]
     archive: Archive
     accept: Callable[[Tail, list[Rows], Place], None]
+    moved: Callable[[Tail, Place], None]
     device_id: str = ""
 
     def keep(self, rows: list[Rows], *, place: str | None = None) -> None:
@@ -186,7 +213,7 @@ class Intake:
             self.tail.archived = after.position
         self.tail.device_id = self.device_id
         self.accept(self.tail, rows, after)
-        self.tail.place = after
+        self.moved(self.tail, after)
 
     def odd(self, what: str) -> None:
         self.tail.problems += 1

@@ -260,7 +260,7 @@ class Watching:
             tail = self._tails.of(path, file, there=self._inodes.__contains__)
             if tail.archived == 0:
                 tail.archived = self._archived(tail)
-            intake = Intake(tail, file, self._archive, self._accept)
+            intake = Intake(tail, file, self._archive, self._accept, self._tails.moved)
             try:
                 for _ in self._reading(tail).pieces(file, tail.place, intake, None):
                     pass

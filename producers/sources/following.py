@@ -68,8 +68,13 @@ class Place:
 
 def _samples(file: IO[bytes], head_bytes: int, position: int) -> tuple[str, str]:
     start = max(0, position - SAMPLE_BYTES)
-    parts = (_read_at(file, 0, head_bytes), _read_at(file, start, position - start))
-    return tuple(hashlib.sha256(part).hexdigest() if part else "" for part in parts)  # type: ignore[return-value]  # two of two
+    return digest(file, 0, head_bytes), digest(file, start, position - start)
+
+
+def digest(file: IO[bytes], at: int, size: int) -> str:
+    """Of so many bytes; empty of none."""
+    part = _read_at(file, at, size)
+    return hashlib.sha256(part).hexdigest() if part else ""
 
 
 def _read_at(file: IO[bytes], at: int, size: int) -> bytes:
