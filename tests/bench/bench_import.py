@@ -73,10 +73,12 @@ def measured(folder: Path, env: dict[str, str], dsn: str) -> list[Figure]:
     year = folder / "year.dat"
     year.write_text(header + text(rests, 0, YEAR_ROWS))
     base = by_pandas([year])
-    took, said = telltale(env, "import", str(year), "--wait", "120", "--json")
-    status = json.loads(said.splitlines()[-1])
-    if status["state"] != "stored" or count(dsn) != status["readings"]:
-        raise RuntimeError(f"{status['state']}, {count(dsn)} of {status['readings']} readings")
+    sent, said = telltale(env, "import", str(year), "--wait", "0", "--json")
+    readings = json.loads(said.splitlines()[-1])["readings"]
+    began = time.perf_counter()
+    while count(dsn) < readings:
+        time.sleep(0.1)
+    took = sent + time.perf_counter() - began
     again, _ = telltale(env, "import", str(year))
     many = folder / "loggernet"
     many.mkdir()
@@ -99,7 +101,8 @@ def measured(folder: Path, env: dict[str, str], dsn: str) -> list[Figure]:
         raise RuntimeError(f"{count(dsn) - before} readings of the watched folder")
     return [
         figure("import", f"mast-year ({YEAR_ROWS:,} rows of 29): pandas.read_csv alone", base, "s"),
-        figure("import", "mast-year: file to database", took, "s", beside=base),
+        figure("import", "mast-year: file to broker", sent, "s"),
+        figure("import", "mast-year: file to database", took, "s"),
         figure("import", "mast-year: file to database", YEAR_ROWS * 29 / took, "readings/s"),
         figure("import", "mast-year: the same file again", again, "s"),
         figure("import", f"{FILES:,} files of a day: pandas.read_csv alone", FILES / base_many, "files/s"),

@@ -41,7 +41,7 @@ def test_killed_import_goes_on_and_every_row_arrives_once(cluster: str, start: S
     chance = random.Random(3)
     env = {"TELLTALE_KAFKA": cluster, "TELLTALE_DIR": str(tmp_path / "stack"), "TELLTALE_IMPORT_JOBS": "2"}
     command = ("import", "files", "--wait", "0", "--timeout", "30")  # run in tmp_path
-    for _ in range(3):
+    for _ in range(2):
         running = start(*command, **env)
         time.sleep(chance.uniform(1.0, 2.5))
         running.kill()
@@ -94,7 +94,7 @@ def test_killed_watch_goes_on_and_every_row_arrives_once(cluster: str, start: St
     chance = random.Random(5)
     logger = Logger(folder, rows=5_000, seed=11)
     logger.start()
-    for _ in range(3):
+    for _ in range(2):
         running = start(*command, **env)
         time.sleep(chance.uniform(1.0, 2.5))
         running.kill()
