@@ -151,9 +151,9 @@ def _wrong_settings(error: ValueError) -> str | None:
         if settings.__name__ == error.title:
             prefix = settings.model_config.get("env_prefix", "")
             return "; ".join(
-                f'{prefix}{each["loc"][0]!s}: {each["msg"]}, got "{each["input"]}"'.replace(
-                    str(each["loc"][0]), str(each["loc"][0]).upper(), 1
-                )
+                f'{prefix}{str(each["loc"][0]).upper()}: {each["msg"]}, got "{each["input"]}"'
+                if each["loc"]  # of one setting; else of several together, and their values may be secrets
+                else prefix + each["msg"].removeprefix("Value error, ")
                 for each in error.errors()
             )
     return None

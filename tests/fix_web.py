@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from dashboard.sensorthings import routes as sensorthings
 from dashboard.web import tokens
 from dashboard.web.access import SESSION_COOKIE, Role, Scope, hashed, new_secret
 from dashboard.web.app import HEALTH, create_app
+from dashboard.web.feature import Feature
 from dashboard.web.running import Server
 from dashboard.web.settings import WebSettings
 from infra import ports
@@ -151,9 +152,11 @@ def new_database(database_server: str) -> Iterator[str]:
 
 
 @contextmanager
-def serving(dsn: str, *, kafka: str | None = None, **settings: Any) -> Iterator[Served]:
+def serving(
+    dsn: str, *, kafka: str | None = None, features: Sequence[Feature] = WITHOUT_PAGES, **settings: Any
+) -> Iterator[Served]:
     """The service in a thread of this process."""
-    app = create_app(WebSettings(**settings), database=dsn, kafka=kafka, features=WITHOUT_PAGES)
+    app = create_app(WebSettings(**settings), database=dsn, kafka=kafka, features=features)
     port = ports.free()
     config = uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2)
     running = Server(config, app)

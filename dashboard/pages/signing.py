@@ -59,7 +59,7 @@ async def login_page(request: Request, next: str = "/status") -> Response:  # no
     try:
         await identify(request)
     except Problem:
-        return await _login(request, next=next)
+        return await login_form(request, next=next)
     return RedirectResponse(safe_next(next), 303)
 
 
@@ -77,11 +77,11 @@ async def login(
         row = await accounts.check_password(db, name, password, address=address)
     except accounts.Locked as locked:
         await audit.note(db, request, None, "login", who=name[:100] or "nobody", outcome="refused", why="locked")
-        return await _login(request, next=next, name=name, problem=str(locked), status=429)
+        return await login_form(request, next=next, name=name, problem=str(locked), status=429)
     if row is None:
         await audit.note(db, request, None, "login", who=name[:100] or "nobody", outcome="refused")
         problem = "Name or password is not right, or the account is disabled."
-        return await _login(request, next=next, name=name, problem=problem, status=401)
+        return await login_form(request, next=next, name=name, problem=problem, status=401)
     response = RedirectResponse(safe_next(next), 303)
     await start_session(request, response, row["user_id"])
     await audit.note(db, request, None, "login", who=row["name"])
@@ -145,11 +145,16 @@ async def start_session(request: Request, response: Response, user_id: int) -> N
         path="/",
         httponly=True,
         samesite="lax",
-        secure=web.settings.behind_tls or request.url.scheme == "https",
+        secure=is_secure(request),
     )
 
 
-async def _login(
+def is_secure(request: Request) -> bool:
+    """Whether cookies get `Secure`."""
+    return web_of(request).settings.behind_tls or request.url.scheme == "https"
+
+
+async def login_form(
     request: Request,
     *,
     next: str,  # noqa: A002
@@ -157,7 +162,8 @@ async def _login(
     problem: str = "",
     status: int = 200,
 ) -> Response:
-    is_new = await accounts.is_new(web_of(request).pools.pages)
+    """The sign-in page, with what went wrong."""
+    web = web_of(request)
     return page(
         request,
         "login.html",
@@ -166,6 +172,6 @@ async def _login(
         next=safe_next(next),
         name=name[:100],
         problem=problem,
-        is_new=is_new,
-        oidc="",
+        is_new=await accounts.is_new(web.pools.pages),
+        oidc=web.settings.oidc_label,
     )

@@ -28,7 +28,8 @@ SELECT u.user_id, u.name, u.role, u.disabled, u.created, u.last_login, u.passwor
 FROM users u ORDER BY lower(u.name)"""
 USER = "SELECT user_id, name, role, disabled, password_hash FROM users WHERE lower(name) = lower(%s)"
 NOBODY_YET = "SELECT NOT EXISTS (SELECT FROM users WHERE role = 'admin' AND NOT disabled) AS nobody"
-ADD = "INSERT INTO users (name, role) VALUES (%s, %s) RETURNING user_id"
+BY_SUBJECT = "SELECT user_id, name, role, disabled FROM users WHERE subject = %s"
+ADD = "INSERT INTO users (name, role, subject) VALUES (%s, %s, %s) RETURNING user_id"
 FAILURES = """
 SELECT count(*) FILTER (WHERE name = %(name)s AND address = %(address)s) AS here,
   count(*) FILTER (WHERE address = %(address)s) AS address, count(*) FILTER (WHERE name = %(name)s) AS name,
@@ -127,16 +128,35 @@ async def add(db: Database, name: str, role: Role) -> int:
         return await _add(connection, name, role)
 
 
-async def _add(connection: Any, name: str, role: Role) -> int:
+async def _add(connection: Any, name: str, role: Role, subject: str | None = None) -> int:
     cleaned = " ".join(name.split())
     if not 1 <= len(cleaned) <= 100:
         raise Refused("a name has 1 to 100 characters")
     try:
         async with connection.transaction():
-            row = await (await connection.execute(ADD, (cleaned, str(role)))).fetchone()
+            row = await (await connection.execute(ADD, (cleaned, str(role), subject))).fetchone()
     except psycopg.errors.UniqueViolation:
         raise Refused(f"there is an account {cleaned} already") from None
     return int(row[0])
+
+
+async def of_subject(db: Database, subject: str, *, name: str, role: Role | None, default: Role | None) -> DictRow:
+    """The account of somebody whom an OIDC provider knows, made at the first sign-in: never one that has the name only.
+    `role` is what the provider says and stays in force, `default` what a new account gets else. Raises `Refused`."""
+    row = await db.first(BY_SUBJECT, (subject,))
+    if row is None:
+        first = role or default
+        if first is None:
+            raise Refused("nobody here knows you: ask an administrator")
+        async with db.connection() as connection:
+            await _add(connection, name, first, subject)
+        row = await db.first(BY_SUBJECT, (subject,))
+        assert row is not None  # noqa: S101 - just made, and accounts stay
+    if row["disabled"]:
+        raise Refused("your account is disabled: ask an administrator")
+    if role is not None and row["role"] != role:
+        await change(db, row["user_id"], role=role)
+    return row
 
 
 async def change(db: Database, user_id: int, *, role: Role | None = None, disabled: bool | None = None) -> None:

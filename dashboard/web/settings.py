@@ -2,19 +2,23 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Count = Annotated[int, Field(ge=1)]
+RoleName = Literal["viewer", "operator", "admin"]
 
 
 class WebSettings(BaseSettings):
     """Settings of `telltale dashboard run`. Broker and database are the stack's: `--kafka`, `--database`."""
 
-    model_config = SettingsConfigDict(env_prefix="TELLTALE_DASHBOARD_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TELLTALE_DASHBOARD_", frozen=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8080
@@ -57,6 +61,60 @@ class WebSettings(BaseSettings):
     live_clients_max: Count = 200
     """Open event streams; each may be `live_behind_max` events behind."""
     live_behind_max: Count = 1_000
+
+    oidc_issuer: str | None = None
+    """The OpenID Connect provider as its discovery document writes it; unset: people sign in by password only."""
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_client_secret_file: Path | None = None
+    """Read at each sign-in, so that it can be changed in place."""
+    oidc_name: str | None = None
+    """What the button says; by default the issuer's host."""
+    oidc_scope: str = "openid profile email"
+    oidc_role_claim: str | None = None
+    """The claim of the ID token that says the role: a word or a list; `a.b` is b inside a. With it the provider decides
+    at each sign-in."""
+    oidc_roles: dict[str, RoleName] = {}
+    """From values of that claim to roles; the greatest wins."""
+    oidc_default_role: RoleName | None = None
+    """Of people without such a value; none: they are refused."""
+
+    @model_validator(mode="after")
+    def _oidc_is_whole(self) -> Self:
+        if self.oidc_issuer is None:
+            return self
+        url = urlsplit(self.oidc_issuer)
+        if url.scheme != "https" and not (url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost")):
+            raise ValueError("OIDC_ISSUER: expected https://...; http is for loopback only")
+        if not self.oidc_client_id:
+            raise ValueError("OIDC_CLIENT_ID: expected beside OIDC_ISSUER")
+        if "openid" not in self.oidc_scope.split():
+            raise ValueError('OIDC_SCOPE: expected "openid" among them')
+        if bool(self.oidc_roles) != (self.oidc_role_claim is not None):
+            raise ValueError("OIDC_ROLE_CLAIM and OIDC_ROLES: expected both or neither")
+        self.oidc_secret()
+        return self
+
+    def oidc_secret(self) -> str:
+        """The client's secret. Raises `ValueError`."""
+        if (self.oidc_client_secret is None) == (self.oidc_client_secret_file is None):
+            raise ValueError("OIDC_CLIENT_SECRET_FILE or OIDC_CLIENT_SECRET: expected one of them")
+        if self.oidc_client_secret is not None:
+            secret = self.oidc_client_secret.get_secret_value()
+        else:
+            assert self.oidc_client_secret_file is not None  # noqa: S101 - for mypy
+            try:
+                secret = self.oidc_client_secret_file.read_text().strip()
+            except OSError as error:
+                raise ValueError(f"OIDC_CLIENT_SECRET_FILE: {error.strerror}: {error.filename}") from None
+        if not secret:
+            raise ValueError("OIDC_CLIENT_SECRET: expected a secret, got nothing")
+        return secret
+
+    @property
+    def oidc_label(self) -> str:
+        """Where one signs in instead of here; empty: nowhere."""
+        return (self.oidc_name or urlsplit(self.oidc_issuer).netloc) if self.oidc_issuer else ""
 
     @property
     def address(self) -> str:

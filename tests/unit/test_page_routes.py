@@ -18,6 +18,8 @@ V, O, A = Role.VIEWER, Role.OPERATOR, Role.ADMIN  # noqa: E741
 TABLE: dict[str, Role | None] = {
     "GET /login": None,
     "POST /login": None,
+    "GET /oidc/login": None,
+    "GET /oidc/callback": None,
     "GET /welcome": None,
     "POST /welcome/look": None,
     "POST /welcome": None,
