@@ -125,6 +125,9 @@ def provider(running: Provider) -> Provider:
     return running
 
 
+FEATURES = (HEALTH, replace(PAGES, lifespan=None))
+
+
 @pytest.fixture(scope="module")
 def served(mast_database: str, running: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     kept = tmp_path_factory.mktemp("oidc") / "secret"
@@ -133,7 +136,7 @@ def served(mast_database: str, running: Provider, tmp_path_factory: pytest.TempP
     options |= {"oidc_role_claim": "groups", "oidc_roles": ROLES, "oidc_name": "Wind ID"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        with serving(mast_database, features=(HEALTH, replace(PAGES, lifespan=None)), **options) as one:
+        with serving(mast_database, features=FEATURES, **options) as one:
             yield one
 
 
@@ -251,6 +254,22 @@ def test_who_has_no_role_is_refused_and_gets_no_account(
 ) -> None:
     assert_refused(sign_in(browser, provider, sub="cid", groups=["cooks"]), served, 403, "no role")
     assert served.sql("SELECT FROM users WHERE subject LIKE '%% cid'") == []
+
+
+@pytest.mark.integration
+def test_without_a_role_claim_accounts_keep_their_role_and_strangers_are_refused(
+    provider: Provider, served: Served
+) -> None:
+    eve = f"{provider.issuer} eve"
+    served.sql("INSERT INTO users (name, role, subject) VALUES ('Eve', 'admin', %s)", eve)
+    options = {"oidc_issuer": provider.issuer, "oidc_client_id": CLIENT, "oidc_client_secret": SECRET}
+    with (
+        serving(served.dsn, features=FEATURES, **options) as other,
+        httpx.Client(base_url=other.url, trust_env=False, timeout=30) as browser,
+    ):
+        assert_refused(sign_in(browser, provider, sub="fay"), other, 403, "nobody here knows you")
+        assert sign_in(browser, provider, sub="eve").status_code == 303
+    assert served.sql("SELECT role FROM users WHERE subject = %s", eve) == [("admin",)]
 
 
 @pytest.mark.integration
