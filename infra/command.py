@@ -143,8 +143,10 @@ def main() -> None:
 def _wrong_settings(error: ValueError) -> str | None:
     """What is wrong with which environment variable, if that is what it is."""
     from pydantic import ValidationError  # noqa: PLC0415 - a command that settings do not concern need not wait for it
-    from pydantic_settings import BaseSettings  # noqa: PLC0415
+    from pydantic_settings import BaseSettings, SettingsError  # noqa: PLC0415
 
+    if isinstance(error, SettingsError):
+        return f"{error}: expected JSON"
     if not isinstance(error, ValidationError):
         return None
     for settings in BaseSettings.__subclasses__():
