@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import psycopg
 from psycopg.adapt import Buffer, Dumper
-from psycopg.pq import Format
+from psycopg.pq import ConnStatus, Format
 
 from schemas.columnar import Longs
 from schemas.frames import CleanFrame, WindowFrame
@@ -335,14 +335,24 @@ class Store:
         if fresh:
             cursor.execute("SAVEPOINT copying")
             try:
-                with cursor.copy(series.copy) as stream:
-                    stream.write(fresh)
+                _copy(cursor, series.copy, fresh)
                 cursor.execute("RELEASE copying")
             except psycopg.errors.UniqueViolation:
                 cursor.execute("ROLLBACK TO copying")
                 late = piece.rows
         if len(late[series.time]):
             cursor.execute(series.upsert, _arrays(series.columns, late))
+
+
+def _copy(cursor: psycopg.Cursor[Any], statement: str, body: bytes) -> None:
+    try:
+        with cursor.copy(statement) as stream:
+            stream.write(body)
+    except ValueError as error:
+        # The server has ended us in mid COPY (we were frozen, it stops): two answers where psycopg expects one.
+        if cursor.connection.pgconn.status == ConnStatus.OK:
+            raise
+        raise psycopg.OperationalError(f"the server ended the connection in mid COPY ({error})") from error
 
 
 def _arrays(columns: Mapping[str, Type], rows: Rows) -> list[_Array]:

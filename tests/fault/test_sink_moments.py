@@ -136,7 +136,7 @@ def test_owner_frozen_in_mid_copy_does_not_hold_its_successor(clean, stored, lin
     zombie.send(signal.SIGCONT)
     send(clean, 1)
     settled(stored, clean)
-    assert not zombie.ended
+    assert not zombie.ended, zombie.said()[-6000:]
 
 
 def test_rebalance_storm_loses_and_repeats_nothing(clean, stored, cluster, start_sink):
