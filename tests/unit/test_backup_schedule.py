@@ -244,4 +244,4 @@ def test_schedule_is_a_part_only_where_it_is_set(monkeypatch):
     monkeypatch.delenv("TELLTALE_BACKUP_EVERY", raising=False)
     assert "backup" not in parts.chosen(None)
     monkeypatch.setenv("TELLTALE_BACKUP_EVERY", "1d")
-    assert parts.chosen(None)[-1] == "backup"
+    assert "backup" in parts.chosen(None)
