@@ -12,6 +12,19 @@ await db.exec("LOAD 'timescaledb'") // a folder that is opened again does not lo
 db.execProtocolRawStream ??= async (message, { onRawData }) => onRawData(await db.execProtocolRaw(message))
 const server = new PGLiteSocketServer({ db, port: Number(port), host: '127.0.0.1', maxConnections: 8 })
 await server.start()
+// A client that dies while its BEGIN is carried out leaves the one backend in its transaction: the socket server looks
+// only at the moment of the death. Real servers have a backend for each client.
+const SYNC = new Uint8Array([0x53, 0, 0, 0, 4])
+setInterval(async () => {
+  const queue = server.queryQueue
+  const dead = queue.lastHandlerId && ![...server.handlers].some((each) => each.handlerId === queue.lastHandlerId)
+  if (!dead || !db.isInTransaction()) return
+  await db.execProtocolRaw(SYNC)
+  await db.exec('ROLLBACK')
+  queue.lastHandlerId = null
+  queue.processing = false
+  await queue.processQueue()
+}, 500).unref()
 process.on('SIGTERM', async () => {
   await server.stop()
   await db.close()
