@@ -221,7 +221,10 @@ def _arrow_stamps(pa: Any, table: Any, layout: Layout) -> Longs | None:
     if columns[0].type != pa.binary():
         stamps: Longs = columns[0].cast(pa.int64()).to_numpy()
         return stamps
-    parts = [[each.decode("latin-1").strip() for each in column.to_pylist()] for column in columns]
+    found = [column.to_pylist() for column in columns]
+    if not all(b"".join(column).isascii() for column in found):
+        return None  # what is white space beyond ASCII depends on the page: 0x85 is some in latin-1, none in cp1252
+    parts = [[each.decode().strip() for each in column] for column in found]
     stamps, doubtful = layout.stamps([" ".join(row) for row in zip(*parts, strict=True)])
     return None if doubtful else stamps
 
