@@ -181,8 +181,8 @@ class Filling:
             seen.pop(0)
         if len(seen) > 2000:  # looks each few seconds: thin out, the ends decide
             del seen[1:-1:2]
-        (begin, before), span_s = seen[0], (now - seen[0][0]).total_seconds()
-        del begin
+        began, before = seen[0]
+        span_s = (now - began).total_seconds()
         if span_s < 60 or before <= free_bytes:
             return None
         return free_bytes / ((before - free_bytes) / span_s)

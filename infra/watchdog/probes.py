@@ -1,6 +1,5 @@
 """Asks the neighbours. Each probe is bounded in time and answers with findings; trouble in asking is a finding too."""
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,4 +209,4 @@ def strangers(log_end: LogEnd, known: Strangers, now: datetime) -> Iterator[Find
 
 def machine_folders(settings: WatchdogSettings, stack_folder: Path) -> list[Path]:
     """Whose disks are looked at."""
-    return settings.disks or [stack_folder if stack_folder.exists() else Path(os.getcwd())]  # noqa: PTH109
+    return settings.disks or [stack_folder if stack_folder.exists() else Path.cwd()]
