@@ -45,11 +45,13 @@ browser:
 demo: $(READY) ## a month of a real mast through the whole way, checked by counting (ARGS=--keep leaves it up)
 	@$(BIN)/telltale demo $(ARGS)
 
+# Two at a time, each with a broker and a database of its own; tests of one file stay together.
+JOBS ?= 2
 test: $(DEV) browser ## lint, types and all tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(DEV) ## lint, types and the tests that need no broker
 	@$(BIN)/ruff check .

@@ -18,7 +18,7 @@ import orjson
 from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.recognise import GROWING, recognise
-from producers.imports.archive import Archive
+from producers.imports.archive import PIECE_BYTES, Archive
 from producers.sources.following import SAMPLE_BYTES, Following, Piece, Place, digest
 from producers.spool import Rows
 from schemas.devices import Device
@@ -207,10 +207,13 @@ class Intake:
 
     def keep(self, rows: list[Rows], *, place: str | None = None) -> None:
         after = Place.read(place)
-        if self.tail.archived >= 0:
+        while 0 <= self.tail.archived < after.position:  # a copy that begins anew is as long as the file
             self.file.seek(self.tail.archived)
-            self.archive.grow(self.tail.key, self.file.read(after.position - self.tail.archived), at=self.tail.archived)
-            self.tail.archived = after.position
+            piece = self.file.read(min(PIECE_BYTES, after.position - self.tail.archived))
+            if not piece:  # cut short just now: the next look sees it
+                break
+            self.archive.grow(self.tail.key, piece, at=self.tail.archived)
+            self.tail.archived += len(piece)
         self.tail.device_id = self.device_id
         self.accept(self.tail, rows, after)
         self.moved(self.tail, after)

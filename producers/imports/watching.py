@@ -409,7 +409,7 @@ class Watching:
                 continue
             with suppress(Unavailable):
                 kept = self._archive.finish(tail.key)
-                tail.archived = -1
+                tail.archived = 0  # one that was only being renamed while the folder was listed is copied anew
                 if kept is not None and tail.key in self._statuses.known:
                     status = self._statuses.known[tail.key]
                     self._importer.tell(
