@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from fix_imports import HEADER, lines
 
-from producers.imports.tails import Inode, Tail, Tails
+from producers.imports.archive import Archive
+from producers.imports.tails import Inode, Intake, Tail, Tails
 from producers.sources.following import SAMPLE_BYTES, Place, digest
 
 ROWS = lines(0, 300).encode()
@@ -97,3 +98,19 @@ def test_places_come_back_from_the_spool(mast: Path) -> None:
     found = again(back, mast)
     assert (found.key, found.place, found.device_id) == (tail.key, tail.place, "mast-7")
     assert (found.first_us, found.last_us) == (3, 9)
+
+
+def test_copy_of_a_file_that_was_taken_for_gone_is_whole(mast: Path, tmp_path: Path) -> None:
+    """It was being renamed while the folder was listed."""
+    archive = Archive(tmp_path / "archive")
+    tails = Tails({})
+    tail = again(tails, mast)
+    with mast.open("rb") as file:
+        intake = Intake(tail, file, archive, lambda *_: None, tails.moved, "mast-7")
+        intake.keep([], place=Place(5000, 1).text())
+        first = archive.finish(tail.key)
+        tail.archived = 0
+        intake.keep([], place=Place(9000, 2).text())
+    second = archive.finish(tail.key)
+    assert first is not None and second is not None
+    assert (first.path.read_bytes(), second.path.read_bytes()) == (mast.read_bytes()[:5000], mast.read_bytes()[:9000])
