@@ -112,5 +112,6 @@ def test_copy_of_a_file_that_was_taken_for_gone_is_whole(mast: Path, tmp_path: P
         tail.archived = 0
         intake.keep([], place=Place(9000, 2).text())
     second = archive.finish(tail.key)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert (first.path.read_bytes(), second.path.read_bytes()) == (mast.read_bytes()[:5000], mast.read_bytes()[:9000])
