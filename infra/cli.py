@@ -29,7 +29,15 @@ def echo_json(value: Mapping[str, Any]) -> None:
 @directory
 @click.option("--detach", is_flag=True, help="Return when everything works, and leave it running.")
 @click.option("--only", metavar="PARTS", help="Just these parts, such as kafka,postgres.")
-@click.option("--kafka-port", type=PORT, help="By default a free one, kept for the next start.")
+@click.option(
+    "--brokers",
+    type=int,
+    metavar="1|3",
+    help="Nodes of Kafka, decided when the stack is made; by default TELLTALE_BROKERS or 1. Three survive one's loss.",
+)
+@click.option(
+    "--kafka-port", type=PORT, help="By default a free one, kept for the next start. Of three brokers the first's."
+)
 @click.option("--postgres-port", type=PORT, help="By default a free one, kept for the next start.")
 @click.option("--dashboard-port", type=PORT, help="By default a free one, kept for the next start.")
 @click.option(
@@ -42,6 +50,7 @@ def up(
     folder: str | None,
     detach: bool,
     only: str | None,
+    brokers: int | None,
     kafka_port: int | None,
     postgres_port: int | None,
     dashboard_port: int | None,
@@ -52,7 +61,7 @@ def up(
     from infra.up import Wish, run
     from infra.up import detach as run_detached
 
-    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port, dashboard_port, devices)
+    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port, dashboard_port, devices, brokers)
     if detach:
         show_addresses(run_detached(wish))
     else:

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from infra.accounts import Account, unprivileged
 from infra.kafka import broker
+from infra.kafka.cluster import KAFKA
 from infra.postgres import server
 from infra.readiness import READY_FILE
 from schemas.errors import Refused
 
-KAFKA, POSTGRES = "kafka", "postgres"
+POSTGRES = "postgres"
+
+
+KAFKA_STOP_S_MAX = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +46,20 @@ class Part:
     """A stream worker commits its last batch, PostgreSQL writes a checkpoint: seconds. Beyond this it is killed."""
     ready_s_max: float = 90.0
     """Ten times what the slowest part needs on two busy cores; longer only delays the bad news."""
+    group: str | None = None
+    """Neighbours of one group are started together, for none of them works before the others run, and are asked to
+    stop together."""
 
 
-def kafka_part(one: broker.Broker) -> Part:
+def kafka_part(name: str, one: broker.Broker) -> Part:
     def launch() -> Launch:
         class_path = broker.prepared_class_path()
         one.prepare(class_path=class_path)
         return Launch(one.command(class_path=class_path), cwd=one.folder)
 
-    return Part(KAFKA, launch, lambda: broker.answers(one.address), stop_s_max=30)
+    return Part(
+        name, launch, lambda: broker.answers(one.address, node_id=one.node_id), stop_s_max=KAFKA_STOP_S_MAX, group=KAFKA
+    )
 
 
 def postgres_part(one: server.Server) -> Part:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 
 from infra import processes
@@ -84,6 +85,10 @@ class Supervisor:
         self.is_up = False
         self._stack = stack
         self._parts = [Running(part) for part in parts]
+        self._groups = [
+            list(neighbours)
+            for _, neighbours in groupby(self._parts, key=lambda running: running.part.group or running.part.name)
+        ]
         self._say = say
         self._backoff = backoff or Backoff()
         self._followers = followers
@@ -118,12 +123,14 @@ class Supervisor:
         return log_file(self._stack.folder, running.part.name)
 
     def _look(self, now: float) -> None:
-        """One look at each part, in order; a part is started only when all before it have worked."""
-        for running in self._parts:
-            self._look_at(running, now)
-            if not self.is_up and not running.works:
+        """One look at each part, in order; a part is started only when all before its group have worked."""
+        for group in self._groups:
+            for running in group:
+                self._look_at(running, now)
+            if not self.is_up and not all(running.works for running in group):
                 return
-            shorten(self.log(running))
+            for running in group:
+                shorten(self.log(running))
 
     def _look_at(self, running: Running, now: float) -> None:
         if running.state in (State.STARTING, State.RUNNING) and running.process is not None:
@@ -153,6 +160,7 @@ class Supervisor:
         if not running.part.once and running.part.ready():
             self._change(running, State.RUNNING, f"works, after {time.monotonic() - running.started_at:.1f} s")
         elif waited_s > running.part.ready_s_max:
+            self._ask(running)
             self._end(running, timeout_s=running.part.stop_s_max)
             self._failed(running, f"did not come up within {running.part.ready_s_max:.0f} s", now)
 
@@ -176,19 +184,28 @@ class Supervisor:
         self._change(running, State.RESTARTING, f"{how}, starts again in {delay_s:.1f} s")
 
     def _stop_all(self) -> None:
-        for running in reversed(self._parts):
-            if running.process is not None and running.process.poll() is None:
+        for group in reversed(self._groups):
+            living = [each for each in reversed(group) if each.process is not None and each.process.poll() is None]
+            # All at once: what needs a majority of its neighbours to stop in good order has it now.
+            for running in living:
+                self._ask(running)
+            for running in living:
                 kindly = self._end(running, timeout_s=running.part.stop_s_max)
                 self._change(running, State.STOPPED, "stopped" if kindly else "did not stop and was killed")
-            elif not running.part.once:
-                self._change(running, State.STOPPED, "")
+            for running in group:
+                if running not in living and not running.part.once:
+                    self._change(running, State.STOPPED, "")
+
+    def _ask(self, running: Running) -> None:
+        if running.process is not None:
+            running.process.send_signal(running.part.stop_signal)
 
     def _end(self, running: Running, *, timeout_s: float) -> bool:
-        """Asks the part to stop and kills it after `timeout_s`, or at once when asked to stop a second time."""
+        """Waits for a part that was asked to stop; kills it after `timeout_s`, or at once when the stack was asked to
+        stop a second time."""
         process = running.process
         if process is None:
             return True
-        process.send_signal(running.part.stop_signal)
         deadline = time.monotonic() + timeout_s
         while process.poll() is None:
             if time.monotonic() > deadline or self._stops_asked > 1:

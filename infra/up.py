@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from infra import ports, processes, stack
-from infra.kafka.broker import Broker, Door, answers
+from infra.kafka import cluster
+from infra.kafka.broker import Door, answers
+from infra.kafka.cluster import KAFKA
 from infra.logs import followers, log_file
-from infra.parts import KAFKA, POSTGRES, Part, chosen, declared, kafka_part, postgres_part, service_part
+from infra.parts import POSTGRES, Part, chosen, declared, kafka_part, postgres_part, service_part
 from infra.postgres import server
 from infra.stack import Stack
 from infra.supervisor import Supervisor
@@ -26,10 +28,12 @@ DISK_BYTES_MIN = 500_000_000
 """What an empty stack takes (Kafka's and PostgreSQL's preallocated logs) and some room to run."""
 PORTS = "ports.json"
 DEVICES_AT = "TELLTALE_DEVICES_AT"
+BROKERS = "TELLTALE_BROKERS"
+LAST_PORT = 65_535
 LOOPBACKS = {"localhost", ports.LOOPBACK}
 DASHBOARD = "dashboard"
 DOWN_S_MAX = 120
-"""Five parts that each use all of their time to stop."""
+"""Five parts that each use all of their time to stop; those of a group share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,9 @@ class Wish:
     postgres_port: int | None = None
     dashboard_port: int | None = None
     devices: str | None = None
-    """HOST:PORT at which devices are let in by TLS and password."""
+    """HOST:PORT at which devices are let in by TLS and password; of several brokers the first."""
+    brokers: int | None = None
+    """Nodes of Kafka; by default as the stack was made, else TELLTALE_BROKERS, else one."""
 
 
 def say(line: str) -> None:
@@ -58,7 +64,7 @@ def run(wish: Wish, *, follow: bool, when_up: Callable[[Stack], None]) -> None:
         end_leftovers(wish.folder)
         _check_disk(wish.folder)
         record, parts = _compose(wish, names)
-        shown = followers(wish.folder, names) if follow else []
+        shown = followers(wish.folder, [part.name for part in parts]) if follow else []
         supervisor = Supervisor(record, parts, say=say, followers=shown)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, supervisor.ask_to_stop)
@@ -101,18 +107,19 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     """The parts in order and the first record of the stack. A broker or database named in the environment is used
     instead of one of our own."""
     folder = wish.folder
+    number = cluster.decided(folder, _brokers(wish))
     kafka, database = os.environ.get("TELLTALE_KAFKA"), os.environ.get("TELLTALE_DATABASE")
-    numbers = _ports(wish)
+    numbers = _ports(wish, number)
     parts: list[Part] = []
     devices: str | None = None
     if kafka:
         _demand(answers(kafka, timeout_s=5), f"Kafka at {kafka} (TELLTALE_KAFKA) does not answer")
     elif KAFKA in names:
-        door = _door(wish, numbers)
-        devices = door.address if door else None
-        broker = Broker(folder / "kafka", numbers["kafka"], numbers["controller"], devices=door)
-        kafka = broker.address
-        parts.append(kafka_part(broker))
+        doors = _doors(wish, number, numbers)
+        devices = ",".join(door.address for door in doors.values()) or None
+        nodes = cluster.nodes(folder, number, numbers, doors=doors)
+        kafka = cluster.address(nodes)
+        parts += [kafka_part(name, node) for name, node in zip(cluster.names(number), nodes, strict=True)]
     if database:
         _demand(server.answers(database, timeout_s=5), "the database named by TELLTALE_DATABASE does not answer")
     elif POSTGRES in names:
@@ -133,21 +140,33 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     return Stack(folder, processes.myself(), kafka, database, dashboard, devices), parts
 
 
-def _door(wish: Wish, numbers: dict[str, int]) -> Door | None:
-    """The listener for devices, if one is wished for."""
+def _brokers(wish: Wish) -> int | None:
+    said = os.environ.get(BROKERS)
+    if wish.brokers is not None or not said:
+        return wish.brokers
+    if not said.isdigit():
+        raise Refused(f'{BROKERS}: expected {" or ".join(map(str, cluster.NUMBERS))}, got "{said}"')
+    return int(said)
+
+
+def _doors(wish: Wish, number: int, numbers: dict[str, int]) -> dict[str, Door]:
+    """Each node's listener for devices, if one is wished for: at the port that was said and those after it."""
     said = wish.devices or os.environ.get(DEVICES_AT)
     if said is None:
-        return None
+        return {}
     host, colon, port = said.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not colon or not host or not port.isdigit() or not 0 < int(port) <= LAST_PORT - number + 1:
         raise Refused(f'{DEVICES_AT}: expected HOST:PORT, such as broker.example.org:9094, got "{said}"')
     folder = wish.folder / "tls"
     keystore = folder / "server.pem"
     if not keystore.exists():
         raise Refused(f"devices need TLS, and there is no {keystore}; make it: telltale tls init --name {host}")
-    if int(port) in numbers.values():
-        raise Refused(f"port {port} is taken by another part of the stack")
-    return Door("0.0.0.0" if host not in LOOPBACKS else ports.LOOPBACK, int(port), host, keystore)  # noqa: S104 - wished for
+    bound = "0.0.0.0" if host not in LOOPBACKS else ports.LOOPBACK  # noqa: S104 - wished for
+    doors = {name: Door(bound, int(port) + at, host, keystore) for at, name in enumerate(cluster.names(number))}
+    for door in doors.values():
+        if door.port in numbers.values():
+            raise Refused(f"port {door.port} is taken by another part of the stack")
+    return doors
 
 
 def _service(name: str, entry: dict[str, Any], *, folder: Path, env: dict[str, str]) -> Part:
@@ -159,20 +178,21 @@ def _demand(answers_: bool, trouble: str) -> None:
         raise Unavailable(trouble)
 
 
-def _ports(wish: Wish) -> dict[str, int]:
-    """Those asked for, else those of the last start (edges know them), else free ones; remembered."""
+def _ports(wish: Wish, number: int) -> dict[str, int]:
+    """Those asked for, else those of the last start (edges know them), else free ones; remembered. Several brokers
+    have the port that was asked for and those after it."""
     file = wish.folder / PORTS
     last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     asked = {
-        "kafka": wish.kafka_port,
         "postgres": wish.postgres_port,
         DASHBOARD: wish.dashboard_port,
-        "controller": None,
+        **{name: wish.kafka_port and wish.kafka_port + at for at, name in enumerate(cluster.names(number))},
+        **dict.fromkeys(cluster.names(number, of=cluster.CONTROLLER)),
     }
     numbers: dict[str, int] = {}
     for name, port in asked.items():
         if port:
-            numbers[name] = ports.asked_for(port, option=f"--{name}-port")
+            numbers[name] = ports.asked_for(port, option=f"--{name.partition('-')[0]}-port")
     for name in asked.keys() - numbers.keys():
         numbers[name] = ports.free(preferred=last.get(name), taken=frozenset(numbers.values()))
     file.write_text(json.dumps(numbers))

@@ -1,4 +1,4 @@
-"""One broker in KRaft's combined mode (broker and controller), on loopback. Writes its files, says its command.
+"""One node in KRaft's combined mode (broker and controller), on loopback. Writes its files, says its command.
 
 Starts nothing itself: who runs the command (supervisor, test fixture) also ends it with SIGTERM.
 """
@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,8 +20,12 @@ from schemas.errors import Refused, Unavailable
 
 HEAP = "512m"
 """Default of `TELLTALE_KAFKA_HEAP`. Some 200 MB are in use with twelve topics; below 256m the broker starves."""
+HEAP_OF_SEVERAL = "384m"
+"""The same where several nodes share the machine."""
 
 FORMAT_S_MAX = 60
+META = "data/meta.properties"
+"""Who a node is: written when its storage is formatted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +75,37 @@ class Broker:
     devices: "Door | None" = None
     """A second listener, for devices, which asks who comes. Beside it the broker judges rights; its own door on
     loopback stays open to all that this machine lets in."""
+    quorum: Mapping[int, int] | None = None
+    """Controller ports by node id of all nodes of the cluster, this one's included; None: it is alone."""
+    cluster_id: str | None = None
+    """What all nodes of a cluster are formatted with; None: drawn when the storage is formatted."""
 
     @property
     def address(self) -> str:
         return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def copies(self) -> int:
+        """Of each partition: one on every node."""
+        return len(self.quorum or (self.node_id,))
+
+    @property
+    def copies_in_step_min(self) -> int:
+        """Below which a write is refused: with three nodes one may be away, and what is acknowledged is on two."""
+        return self.copies // 2 + 1
 
     def properties(self) -> dict[str, str]:
         """The broker's settings under Kafka's own names."""
         return self._own() | ({} if self.devices is None else self.devices.properties(self._own()))
 
     def _own(self) -> dict[str, str]:
+        quorum = self.quorum or {self.node_id: self.controller_port}
+        copies, in_step = str(self.copies), str(self.copies_in_step_min)
         return {
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
-            # A fixed quorum of one: its port may differ from one start to the next, as a recorded one may not.
-            "controller.quorum.voters": f"{self.node_id}@{LOOPBACK}:{self.controller_port}",
+            # A fixed quorum: its ports may differ from one start to the next, as recorded ones may not.
+            "controller.quorum.voters": ",".join(f"{node}@{LOOPBACK}:{port}" for node, port in quorum.items()),
             "listeners": f"CLIENT://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{self.controller_port}",
             "advertised.listeners": f"CLIENT://{self.address}",
             "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -93,22 +114,23 @@ class Broker:
             "log.dirs": str(self.folder / "data"),
             # Topics come from the catalogue; a mistyped name must be an error.
             "auto.create.topics.enable": "false",
-            "default.replication.factor": "1",
-            "min.insync.replicas": "1",
-            "offsets.topic.replication.factor": "1",
+            "default.replication.factor": copies,
+            "min.insync.replicas": in_step,
+            "offsets.topic.replication.factor": copies,
             "offsets.topic.num.partitions": "4",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": in_step,
             "transaction.state.log.num.partitions": "4",
-            "share.coordinator.state.topic.replication.factor": "1",
-            "share.coordinator.state.topic.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": copies,
+            "share.coordinator.state.topic.min.isr": in_step,
             "share.coordinator.state.topic.num.partitions": "1",
             # One machine: nobody to wait for when a group forms, and a killed worker must be missed in seconds.
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             # After a kill -9 the controller takes the broker back only when the session of its former self has run
-            # out. 9 s by default; below 3 s a long pause of a busy machine would take a healthy broker out.
-            "broker.session.timeout.ms": "3000",
+            # out. 9 s by default; below 3 s a long pause of a busy machine would take a healthy broker out, and
+            # among several that moves all leaders, so those are given more.
+            "broker.session.timeout.ms": "3000" if self.copies == 1 else "6000",
             "broker.heartbeat.interval.ms": "500",
             # Largest record of the catalogue plus framing (16 MB); a topic may say less.
             "message.max.bytes": str(17 * 1024 * 1024),
@@ -123,14 +145,12 @@ class Broker:
         lines = [f"{name}={value}\n" for name, value in self.properties().items()]
         (self.folder / "server.properties").write_text("".join(lines))
         (self.folder / "log4j2.properties").write_text((files("infra.kafka") / "log4j2.properties").read_text())
-        if (self.folder / "data" / "meta.properties").exists():
+        if (self.folder / META).exists():
             return
-        cluster_id = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-        # A leading dash would be read as an option.
-        cluster_id = "t" + cluster_id[1:]
+        cluster = self.cluster_id or new_cluster_id()
         tool = [*self.java(class_path, heap="128m", level="WARN"), "kafka.tools.StorageTool"]
         formatting = subprocess.run(
-            [*tool, "format", "--cluster-id", cluster_id, "--config", str(self.folder / "server.properties")],
+            [*tool, "format", "--cluster-id", cluster, "--config", str(self.folder / "server.properties")],
             capture_output=True,
             text=True,
             timeout=FORMAT_S_MAX,
@@ -142,7 +162,7 @@ class Broker:
 
     def command(self, *, class_path: str) -> list[str]:
         """The broker in the foreground; logs to standard output, ends on SIGTERM."""
-        running = self.java(class_path, heap=heap())
+        running = self.java(class_path, heap=heap(HEAP if self.copies == 1 else HEAP_OF_SEVERAL))
         return [*running, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(self.folder / "server.properties")]
 
     def java(self, class_path: str, *, heap: str, level: str = "INFO") -> list[str]:
@@ -163,9 +183,14 @@ def java_command(class_path: str, *, heap: str, level: str) -> list[str]:
     return [str(runtime.program), *quiet, *options, "-cp", class_path]
 
 
-def heap() -> str:
-    """`TELLTALE_KAFKA_HEAP` as Java takes it, such as 512m or 2g. Raises `Refused`."""
-    asked = os.environ.get("TELLTALE_KAFKA_HEAP", HEAP)
+def new_cluster_id() -> str:
+    """Drawn as Kafka's own tool does; a leading dash would be read as an option."""
+    return "t" + urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")[1:]
+
+
+def heap(usual: str = HEAP) -> str:
+    """`TELLTALE_KAFKA_HEAP` as Java takes it, such as 512m or 2g, or else `usual`. Raises `Refused`."""
+    asked = os.environ.get("TELLTALE_KAFKA_HEAP", usual)
     if not re.fullmatch(r"[1-9]\d*[mMgG]", asked):
         raise Refused(f'TELLTALE_KAFKA_HEAP: expected a size such as 512m or 2g, got "{asked}"')
     return asked
@@ -179,13 +204,15 @@ def prepared_class_path() -> str:
         return jars.class_path(progress=progress)
 
 
-def answers(address: str, *, timeout_s: float = 1.0) -> bool:
-    """Whether a broker at `address` answers a metadata request. Blocks `timeout_s` at most."""
+def answers(address: str, *, timeout_s: float = 1.0, node_id: int | None = None) -> bool:
+    """Whether a broker at `address` answers a metadata request, and counts `node_id` among the brokers at work. Blocks
+    `timeout_s` at most."""
     from confluent_kafka import KafkaException  # noqa: PLC0415 - the edge imports this package's neighbours without it
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
     client = AdminClient({"bootstrap.servers": address, "log_level": 0, "socket.timeout.ms": 1000})
     try:
-        return bool(client.list_topics(timeout=timeout_s).brokers)
+        brokers = client.list_topics(timeout=timeout_s).brokers
     except KafkaException:
         return False
+    return bool(brokers) if node_id is None else node_id in brokers

@@ -1,6 +1,6 @@
 """What a look has found, and when that is an alarm. Pure: figures and the time in, findings and decisions out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +15,7 @@ class Rule(StrEnum):
     """What may be wrong."""
 
     BROKER = "broker_unreachable"
+    COPIES = "under_replicated"
     DATABASE = "database_unreachable"
     NO_PROGRESS = "no_progress"
     LAG = "lag"
@@ -30,6 +31,7 @@ class Rule(StrEnum):
 
 SEVERITY = {
     Rule.BROKER: Severity.CRITICAL,
+    Rule.COPIES: Severity.MAJOR,
     Rule.DATABASE: Severity.CRITICAL,
     Rule.NO_PROGRESS: Severity.CRITICAL,
     Rule.LAG: Severity.MAJOR,
@@ -165,6 +167,29 @@ def of_group(
             "s",
         ),
     ]
+
+
+def of_copies(copies: Sequence[tuple[Collection[int], Collection[int]]], at_work: Collection[int]) -> Finding:
+    """Partitions that have fewer copies in step than they should: (nodes meant to hold it, nodes in step with it) of
+    each, and the nodes at work."""
+    short = sum(len(in_step) < len(meant) for meant, in_step in copies)
+    away = sorted({node for meant, _ in copies for node in meant} - set(at_work))
+    if not short:
+        return Finding(
+            Rule.COPIES, "kafka", bad=False, said=f"all {len(copies)} partitions have all copies", reason="copies"
+        )
+    who = f"Kafka's node {', '.join(map(str, away))} is away" if away else "All of Kafka's nodes are at work"
+    return Finding(
+        Rule.COPIES,
+        "kafka",
+        bad=True,
+        said=f"{who}, and {short} of {len(copies)} partitions have fewer copies than they should. Nothing is lost "
+        "and all goes on, but one more node lost would stop it"
+        + (". See its log, or put its machine right; it copies by itself what it lacks." if away else "."),
+        reason="node_away" if away else "behind",
+        value=float(short),
+        limit=0.0,
+    )
 
 
 @dataclass(slots=True)

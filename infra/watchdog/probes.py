@@ -15,7 +15,7 @@ from infra.backup.settings import BackupSettings
 from infra.client import connection
 from infra.security.strangers import LogEnd, Strangers, tries
 from infra.settle import STAGES, behind
-from infra.watchdog.findings import Filling, Finding, Progress, Rule, Work, of_disk, of_expiry, of_group
+from infra.watchdog.findings import Filling, Finding, Progress, Rule, Work, of_copies, of_disk, of_expiry, of_group
 from infra.watchdog.settings import WatchdogSettings
 from schemas.errors import Refused, Unavailable
 from schemas.topics import TOPICS
@@ -67,6 +67,16 @@ def _retention_s(topic: str) -> float | None:
     """Of the catalogue; a compacted topic keeps the last of each key."""
     known = TOPICS[topic]
     return None if known.compact or known.retention_days is None else known.retention_days * 86_400.0
+
+
+def copies(address: str) -> Finding:
+    """Whether every partition has all of its copies. Raises `Unavailable`."""
+    try:
+        known = AdminClient(connection(address)).list_topics(timeout=ANSWER_S)
+    except KafkaException as error:
+        raise Unavailable(error.args[0].str()) from None
+    found = [(one.replicas, one.isrs) for topic in known.topics.values() for one in topic.partitions.values()]
+    return of_copies(found, known.brokers)
 
 
 def topics(address: str) -> Finding:
@@ -197,9 +207,10 @@ def backups(database_name: str, settings: WatchdogSettings, now: datetime) -> It
     )
 
 
-def strangers(log_end: LogEnd, known: Strangers, now: datetime) -> Iterator[Finding]:
-    """Who was refused at the broker's door, by its own log."""
-    known.note(tries(log_end.lines()), now)
+def strangers(log_ends: list[LogEnd], known: Strangers, now: datetime) -> Iterator[Finding]:
+    """Who was refused at a broker's door, by its own log."""
+    for log_end in log_ends:
+        known.note(tries(log_end.lines()), now)
     for source, seen, recent in known.standing(now):
         said = f"{seen.said} ({seen.count} times of late). If the device is yours: telltale device add or rotate"
         yield Finding(

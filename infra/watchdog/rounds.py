@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import structlog
 
+from infra.kafka.cluster import NUMBERS, names
 from infra.kept_alarms import KeptAlarms
 from infra.logs import log_file
-from infra.parts import KAFKA
 from infra.security.strangers import LogEnd, Strangers
 from infra.watchdog import probes
 from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Rule
@@ -38,13 +38,16 @@ class Rounds:
     progress: Progress = field(default_factory=Progress)
     filling: Filling = field(default_factory=Filling)
     strangers: Strangers = field(default_factory=Strangers)
-    broker_log: LogEnd = field(init=False)
+    broker_logs: list[LogEnd] = field(init=False)
     patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
-        self.broker_log = LogEnd(log_file(self.folder, KAFKA))
+        # Of all nodes that there may be; a log that is not there says nothing.
+        self.broker_logs = [LogEnd(log_file(self.folder, name)) for number in NUMBERS for name in names(number)]
         away = self.settings.unreachable_s
-        self.patience = Patience({Rule.BROKER: away, Rule.DATABASE: away, Rule.TOPICS: away, Rule.CLOCK: away})
+        self.patience = Patience(
+            dict.fromkeys((Rule.BROKER, Rule.COPIES, Rule.DATABASE, Rule.TOPICS, Rule.CLOCK), away)
+        )
 
     def look(self) -> list[Finding]:
         """Everything once, however much of it is away."""
@@ -56,13 +59,14 @@ class Rounds:
             *probes.database(self.database, self.settings, now),
             *probes.disks(probes.machine_folders(self.settings, self.folder), self.filling, self.settings, now),
             *probes.certificates(self.settings, now),
-            *probes.strangers(self.broker_log, self.strangers, now),
+            *probes.strangers(self.broker_logs, self.strangers, now),
             *probes.backups(self.database_name, self.settings, now),
         ]
 
     def _of_kafka(self, now: datetime) -> Iterator[Finding]:
         try:
             yield from probes.groups(self.kafka, self.progress, self.settings, now)
+            yield probes.copies(self.kafka)
             yield probes.topics(self.kafka)
         except Unavailable as error:
             yield Finding(

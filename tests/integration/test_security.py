@@ -103,7 +103,7 @@ def test_strangers_stay_out_and_are_told_of(house):
     house.say(ALARMS, "pi-2", password)
     found = {}
     await_true(
-        lambda: found.update({f.source: f for f in probes.strangers(end, known, NOW)}) or "device/pi-2" in found,
+        lambda: found.update({f.source: f for f in probes.strangers([end], known, NOW)}) or "device/pi-2" in found,
         what="the broker's log",
         within_s=WITHIN_S,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra import java
-from infra.kafka import jars, tools
+from infra.kafka import cluster, jars, tools
 from infra.kafka.broker import Broker, heap
 from infra.postgres import programs
 from infra.provision import Difference, Found, compare, device_partitions
@@ -146,3 +146,42 @@ def test_clients_of_the_server_or_newer_are_found_where_servers_are(monkeypatch:
     assert Path(programs.find_clients(major=newest).program("pg_dump")).exists()
     with pytest.raises(Unavailable, match="postgresql-client-99"):
         programs.find_clients(major=99)
+
+
+def test_three_nodes_keep_three_copies_and_wait_for_two(tmp_path: Path) -> None:
+    ports = {"kafka-1": 1, "kafka-2": 2, "kafka-3": 3, "controller-1": 11, "controller-2": 12, "controller-3": 13}
+    nodes = cluster.nodes(tmp_path, 3, ports, doors={})
+    assert cluster.address(nodes) == "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"
+    assert len({node.cluster_id for node in nodes}) == 1
+    for node in nodes:
+        said = node.properties()
+        assert said["controller.quorum.voters"] == "1@127.0.0.1:11,2@127.0.0.1:12,3@127.0.0.1:13"
+        copies = {value for name, value in said.items() if name.endswith("replication.factor")}
+        in_step = {value for name, value in said.items() if name.endswith(("min.isr", "min.insync.replicas"))}
+        assert (copies, in_step) == ({"3"}, {"2"})
+
+
+def made(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name / "data").mkdir(parents=True)
+        (folder / name / "data" / "meta.properties").write_text("version=1\ncluster.id=tABC\n")
+    return folder
+
+
+def test_a_stack_keeps_the_number_of_brokers_that_it_was_made_with(tmp_path: Path) -> None:
+    assert [cluster.decided(tmp_path, asked) for asked in (None, 1, 3)] == [1, 1, 3]
+    one, three = made(tmp_path / "one", "kafka"), made(tmp_path / "three", "kafka-1", "kafka-3")
+    assert [cluster.decided(one, asked) for asked in (None, 1)] == [1, 1]
+    assert [cluster.decided(three, asked) for asked in (None, 3)] == [3, 3]
+    with pytest.raises(Refused, match="made with one broker, asked for 3"):
+        cluster.decided(one, 3)
+    with pytest.raises(Refused, match="made with 3 brokers, asked for 1"):
+        cluster.decided(three, 1)
+    with pytest.raises(Refused, match="--brokers: expected 1 or 3, got 2"):
+        cluster.decided(tmp_path, 2)
+
+
+def test_a_node_whose_folder_is_gone_is_made_a_member_of_the_same_cluster(tmp_path: Path) -> None:
+    made(tmp_path, "kafka-1", "kafka-3")
+    ports = {name: at for at, name in enumerate((*cluster.names(3), *cluster.names(3, of="controller")))}
+    assert {node.cluster_id for node in cluster.nodes(tmp_path, 3, ports, doors={})} == {"tABC"}

@@ -18,8 +18,15 @@ SLEEPS = "import time; time.sleep(60)"
 QUICK = Backoff(first_s=0.01, most_s=0.02)
 
 
-def part(name: str, code: str = SLEEPS, *, ready: Callable[[], bool] = lambda: True, once: bool = False) -> Part:
-    return Part(name, lambda: Launch([sys.executable, "-S", "-c", code]), ready, once=once, stop_s_max=0.3)
+def part(
+    name: str,
+    code: str = SLEEPS,
+    *,
+    ready: Callable[[], bool] = lambda: True,
+    once: bool = False,
+    group: str | None = None,
+) -> Part:
+    return Part(name, lambda: Launch([sys.executable, "-S", "-c", code]), ready, once=once, stop_s_max=0.3, group=group)
 
 
 class Trial:
@@ -63,6 +70,20 @@ def test_a_part_starts_only_when_the_one_before_works(tmp_path: Path) -> None:
     trial = Trial(tmp_path, part("slow", ready=lambda: next(answers, True)), part("next"))
     trial.run()
     assert [line.split(",")[0] for line in trial.said[1:3]] == ["slow: works", "next: starting"]
+
+
+def test_a_group_starts_together_and_the_next_part_when_all_of_it_works(tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    trial = Trial(
+        tmp_path,
+        part("node-1", ready=both.exists, group="nodes"),
+        part("node-2", f"open({str(both)!r}, 'w'); {SLEEPS}", group="nodes"),  # without which the first never works
+        part("next"),
+    )
+    trial.run()
+    assert trial.order("starting") == ["node-1", "node-2", "next"]
+    assert sorted(trial.order("works")[:2]) == ["node-1", "node-2"]
+    assert trial.order("stopped") == ["next", "node-2", "node-1"]
 
 
 def test_a_task_is_carried_out_before_the_next_part_starts(tmp_path: Path) -> None:

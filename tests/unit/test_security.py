@@ -12,7 +12,7 @@ import pytest
 from infra import ports
 from infra.security import certificates
 from infra.security.strangers import CALM, OTHERS, SOURCES_MAX, LogEnd, Strangers, Try, tries
-from infra.up import Wish, _door
+from infra.up import Wish, _doors
 from schemas.errors import Refused
 
 NOW = dt.datetime.now(dt.UTC)
@@ -132,4 +132,4 @@ def test_an_authority_that_has_ended_is_told(tmp_path):
 )
 def test_a_door_for_devices_needs_an_address_and_a_certificate(tmp_path, said, told):
     with pytest.raises(Refused, match=told):
-        _door(Wish(tmp_path, devices=said), {"kafka": ports.free()})
+        _doors(Wish(tmp_path, devices=said), 1, {"kafka": ports.free()})

@@ -4,7 +4,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.watchdog.findings import Filling, Finding, Patience, Progress, Rule, Work, of_disk, of_expiry, of_group
+from infra.watchdog.findings import (
+    Filling,
+    Finding,
+    Patience,
+    Progress,
+    Rule,
+    Work,
+    of_copies,
+    of_disk,
+    of_expiry,
+    of_group,
+)
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 DAY = 86_400.0
@@ -83,3 +94,17 @@ def test_what_ends_soon_is_told(days, bad, reason):
     ends = NOW + timedelta(days=days)
     found = of_expiry(Rule.CERTIFICATE, "certificate/x", "x", ends=ends, now=NOW, days=21, advice="Renew it.")
     assert (found.bad, found.reason, "Renew it." in found.said) == (bad, reason, bad)
+
+
+@pytest.mark.parametrize(
+    ("in_step", "at_work", "bad", "said"),
+    [
+        ([1, 2, 3], [1, 2, 3], False, "all 2 partitions have all copies"),
+        ([1, 3], [1, 3], True, "Kafka's node 2 is away, and 1 of 2 partitions"),
+        ([1], [1, 2, 3], True, "All of Kafka's nodes are at work, and 1 of 2"),
+    ],
+)
+def test_missing_copies_are_told_with_the_node_that_is_away(in_step, at_work, bad, said):
+    found = of_copies([([1, 2, 3], in_step), ([1], [1])], at_work)
+    assert (found.rule, found.bad) == (Rule.COPIES, bad)
+    assert said in found.said
