@@ -1,4 +1,4 @@
-"""Many raw frames of one byte layout, read as one array. Knows how a raw frame lies in bytes; knows no broker.
+"""Many frames of one byte layout, read as one array. Knows how raw and clean frames lie in bytes; knows no broker.
 
 A device's frames differ in a sequence number, times and values, and lie alike otherwise: the same channels, as many
 rows, ids of the same length. The first frame of a kind is read as the codec reads it, noting where its parts lie; all
@@ -6,8 +6,10 @@ others of its length are compared with it at once, and what lies alike is read i
 left to the codec. `Codec.decode_frame` is the oracle: a block's frames equal what it gives, to the last bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,7 @@ from schemas.columnar import (
     read_strings,
     unzigzag,
 )
-from schemas.frames import RawFrame
+from schemas.frames import CleanFrame, RawFrame
 
 Index = npt.NDArray[np.intp]
 Octets = npt.NDArray[np.uint8]
@@ -65,29 +67,104 @@ class RawBlock:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the parts of a frame lie: begin and end."""
+@dataclass(frozen=True, slots=True, eq=False)
+class CleanBlock:
+    """m frames of n rows of the same c channels and one generation, in the order in which they were given."""
 
-    device: tuple[int, int]
-    spool: tuple[int, int]
-    sequence: tuple[int, int]
-    times: tuple[int, int]
+    at: Index  # (m,) which of the records
+    device_ids: Octets  # (m, d)
+    generation: int
+    times: Longs  # (m, n)
     channels: tuple[str, ...]
-    values: tuple[int, int]
+    logged: Doubles  # (m, n, c)
+    values: Doubles  # (m, n, c)
+    quality: Longs  # (m, n, c)
+    tests: Longs  # (m, n, c)
+
+    def frames(self) -> list[CleanFrame]:
+        """All of them."""
+        ids = [row.tobytes().decode() for row in self.device_ids]
+        columns = zip(ids, self.times, self.logged, self.values, self.quality, self.tests, strict=True)
+        return [
+            CleanFrame(device, self.generation, times, self.channels, logged, values, quality, tests)
+            for device, times, logged, values, quality, tests in columns
+        ]
+
+
+Where = tuple[int, int]
+"""Of a part of a frame: begin and end."""
+
+
+class Layout(Protocol):
+    """Where the parts of a frame lie."""
+
+    def same(self, grid: Octets) -> npt.NDArray[np.bool_]:
+        """Which of the frames (m, length) lie like the first, of which the layout was taken."""
+
+
+L = TypeVar("L", bound=Layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _RawLayout:
+    device: Where
+    spool: Where
+    sequence: Where
+    times: Where
+    channels: tuple[str, ...]
+    values: Where
     # What every frame of this kind has in common, byte for byte.
-    alike: tuple[tuple[int, int], ...]
+    alike: tuple[Where, ...]
+
+    def same(self, grid: Octets) -> npt.NDArray[np.bool_]:
+        same = _alike(grid, self.alike) & _eight_bytes(grid, self.times)
+        begin, end = self.sequence
+        same &= (grid[:, begin : end - 1] >= 128).all(axis=1) & (grid[:, end - 1] < 128)
+        return same & _texts(grid, self.device) & _texts(grid, self.spool)
+
+
+@dataclass(frozen=True, slots=True)
+class _CleanLayout:
+    device: Where
+    generation: int
+    times: Where
+    channels: tuple[str, ...]
+    logged: Where
+    values: Where
+    quality: Where
+    tests: Where
+    alike: tuple[Where, ...]
+
+    def same(self, grid: Octets) -> npt.NDArray[np.bool_]:
+        same = _alike(grid, self.alike) & _eight_bytes(grid, self.times) & _texts(grid, self.device)
+        for begin, end in (self.quality, self.tests):
+            same &= (grid[:, begin:end] < 128).all(axis=1)
+        return same
 
 
 def read_blocks(values: Sequence[bytes | None], header: bytes) -> tuple[list[RawBlock], list[int]]:
-    """The frames that lie alike, and which of the records are left to be read one by one (in ascending order).
+    """The raw frames that lie alike, and which of the records are left to be read one by one (in ascending order).
 
     Args:
         values: records of `readings.raw`.
         header: with which a frame of today's schema begins.
     """
+    kinds, left = _sorted_out(values, header, _raw_layout)
+    return _joined([_raw_block(grid, at, layout) for grid, at, layout in kinds]), left
+
+
+def read_clean_blocks(values: Sequence[bytes | None], header: bytes) -> tuple[list[CleanBlock], list[int]]:
+    """The same of `readings.clean`."""
+    kinds, left = _sorted_out(values, header, _clean_layout)
+    return [_clean_block(grid, at, layout) for grid, at, layout in kinds], left
+
+
+def _sorted_out(
+    values: Sequence[bytes | None], header: bytes, layout_of: Callable[[bytes, bytes], L | None]
+) -> tuple[list[tuple[Octets, Index, L]], list[int]]:
+    """Frames by kind: their bytes (m, length), which records they are, how they lie. And which records are left."""
     lengths = np.array([len(value or b"") for value in values], np.int64)
-    blocks: list[RawBlock] = []
+    kinds: list[tuple[Octets, Index, L]] = []
     left: list[int] = []
     order = np.argsort(lengths, kind="stable")
     for at in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
@@ -96,8 +173,8 @@ def read_blocks(values: Sequence[bytes | None], header: bytes) -> tuple[list[Raw
             left += at.tolist()
             continue
         raw = b"".join([values[one] or b"" for one in at.tolist()])
-        left += _sort_out(np.frombuffer(raw, np.uint8).reshape(len(at), length), at, header, blocks)
-    return _joined(blocks), sorted(left)
+        left += _by_layout(np.frombuffer(raw, np.uint8).reshape(len(at), length), at, header, layout_of, kinds)
+    return kinds, sorted(left)
 
 
 def _joined(blocks: list[RawBlock]) -> list[RawBlock]:
@@ -120,28 +197,34 @@ def _joined(blocks: list[RawBlock]) -> list[RawBlock]:
     return joined
 
 
-def _sort_out(grid: Octets, at: Index, header: bytes, blocks: list[RawBlock]) -> list[int]:
-    """Put frames of one length into blocks; those that are left."""
+def _by_layout(
+    grid: Octets,
+    at: Index,
+    header: bytes,
+    layout_of: Callable[[bytes, bytes], L | None],
+    kinds: list[tuple[Octets, Index, L]],
+) -> list[int]:
+    """Puts frames of one length to their kinds; those that are left."""
     left: list[int] = []
     for _ in range(KINDS_MAX):
         if len(at) < FEW:
             break
-        layout = _layout(grid[0].tobytes(), header)
+        layout = layout_of(grid[0].tobytes(), header)
         if layout is None:
             left.append(int(at[0]))
             grid, at = grid[1:], at[1:]
             continue
-        same = _same(grid, layout)
+        same = layout.same(grid)
         if same.all():
-            blocks.append(_block(grid, at, layout))
+            kinds.append((grid, at, layout))
             return left
-        blocks.append(_block(grid[same], at[same], layout))
+        kinds.append((grid[same], at[same], layout))
         grid, at = grid[~same], at[~same]
     left += at.tolist()
     return left
 
 
-def _layout(data: bytes, header: bytes) -> _Layout | None:
+def _raw_layout(data: bytes, header: bytes) -> _RawLayout | None:
     """Where the parts of a plain frame lie; None: it is not plain (or not readable at all)."""
     try:
         if not data.startswith(header):
@@ -162,7 +245,7 @@ def _layout(data: bytes, header: bytes) -> _Layout | None:
             return None
     except Unreadable:
         return None
-    layout = _Layout(
+    layout = _RawLayout(
         (device, device_end),
         (spool, spool_end),
         (spool_end, sequence_end),
@@ -171,7 +254,7 @@ def _layout(data: bytes, header: bytes) -> _Layout | None:
         (values, values_end),
         ((0, device), (device_end, spool), (sequence_end, times), (times_end, values), (values_end, len(data))),
     )
-    return layout if _same(np.frombuffer(data, np.uint8)[None], layout).all() else None
+    return layout if layout.same(np.frombuffer(data, np.uint8)[None]).all() else None
 
 
 def _text(data: bytes, at: int) -> tuple[int, int]:
@@ -180,26 +263,34 @@ def _text(data: bytes, at: int) -> tuple[int, int]:
     return read_long(data, at)[1], end
 
 
-def _same(grid: Octets, layout: _Layout) -> npt.NDArray[np.bool_]:
-    """Which of the frames (m, length) lie as the layout says. The first is it."""
-    first = grid[0]
+def _alike(grid: Octets, parts: tuple[Where, ...]) -> npt.NDArray[np.bool_]:
     same = np.ones(len(grid), bool)
-    for begin, end in layout.alike:
-        same &= (grid[:, begin:end] == first[begin:end]).all(axis=1)
-    begin, end = layout.sequence
-    same &= (grid[:, begin : end - 1] >= 128).all(axis=1) & (grid[:, end - 1] < 128)
-    same &= ((_words(grid, layout.times) & _HIGH) == _EIGHT_BYTES).all(axis=1)
-    for begin, end in (layout.device, layout.spool):
-        same &= (grid[:, begin:end] < 128).all(axis=1) | (grid[:, begin:end] == first[begin:end]).all(axis=1)
+    for begin, end in parts:
+        same &= (grid[:, begin:end] == grid[0, begin:end]).all(axis=1)
     return same
 
 
-def _words(grid: Octets, where: tuple[int, int]) -> npt.NDArray[np.uint64]:
+def _eight_bytes(grid: Octets, where: Where) -> npt.NDArray[np.bool_]:
+    """Whose varints there fill eight bytes each."""
+    fill: npt.NDArray[np.bool_] = ((_words(grid, where) & _HIGH) == _EIGHT_BYTES).all(axis=1)
+    return fill
+
+
+def _texts(grid: Octets, where: Where) -> npt.NDArray[np.bool_]:
+    """Whose bytes there are text for certain: ASCII, or those of the first."""
+    begin, end = where
+    certain = np.logical_or(
+        (grid[:, begin:end] < 128).all(axis=1), (grid[:, begin:end] == grid[0, begin:end]).all(axis=1)
+    )
+    return np.asarray(certain)
+
+
+def _words(grid: Octets, where: Where) -> npt.NDArray[np.uint64]:
     begin, end = where
     return np.ascontiguousarray(grid[:, begin:end]).view("<u8")
 
 
-def _block(grid: Octets, at: Index, layout: _Layout) -> RawBlock:
+def _raw_block(grid: Octets, at: Index, layout: _RawLayout) -> RawBlock:
     begin, end = layout.sequence
     zigzag = np.zeros(len(grid), np.uint64)
     for place in range(end - begin):
@@ -214,4 +305,60 @@ def _block(grid: Octets, at: Index, layout: _Layout) -> RawBlock:
         times,
         layout.channels,
         values,
+    )
+
+
+def _clean_layout(data: bytes, header: bytes) -> _CleanLayout | None:
+    """Where the parts of a clean frame lie; None: it has empty arrays, or flags and tests of more than a byte."""
+    try:
+        if not data.startswith(header):
+            return None
+        device, device_end = _text(data, len(header))
+        generation, generation_end = read_long(data, device_end)
+        rows, times = read_long(data, generation_end)
+        times_end = times + 8 * rows
+        if rows < 1 or times_end >= len(data) or data[times_end] != 0:
+            return None
+        channels, at = read_strings(data, times_end + 1)
+        parts = [(at, times_end)]
+        for width in (8, 8, 1, 1):  # logged, values, quality, tests
+            count, begin = read_long(data, at)
+            at = begin + width * count + 1
+            if count != rows * len(channels) or count < 1 or data[at - 1 : at] != b"\0":
+                return None
+            parts.append((begin, at - 1))
+        if at != len(data):
+            return None
+    except Unreadable:
+        return None
+    between = [(former[1], later[0]) for former, later in pairwise(parts)]
+    _, logged, values, quality, tests = parts
+    layout = _CleanLayout(
+        (device, device_end),
+        generation,
+        (times, times_end),
+        channels,
+        logged,
+        values,
+        quality,
+        tests,
+        ((0, device), (device_end, times), *between, (at - 1, len(data))),
+    )
+    return layout if layout.same(np.frombuffer(data, np.uint8)[None]).all() else None
+
+
+def _clean_block(grid: Octets, at: Index, layout: _CleanLayout) -> CleanBlock:
+    times = unzigzag(join_eight(_words(grid, layout.times)))
+    shape = (len(grid), times.shape[1], len(layout.channels))
+    return CleanBlock(
+        at,
+        grid[:, slice(*layout.device)],
+        layout.generation,
+        times,
+        layout.channels,
+        *(_words(grid, where).view("<f8").reshape(shape) for where in (layout.logged, layout.values)),
+        *(
+            unzigzag(grid[:, slice(*where)].astype(np.uint64)).reshape(shape)
+            for where in (layout.quality, layout.tests)
+        ),
     )

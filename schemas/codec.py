@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from schemas import columnar
-from schemas.blocks import RawBlock, read_blocks
+from schemas.blocks import CleanBlock, RawBlock, read_blocks, read_clean_blocks
 from schemas.bundle import BUNDLE, Schema, SchemaSource
 from schemas.columnar import Longs, Unread, Unreadable
-from schemas.frames import FRAMES, Frame, RawFrame
+from schemas.frames import FRAMES, CleanFrame, Frame, RawFrame
 from schemas.records import Record
 
 MAGIC = 0
@@ -100,6 +100,10 @@ class Codec:
     def decode_raw(self, values: Sequence[bytes | None]) -> tuple[list[RawBlock], list[int]]:
         """Raw frames that lie alike as arrays, and which of the records are left for `decode_frame`."""
         return read_blocks(values, self._header(RawFrame.schema_name))
+
+    def decode_clean(self, values: Sequence[bytes | None]) -> tuple[list[CleanBlock], list[int]]:
+        """The same of clean frames."""
+        return read_clean_blocks(values, self._header(CleanFrame.schema_name))
 
     def decode_frame(self, expected: type[F], data: bytes | None) -> F:
         """The columnar record in `data`. Raises `Unreadable`."""

@@ -34,13 +34,15 @@ class Outdated(Exception):  # noqa: N818
             entry.body, entry.rows, entry.told, entry.remainder = refusal, rows, False, remainder
 
 
-def check(connection: psycopg.Connection[Any], series: str, entries: Sequence[Entry]) -> None:
-    """Raises `Outdated` for entries (frames of one kind) with rows before the horizon of their series."""
-    oldest = min((int(_times(entry).min()) for entry in entries if len(_times(entry))), default=None)
-    if oldest is None or oldest >= time.time_ns() // 1000 - RECENT_US:
+def check(connection: psycopg.Connection[Any], series: str, entries: Sequence[Entry], *, oldest_us: int) -> None:
+    """Raises `Outdated` for entries (frames of one kind) with rows before the horizon of their series.
+
+    `oldest_us` is the time of the oldest row of all.
+    """
+    if oldest_us >= time.time_ns() // 1000 - RECENT_US:
         return
     row = connection.execute(HORIZON, (series,)).fetchone()
-    if row is None or oldest >= row[0]:
+    if row is None or oldest_us >= row[0]:
         return
     horizon_us, said = row
     found = []

@@ -25,7 +25,7 @@ from sinks.timescale import alarms
 from sinks.timescale.alarms import Waits
 from sinks.timescale.batch import Batch, Entry, Part, Pile
 from sinks.timescale.claims import ANSWER_S, Identities, claims, mark
-from sinks.timescale.decode import Decoder
+from sinks.timescale.decode import Coded, Decoder
 from sinks.timescale.positions import Fenced, Position, Replay
 from sinks.timescale.settings import SinkSettings
 from sinks.timescale.store import Store
@@ -260,16 +260,16 @@ class Loop:
         room = (self._settings.rows_max - self._pile.rows) / self._rows_a_record
         found += self._consumer.consume(int(max(1, min(RECORDS_MAX, room))), 0)
         before = len(self._pile), self._pile.rows
-        for message in found:
+        coded = [Coded(m.topic(), m.key(), m.value()) for m in found if m.error() is None]
+        decoded = zip(coded, self._decoder.bodies(coded), strict=True)
+        for message in found:  # in their order: an end of a partition comes behind its records
             error = message.error()
             if error is not None:
                 self._complaint(message, error)
                 continue
-            topic, key, value = message.topic(), message.key(), message.value()
+            (topic, key, value), body = next(decoded)
             part = Part(topic, message.partition())
-            self._pile.add(
-                Entry(part, message.offset(), key, value, message.timestamp()[1], self._decoder.body(topic, key, value))
-            )
+            self._pile.add(Entry(part, message.offset(), key, value, message.timestamp()[1], body))
         records = len(self._pile) - before[0]
         if records > 0:
             self._rows_a_record += 0.2 * (max(1.0, (self._pile.rows - before[1]) / records) - self._rows_a_record)

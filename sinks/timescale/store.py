@@ -247,7 +247,9 @@ class Store:
         pieces: list[Piece] = batch.prepared.pieces
         for piece in pieces:
             kind = CleanFrame if piece.series is READINGS else WindowFrame
-            horizon.check(connection, piece.series.table, [e for e in batch.entries if isinstance(e.body, kind)])
+            mine = [entry for entry in batch.entries if isinstance(entry.body, kind)]
+            oldest_us = int(piece.rows[piece.series.time].min())
+            horizon.check(connection, piece.series.table, mine, oldest_us=oldest_us)
             if piece.series is READINGS and self._partitioned:
                 self._months.ensure(connection, rows_of.months(piece.rows["time"]))
         if not self._transact(connection, batch, pieces) and not self._stored_already(connection, batch):

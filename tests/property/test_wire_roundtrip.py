@@ -16,6 +16,7 @@ from wire_examples import comparable, framed
 from schemas import columnar
 from schemas.bundle import BUNDLE, IDS, Bundle, Schema
 from schemas.codec import HEADER, Codec
+from schemas.columnar import Unreadable
 from schemas.devices import Calibration, Device, GrossRange, Limits, Logger, Sensor, Station
 from schemas.frames import CleanFrame, DeviceState, Frame, RawFrame, WindowFrame
 from schemas.records import Heartbeat, ImportStatus, Rejected, SourceState
@@ -353,3 +354,59 @@ def test_frame_of_an_older_writer_is_read_as_ours(former: Former, frame: RawFram
 
 def test_ids_are_drawn_once() -> None:
     assert len(set(IDS.values())) == len(IDS)
+
+
+@st.composite
+def clean_fleets(draw: st.DrawFn) -> list[CleanFrame]:
+    """Small frames of many devices, most of which lie alike in bytes."""
+    rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    channels = tuple(f"ch{number}" for number in range(columns))
+    tests = st.sampled_from([0, 0, 0, 1, 32, 63, 64, 1 << 20])
+    found = []
+    for _ in range(draw(st.integers(1, 20))):
+        device = draw(st.sampled_from(["d-1", "d-2", "d-20", "Zähler", "dé", ""]))
+        times = np.sort(np.array(draw(st.lists(st.integers(0, 1 << 51), min_size=rows, max_size=rows))))
+        size = rows * columns
+        found.append(
+            CleanFrame(
+                device,
+                draw(st.sampled_from([0, 0, 1, 300])),
+                times + draw(st.sampled_from([0, 1_480_000_000_000_000])),
+                channels,
+                draw(doubles(size)),
+                draw(doubles(size)),
+                np.array(draw(st.lists(st.sampled_from([1, 1, 4, 9]), min_size=size, max_size=size))),
+                np.array(draw(st.lists(tests, min_size=size, max_size=size))),
+            )
+        )
+    return found + draw(st.lists(clean_frames(), max_size=3))
+
+
+@settings(deadline=None, max_examples=60)
+@given(frames=clean_fleets(), data=st.data())
+def test_a_clean_block_holds_what_the_codec_reads_of_whole_and_damaged_bytes(
+    frames: list[CleanFrame], data: st.DataObject
+) -> None:
+    values = [bytearray(Codec().encode(frame)) for frame in data.draw(st.permutations(frames))]
+    for _ in range(data.draw(st.integers(0, 6))):
+        value = values[data.draw(st.integers(0, len(values) - 1))]
+        value[data.draw(st.integers(0, len(value) - 1))] = data.draw(st.integers(0, 255))
+    blocks, left = Codec().decode_clean([bytes(value) for value in values])
+    assert sorted(left + [at for block in blocks for at in block.at.tolist()]) == list(range(len(values)))
+    for block in blocks:
+        for at, frame in zip(block.at.tolist(), block.frames(), strict=True):
+            try:
+                expected = Codec().decode_frame(CleanFrame, bytes(values[at]))
+            except Unreadable as error:
+                pytest.fail(f"the codec refuses it: {error}")
+            assert comparable(frame) == comparable(expected)
+
+
+def test_a_fleet_of_single_readings_is_one_clean_block() -> None:
+    one = np.ones((1, 1), np.int64)
+    frames = [
+        CleanFrame(f"d-{n:03}", 0, np.array([1_480_000_000_000_000 + n]), ("ch0",), one * 1.5, one * 2.5, one, one * 0)
+        for n in range(100)
+    ]
+    [block], left = Codec().decode_clean([Codec().encode(frame) for frame in frames])
+    assert (left, len(block.frames())) == ([], 100)
