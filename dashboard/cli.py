@@ -289,8 +289,11 @@ def show_rejected(kafka: str | None, name: str) -> None:
 @click.argument("names", metavar="PARTITION/OFFSET...", nargs=-1)
 @click.option("--reason", metavar="WORD", help="All of this reason.")
 @click.option("--device", metavar="ID", help="All of this device.")
+@click.option("--vouch", is_flag=True, help="Also what was rejected as forged: you know that it is the device's own.")
 @click.option("--json", "as_json", is_flag=True)
-def retry(kafka: str | None, names: tuple[str, ...], reason: str | None, device: str | None, as_json: bool) -> None:
+def retry(
+    *, kafka: str | None, names: tuple[str, ...], reason: str | None, device: str | None, vouch: bool, as_json: bool
+) -> None:
     """Send frames again, after the reason is gone: a device configured, a limit changed, a bug mended.
 
     What is sent again twice is stored once.
@@ -306,7 +309,7 @@ def retry(kafka: str | None, names: tuple[str, ...], reason: str | None, device:
         if names
         else list(store.rejected(address, codec, reason=reason, device=device))
     )
-    readings = store.retry(address, codec, chosen)
+    readings = store.retry(address, codec, chosen, vouched=vouch)
     if as_json:
         click.echo(json.dumps({"frames": len(chosen), "readings": readings}))
     else:

@@ -2,22 +2,27 @@
 
 Knows the topic `readings.rejected`. A record there is named `PARTITION/OFFSET`. Sent again, a frame gets the identity
 (spool `rejected-PARTITION`, sequence OFFSET): its own would be recognised as a repeat, and this one is if somebody
-sends it again twice.
+sends it again twice. Sent on the server it is signed with the server's key, as its content is no longer what the device
+signed; so what was rejected as forged is sent again only if a person vouches for it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from infra.client import connection, reader
+from infra.security.keys import folder, on_behalf
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Refused, Unavailable
 from schemas.frames import RawFrame
 from schemas.keys import PARTITIONER
 from schemas.records import Rejected
+from schemas.rejection import FORGED
+from schemas.signing import HEADER
 from schemas.topics import READINGS_RAW, READINGS_REJECTED
 
 ANSWER_S_MAX = 10.0
@@ -74,8 +79,21 @@ def frame_of(found: Found, codec: Codec) -> RawFrame:
     return frame
 
 
-def retry(kafka: str, codec: Codec, chosen: list[Found]) -> int:
-    """Send frames again; how many readings. All are checked first. Raises `Refused`, `Unavailable`."""
+def retry(kafka: str, codec: Codec, chosen: list[Found], *, vouched: bool = False, keys: Path | None = None) -> int:
+    """Send frames again; how many readings. All are checked first. Raises `Refused`, `Unavailable`.
+
+    Args:
+        vouched: a person says that those which were rejected as forged are the devices' own.
+        keys: where the server's key is; by default the stack's.
+    """
+    forged = [found for found in chosen if found.record.reason in FORGED]
+    if forged and not vouched:
+        first = forged[0]
+        raise Refused(
+            f"{first.name} was rejected as forged ({first.record.reason}: {first.record.detail}). Sent again from here "
+            "it would count as genuine: look into it (`telltale rejected show`), and say --vouch if it is the device's "
+            f"own{'' if len(forged) == 1 else f'; it is one of {len(forged)}'}"
+        )
     frames = [
         replace(frame_of(found, codec), spool_id=f"rejected-{found.partition}", sequence=found.offset)
         for found in chosen
@@ -88,7 +106,10 @@ def retry(kafka: str, codec: Codec, chosen: list[Found]) -> int:
             failed.append(error.str())
 
     for frame in frames:
-        producer.produce(READINGS_RAW, key=frame.device_id, value=codec.encode(frame), on_delivery=delivered)
+        value = codec.encode(frame)
+        signer = on_behalf(folder(keys), frame.device_id, topic=READINGS_RAW)
+        headers = None if signer is None else [(HEADER, signer.sign(value))]
+        producer.produce(READINGS_RAW, key=frame.device_id, value=value, headers=headers, on_delivery=delivered)
         producer.poll(0)
     if producer.flush(FLUSH_S_MAX) or failed:
         raise Unavailable(f"kafka at {kafka} did not take all of it: {failed[0] if failed else 'no answer'}")

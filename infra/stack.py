@@ -60,7 +60,9 @@ class Stack:
     database: str | None = None
     dashboard: str | None = None
     devices: str | None = None
-    """Where devices are let in, if they are."""
+    """Where devices are let in by password, if they are."""
+    certificates: str | None = None
+    """The same by certificate."""
     services: tuple[Service, ...] = ()
 
     @property
@@ -102,6 +104,7 @@ def recorded(named: str | os.PathLike[str] | None = None) -> Stack | None:
         database=record["database"],
         dashboard=record["dashboard"],
         devices=record.get("devices"),
+        certificates=record.get("certificates"),
         services=tuple(_services(record["services"])),
     )
 

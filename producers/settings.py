@@ -63,6 +63,14 @@ class EdgeSettings(BaseSettings):
     sasl_password: SecretStr | None = None
     ssl_ca_location: Path | None = Field(default=None, description="PEM file that vouches for the broker.")
 
+    ssl_certificate_location: Path | None = Field(
+        default=None, description="PEM file: who we are, instead of a password."
+    )
+    ssl_key_location: Path | None = Field(default=None, description="PEM file of its key; may be the same file.")
+
+    frame_key: SecretStr | None = Field(default=None, description="Signs the device's frames; `telltale device add`.")
+    frame_keys: dict[str, SecretStr] = Field(default={}, description="The same for further devices, by their ids.")
+
     def limits(self) -> Limits:
         """The spool's bounds."""
         return Limits(
@@ -87,4 +95,7 @@ class EdgeSettings(BaseSettings):
             }
         if self.ssl_ca_location:
             made["ssl.ca.location"] = str(self.ssl_ca_location)
+        if self.ssl_certificate_location:
+            made["ssl.certificate.location"] = str(self.ssl_certificate_location)
+            made["ssl.key.location"] = str(self.ssl_key_location or self.ssl_certificate_location)
         return made

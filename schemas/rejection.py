@@ -11,6 +11,9 @@ class Rejection(StrEnum):
     UNKNOWN_DEVICE = "unknown_device"
     UNKNOWN_CHANNEL = "unknown_channel"
     WRONG_KEY = "wrong_key"  # the record's key is not its device
+    UNSIGNED = "unsigned"  # of a device that must sign
+    WRONG_SIGNATURE = "wrong_signature"  # not made with a key of the device's, or over something else
+    ENDED_KEY = "ended_key"  # signed with a key that was replaced or revoked
     REPEATED_CHANNEL = "repeated_channel"
     REPEATED_TIME = "repeated_time"  # a later row of the frame has the same time
     TIME_IN_FUTURE = "time_in_future"
@@ -18,6 +21,10 @@ class Rejection(StrEnum):
     OUR_ERROR = "our_error"  # processing threw: our bug, kept for a retry after the fix
     DATABASE_REFUSED = "database_refused"
     OLDER_THAN_RETENTION = "older_than_retention"  # rows that the database does not keep any more
+
+
+FORGED = frozenset({Rejection.WRONG_KEY, Rejection.UNSIGNED, Rejection.WRONG_SIGNATURE, Rejection.ENDED_KEY})
+"""Records that are not what their sender says they are."""
 
 
 def unread(reason: Unread) -> str:

@@ -1,7 +1,16 @@
 """Settings of the stream stage: environment variables `TELLTALE_STREAMS_...`."""
 
+from enum import StrEnum
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Unsigned(StrEnum):
+    """What becomes of unsigned frames of devices without a key. Those with a key must sign in any case."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
 
 
 class StreamsSettings(BaseSettings):
@@ -19,5 +28,8 @@ class StreamsSettings(BaseSettings):
     )
     waiting_bytes_max: int = Field(
         default=32 << 20, gt=0, description="Bytes waiting per partition; beyond it fetching waits."
+    )
+    unsigned: Unsigned = Field(
+        default=Unsigned.ALLOW, description="Frames of devices without a key; `refuse`: every frame must be signed."
     )
     log_level: str = "info"

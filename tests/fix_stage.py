@@ -83,6 +83,7 @@ class Consumed:
     value: bytes
     timestamp: int  # ms
     topic: str = READINGS_RAW
+    signature: bytes | None = None
 
 
 def consumed(offset: int, frame: RawFrame, *, at_s: int) -> Consumed:

@@ -5,6 +5,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,8 +19,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from schemas.errors import Refused
 
 CA, CA_KEY, SERVER = "ca.pem", "ca-key.pem", "server.pem"
-CA_DAYS, SERVER_DAYS = 3650, 397
+DEVICES = "devices"
+CA_DAYS, SERVER_DAYS, DEVICE_DAYS = 3650, 397, 730
 """Devices must be given a new authority by hand, so it lives long; some clients refuse servers with more than 398."""
+NAME = r"[A-Za-z0-9._-]{1,64}"
 EARLIER = timedelta(hours=1)
 """Devices' clocks may be behind."""
 
@@ -62,10 +65,30 @@ def init(folder: Path, names: Sequence[str], *, now: datetime) -> bool:
     if authority.not_valid_after_utc <= now:
         raise Refused(f"{folder / CA} ended on {authority.not_valid_after_utc:%Y-%m-%d}: move it and {CA_KEY} away")
     server_key = ec.generate_private_key(ec.SECP256R1())
-    made = _server(server_key.public_key(), names, key, authority, now)
-    chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (made, authority))
-    _write(folder / SERVER, _pem(server_key) + chain, private=True)
+    alternatives = x509.SubjectAlternativeName([_name(each) for each in names])
+    usage, ends = ExtendedKeyUsageOID.SERVER_AUTH, now + timedelta(days=SERVER_DAYS)
+    made = _signed(server_key.public_key(), names[0], (now, ends), usage, by=(key, authority), also=alternatives)
+    _write(folder / SERVER, _pem(server_key) + _chain(made, authority), private=True)
     return new
+
+
+def for_device(folder: Path, device_id: str, *, now: datetime, days: int = DEVICE_DAYS) -> Path:
+    """A device's key and certificate, whose common name is the device's, in one private PEM file. Raises `Refused`."""
+    if not re.fullmatch(NAME, device_id):
+        raise Refused(
+            f"device {device_id}: with a certificate the name may have up to 64 letters, digits, dots, dashes and "
+            "underscores, as it is read from the certificate's subject"
+        )
+    if not (folder / CA_KEY).exists():
+        raise Refused(f"there is no authority in {folder}; make it: telltale tls init --name HOST")
+    key, authority = _known(folder)
+    own = ec.generate_private_key(ec.SECP256R1())
+    usage, ends = ExtendedKeyUsageOID.CLIENT_AUTH, now + timedelta(days=days)
+    made = _signed(own.public_key(), device_id, (now, ends), usage, by=(key, authority))
+    place = folder / DEVICES
+    place.mkdir(mode=0o700, exist_ok=True)
+    _write(place / f"{device_id}.pem", _pem(own) + _chain(made, authority), private=True)
+    return place / f"{device_id}.pem"
 
 
 def _known(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -100,28 +123,36 @@ def _authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certifica
     )
 
 
-def _server(
+def _signed(
     key: ec.EllipticCurvePublicKey,
-    names: Sequence[str],
-    signer: ec.EllipticCurvePrivateKey,
-    authority: x509.Certificate,
-    now: datetime,
+    name: str,
+    period: tuple[datetime, datetime],
+    usage: x509.ObjectIdentifier,
+    *,
+    by: tuple[ec.EllipticCurvePrivateKey, x509.Certificate],
+    also: x509.SubjectAlternativeName | None = None,
 ) -> x509.Certificate:
-    ends = min(now + timedelta(days=SERVER_DAYS), authority.not_valid_after_utc)
-    return (
+    signer, authority = by
+    begins, ends = period
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]))
         .issuer_name(authority.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - EARLIER)
-        .not_valid_after(ends)
-        .add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), critical=False)
+        .not_valid_before(begins - EARLIER)
+        .not_valid_after(min(ends, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA256())
     )
+    if also is not None:
+        builder = builder.add_extension(also, critical=False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _chain(*certificates: x509.Certificate) -> bytes:
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
 
 
 def _name(said: str) -> x509.GeneralName:

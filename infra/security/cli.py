@@ -1,9 +1,9 @@
 """`telltale device` and `telltale tls`. The composition root: clients are made here and nowhere else."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,10 +12,13 @@ from infra import stack
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
+    from infra.security.keys import Signing
+
 KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
 AT = click.option("--at", metavar="HOST:PORT", help="Where devices reach the broker; by default the stack's.")
 FOLDER = click.option("--folder", metavar="DIR", help="Certificates; by default tls/ in the stack's folder.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
+CERTIFICATE = click.option("--certificate", is_flag=True, help="Who it is, is told by a certificate; no password.")
 DEVICE = click.argument("device_id", metavar="ID")
 
 
@@ -26,38 +29,81 @@ def device() -> None:
 
 @device.command()
 @DEVICE
+@CERTIFICATE
 @KAFKA
 @AT
 @FOLDER
 @AS_JSON
-def add(device_id: str, kafka: str | None, at: str | None, folder: str | None, as_json: bool) -> None:
-    """Give a device a credential. Its edge.toml is printed once; the password is kept nowhere."""
-    from infra.security import credentials
+def add(
+    *, device_id: str, certificate: bool, kafka: str | None, at: str | None, folder: str | None, as_json: bool
+) -> None:
+    """Give a device a credential and a key to sign with. Its edge.toml is printed once."""
+    from infra.security import certificates, credentials, keys
 
-    _show(device_id, credentials.add(_admin(kafka), device_id), at, folder, as_json=as_json)
+    admin, now = _admin(kafka), datetime.now(UTC)
+    if certificate:
+        credentials.allow_new(admin, device_id)
+        shown = _by_certificate(certificates.for_device(_folder(folder), device_id, now=now))
+    else:
+        shown = _by_password(device_id, credentials.add(admin, device_id))
+    key = keys.issue(keys.folder(), device_id, now=now, grace=timedelta(0))
+    _show(device_id, shown | {"frame_key": key}, at, folder, as_json=as_json)
 
 
 @device.command()
 @DEVICE
+@CERTIFICATE
+@click.option(
+    "--grace",
+    "grace_h",
+    type=click.FloatRange(min=0, max=24 * 366),
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="How long frames signed with the key before still count.",
+)
 @KAFKA
 @AT
 @FOLDER
 @AS_JSON
-def rotate(device_id: str, kafka: str | None, at: str | None, folder: str | None, as_json: bool) -> None:
-    """Give a device a new password; the old one is refused from its next login on."""
-    from infra.security import credentials
+def rotate(
+    *,
+    device_id: str,
+    certificate: bool,
+    grace_h: float,
+    kafka: str | None,
+    at: str | None,
+    folder: str | None,
+    as_json: bool,
+) -> None:
+    """Give a device a new password and a new key.
 
-    _show(device_id, credentials.rotate(_admin(kafka), device_id), at, folder, as_json=as_json)
+    The old password is refused from its next login on; the old key counts for --grace hours. A device that has signed
+    nothing so far must sign from the end of the grace on.
+    """
+    from infra.security import certificates, credentials, keys
+
+    admin, now = _admin(kafka), datetime.now(UTC)
+    if certificate:
+        credentials.check_known(admin, device_id)
+        shown = _by_certificate(certificates.for_device(_folder(folder), device_id, now=now))
+    else:
+        shown = _by_password(device_id, credentials.rotate(admin, device_id))
+    key = keys.issue(keys.folder(), device_id, now=now, grace=timedelta(hours=grace_h))
+    _show(device_id, shown | {"frame_key": key}, at, folder, as_json=as_json)
 
 
 @device.command()
 @DEVICE
 @KAFKA
 def revoke(device_id: str, kafka: str | None) -> None:
-    """Take a device's credential and rights away, at once."""
-    from infra.security import credentials
+    """Take a device's credential, rights and key away, at once."""
+    from infra.security import credentials, keys
 
-    credentials.revoke(_admin(kafka), device_id)
+    admin = _admin(kafka)
+    credentials.check_known(admin, device_id)
+    keys.end(keys.folder(), device_id, now=datetime.now(UTC))  # first: nothing of it counts, whatever comes after
+    credentials.revoke(admin, device_id)
     click.echo(f"{device_id} may write nothing from now on")
 
 
@@ -66,16 +112,31 @@ def revoke(device_id: str, kafka: str | None) -> None:
 @AS_JSON
 def list_devices(kafka: str | None, as_json: bool) -> None:
     """Devices with a credential, and what they may write to."""
-    from infra.security import credentials
+    from infra.security import credentials, keys
 
-    found = credentials.known(_admin(kafka))
+    found, signing = credentials.known(_admin(kafka)), keys.read_register(keys.folder())
+    now = datetime.now(UTC)
+    told = {
+        name: {"writes": topics, **(_signing(signing[name], now) if name in signing else NO_KEY)}
+        for name, topics in found.items()
+    }
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(told))
         return
-    for name, topics in found.items():
-        click.echo(f"{name:<32} {', '.join(topics) or 'nothing'}")
+    for name, one in told.items():
+        click.echo(f"{name:<32} {', '.join(one['writes']) or 'nothing':<28} {one['signs']}")
     if not found:
         click.echo("no device has a credential; make one with: telltale device add ID")
+
+
+NO_KEY = {"signs": "need not sign", "key": None, "must_sign_from": None}
+
+
+def _signing(one: "Signing", now: datetime) -> dict[str, Any]:
+    ends = next((key.until for key in one.keys[-2:-1] if key.until and key.until > now), None)
+    grace = f", key {one.newest.serial - 1} counts until {ends:%Y-%m-%d %H:%M}" if ends else ""
+    said = "revoked" if one.is_revoked else f"signs with key {one.newest.serial}{grace}"
+    return {"signs": said, "key": one.newest.serial, "must_sign_from": one.required.isoformat()}
 
 
 @click.group()
@@ -108,22 +169,33 @@ def _admin(kafka: str | None) -> "AdminClient":
     return AdminClient(connection(stack.kafka_address(kafka)))
 
 
-def _show(device_id: str, password: str, at: str | None, folder: str | None, *, as_json: bool) -> None:
+def _by_password(device_id: str, password: str) -> dict[str, str]:
+    return {"security_protocol": "SASL_SSL", "sasl_username": device_id, "sasl_password": password}
+
+
+def _by_certificate(file: Path) -> dict[str, str]:
+    click.echo(f"# put {file} at ssl_certificate_location, readable for the edge alone", err=True)
+    return {"security_protocol": "SSL", "ssl_certificate_location": "/etc/telltale/device.pem"}
+
+
+def _show(device_id: str, shown: dict[str, str], at: str | None, folder: str | None, *, as_json: bool) -> None:
+    from infra.security import keys
     from infra.security.certificates import CA
 
     recorded = stack.recorded()
-    address = at or (recorded.devices if recorded else None) or "HOST:PORT"
-    values = {
-        "device": device_id,
-        "kafka": address,
-        "security_protocol": "SASL_SSL",
-        "sasl_username": device_id,
-        "sasl_password": password,
-        "ssl_ca_location": "/etc/telltale/ca.pem",
-    }
+    address = at or _door(recorded, by_certificate=shown["security_protocol"] == "SSL") or "HOST:PORT"
+    values = {"device": device_id, "kafka": address, **shown, "ssl_ca_location": "/etc/telltale/ca.pem"}
     if as_json:
         click.echo(json.dumps(values))
         return
     for name, value in values.items():
         click.echo(f"{name} = {json.dumps(value)}")
-    click.echo(f"# put {_folder(folder) / CA} at ssl_ca_location; this password is shown only now", err=True)
+    click.echo(f"# put {_folder(folder) / CA} at ssl_ca_location; what is secret here is shown only now", err=True)
+    if recorded is None:
+        click.echo(f"# the stage checks signatures by {keys.folder()}: bring that folder to it", err=True)
+
+
+def _door(recorded: "stack.Stack | None", *, by_certificate: bool) -> str | None:
+    if recorded is None:
+        return None
+    return recorded.certificates if by_certificate else recorded.devices

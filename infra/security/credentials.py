@@ -31,40 +31,53 @@ ITERATIONS = 8192  # Kafka's own choice is 4096; passwords here are random, so m
 PASSWORD_BYTES = 32
 WRITES = (READINGS_RAW, HEARTBEATS)
 NAME_CHARACTERS_MAX = 200
+RESERVED = "telltale-"
+"""What the names of our own services begin with. A device of such a name would get their rights."""
+ANONYMOUS = "ANONYMOUS"
 NO_SUCH_USER = "RESOURCE_NOT_FOUND"
 NO_AUTHORIZER = "SECURITY_DISABLED"
 
 
 def add(admin: AdminClient, device_id: str) -> str:
     """A new device's password, which is known nowhere else. Raises `Refused` if it has one."""
-    _check_name(device_id)
+    allow_new(admin, device_id)
+    return _set_password(admin, device_id)
+
+
+def allow_new(admin: AdminClient, device_id: str) -> None:
+    """A device's rights without a password: it shows a certificate. Raises `Refused` if it is known."""
+    check_name(device_id)
     if device_id in known(admin):
         raise Refused(f"device {device_id} has a credential; a new password: telltale device rotate {device_id}")
     _allow(admin, device_id)
-    return _set_password(admin, device_id)
 
 
 def rotate(admin: AdminClient, device_id: str) -> str:
     """A new password; the old one is refused from the next login on."""
-    _check_known(admin, device_id)
+    check_known(admin, device_id)
     _allow(admin, device_id)
     return _set_password(admin, device_id)
 
 
 def revoke(admin: AdminClient, device_id: str) -> None:
     """No right and no credential any more. Connections that are open may write nothing from now on."""
-    _check_known(admin, device_id)
+    check_known(admin, device_id)
     gone = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, _principal(device_id), None, AclOperation.ANY,
         AclPermissionType.ANY,
     )  # fmt: skip
     _await(admin.delete_acls([gone], request_timeout=ANSWER_S))
     deletion = UserScramCredentialDeletion(device_id, ScramMechanism.SCRAM_SHA_512)
-    _await(admin.alter_user_scram_credentials([deletion], request_timeout=ANSWER_S))
+    for answer in admin.alter_user_scram_credentials([deletion], request_timeout=ANSWER_S).values():
+        error = answer.exception(ANSWER_S)
+        # One with a certificate has no password.
+        if isinstance(error, KafkaException) and error.args[0].name() == NO_SUCH_USER:
+            continue
+        answer.result()
 
 
 def known(admin: AdminClient) -> dict[str, list[str]]:
-    """Each name with a credential, and the topics to which it may write."""
+    """Each device with a password or a right, and the topics to which it may write."""
     described = admin.describe_user_scram_credentials(request_timeout=ANSWER_S)
     try:
         users = described.result(ANSWER_S)
@@ -79,18 +92,20 @@ def known(admin: AdminClient) -> dict[str, list[str]]:
         raise _trouble(error) from None
     rights: dict[str, list[str]] = {name: [] for name in users}
     for binding in bindings:
-        name = binding.principal.removeprefix("User:")
-        if name in rights:
-            rights[name].append(binding.name)
-    return {name: sorted(topics) for name, topics in sorted(rights.items())}
+        rights.setdefault(binding.principal.removeprefix("User:"), []).append(binding.name)
+    return {name: sorted(topics) for name, topics in sorted(rights.items()) if not name.startswith(RESERVED)}
 
 
-def _check_name(device_id: str) -> None:
+def check_name(device_id: str) -> None:
+    """Raises `Refused` for what cannot be a device's name, or is the name of somebody with other rights."""
+    if device_id.lower().startswith(RESERVED) or device_id == ANONYMOUS:
+        raise Refused(f"device {device_id}: names that begin with {RESERVED} are those of Telltale's own services")
     if not device_id or len(device_id) > NAME_CHARACTERS_MAX or device_id != device_id.strip() or "," in device_id:
         raise Refused(f"device {device_id!r}: a name of 1 to {NAME_CHARACTERS_MAX} characters without comma is wanted")
 
 
-def _check_known(admin: AdminClient, device_id: str) -> None:
+def check_known(admin: AdminClient, device_id: str) -> None:
+    """Raises `Refused` for a device without credential and rights."""
     if device_id not in known(admin):
         raise Refused(f"device {device_id} has no credential; see: telltale device list")
 

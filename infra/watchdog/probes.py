@@ -1,6 +1,6 @@
 """Asks the neighbours. Each probe is bounded in time and answers with findings; trouble in asking is a finding too."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from infra import provision
 from infra.backup.folder import Folder
 from infra.backup.settings import BackupSettings
 from infra.client import connection
-from infra.security.strangers import LogEnd, Strangers, tries
+from infra.security.strangers import Strangers, Try
 from infra.settle import STAGES, behind
 from infra.watchdog.findings import Filling, Finding, Progress, Rule, Work, of_copies, of_disk, of_expiry, of_group
 from infra.watchdog.settings import WatchdogSettings
@@ -207,10 +207,9 @@ def backups(database_name: str, settings: WatchdogSettings, now: datetime) -> It
     )
 
 
-def strangers(log_ends: list[LogEnd], known: Strangers, now: datetime) -> Iterator[Finding]:
-    """Who was refused at a broker's door, by its own log."""
-    for log_end in log_ends:
-        known.note(tries(log_end.lines()), now)
+def strangers(found: Iterable[Try], known: Strangers, now: datetime) -> Iterator[Finding]:
+    """Who was refused at the broker's door, by its own log, or by the stage."""
+    known.note(found, now)
     for source, seen, recent in known.standing(now):
         said = f"{seen.said} ({seen.count} times of late). If the device is yours: telltale device add or rotate"
         yield Finding(

@@ -11,9 +11,10 @@ import structlog
 from infra.kafka.cluster import NUMBERS, names
 from infra.kept_alarms import KeptAlarms
 from infra.logs import log_file
-from infra.security.strangers import LogEnd, Strangers
+from infra.security.strangers import LogEnd, Strangers, Try, tries
 from infra.watchdog import probes
 from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Rule
+from infra.watchdog.forged import Forged
 from infra.watchdog.settings import WatchdogSettings
 from schemas.alarms import AlarmEvent
 from schemas.errors import Unavailable
@@ -39,11 +40,16 @@ class Rounds:
     filling: Filling = field(default_factory=Filling)
     strangers: Strangers = field(default_factory=Strangers)
     broker_logs: list[LogEnd] = field(init=False)
+    forged: Forged = field(init=False)
     patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
         # Of all nodes that there may be; a log that is not there says nothing.
         self.broker_logs = [LogEnd(log_file(self.folder, name)) for number in NUMBERS for name in names(number)]
+        self.forged = Forged(self.kafka)
+        for rule, source in self.alarms.standing:  # of this process's predecessor: they are to end too
+            if rule == Rule.STRANGER:
+                self.strangers.note([Try(source, "before", f"{source} was refused before the restart")], self.clock())
         away = self.settings.unreachable_s
         self.patience = Patience(
             dict.fromkeys((Rule.BROKER, Rule.COPIES, Rule.DATABASE, Rule.TOPICS, Rule.CLOCK), away)
@@ -59,9 +65,15 @@ class Rounds:
             *probes.database(self.database, self.settings, now),
             *probes.disks(probes.machine_folders(self.settings, self.folder), self.filling, self.settings, now),
             *probes.certificates(self.settings, now),
-            *probes.strangers(self.broker_logs, self.strangers, now),
+            *probes.strangers(self._tries(now, away=kafka.bad), self.strangers, now),
             *probes.backups(self.database_name, self.settings, now),
         ]
+
+    def _tries(self, now: datetime, *, away: bool) -> Iterator[Try]:
+        for log in self.broker_logs:
+            yield from tries(log.lines())
+        if not away:
+            yield from self.forged.tries(now)
 
     def _of_kafka(self, now: datetime) -> Iterator[Finding]:
         try:

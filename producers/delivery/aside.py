@@ -14,6 +14,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 from producers.delivery import clock
 from producers.delivery.heartbeat import heartbeat
 from producers.delivery.link import PURGED, LinkState
+from producers.delivery.signing import Headers, Signatures
 from producers.spool import Spool
 from schemas.codec import Codec
 from schemas.records import SourceState
@@ -37,6 +38,7 @@ class Aside:
         clock_us: Callable[[], int],
         codec: Codec,
         sources: States,
+        signatures: Signatures,
         heard: Callable[[KafkaError | None], None],
     ) -> None:
         self._spool = spool
@@ -45,6 +47,7 @@ class Aside:
         self._clock_us = clock_us
         self._codec = codec
         self._sources = sources
+        self._signatures = signatures
         self._heard = heard  # is told of every acknowledgement and refusal
         self._outbox: deque[tuple[str, str, bytes]] = deque(maxlen=OUTBOX_MAX)
         self._hushed: set[str] = set()
@@ -102,7 +105,9 @@ class Aside:
                 recovered=None if recovered is None else str(recovered),
             )
             heard = partial(self._on_beat, self._generation, device_id, sent_us)
-            if self._produce(HEARTBEATS, device_id, self._codec.encode(record), heard):
+            value = self._codec.encode(record)
+            headers = self._signatures.headers(HEARTBEATS, device_id, value)
+            if self._produce(HEARTBEATS, device_id, value, heard, headers):
                 self._beating.add(device_id)
 
     def say(self) -> None:
@@ -132,9 +137,11 @@ class Aside:
         if error is None or error.code() not in PURGED:
             self._heard(error)
 
-    def _produce(self, topic: str, key: str, value: bytes, heard: Callable[..., Any]) -> bool:
+    def _produce(
+        self, topic: str, key: str, value: bytes, heard: Callable[..., Any], headers: Headers | None = None
+    ) -> bool:
         try:
-            self._producer.produce(topic, value, key=key, on_delivery=heard)
+            self._producer.produce(topic, value, key=key, on_delivery=heard, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:

@@ -23,6 +23,7 @@ from producers.delivery.aside import Aside, States
 from producers.delivery.backoff import Backoff
 from producers.delivery.link import PURGED, TOO_LARGE, Link, LinkState, link_state
 from producers.delivery.pace import Pace
+from producers.delivery.signing import Signatures
 from producers.delivery.told import LinkFile
 from producers.settings import EdgeSettings
 from producers.spool import Cut, Damaged, DiskTrouble, FrameKey, Spool
@@ -70,6 +71,7 @@ class Sender:
         self._settings = settings
         self._clock_us = clock_us
         self._codec = codec or Codec()
+        self._signatures = Signatures(settings)
         self._aside = Aside(
             spool,
             devices=devices,
@@ -77,6 +79,7 @@ class Sender:
             clock_us=clock_us,
             codec=self._codec,
             sources=sources,
+            signatures=self._signatures,
             heard=self._on_aside,
         )
         self._backoff = Backoff(settings.retry_first_s, settings.retry_s_max)
@@ -259,6 +262,7 @@ class Sender:
                     READINGS_RAW,
                     value,
                     key=cut.key.device_id,
+                    headers=self._signatures.headers(READINGS_RAW, cut.key.device_id, value),
                     on_delivery=partial(self._on_frame, self._generation, cut),
                 )
             except KeyError:  # the spool was damaged and recovered without it

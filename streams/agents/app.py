@@ -22,6 +22,8 @@ from faust.worker import Worker
 
 from infra.client import connection
 from infra.readiness import announce
+from infra.security import keys
+from infra.security.keys import Keyring
 from schemas.codec import Codec
 from schemas.errors import Refused, Unavailable
 from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
@@ -30,7 +32,7 @@ from streams.agents.driver import PollTransport
 from streams.agents.ownership import SOURCES, Ownership
 from streams.agents.partition import Partition
 from streams.agents.told import Told
-from streams.settings import StreamsSettings
+from streams.settings import StreamsSettings, Unsigned
 
 log = structlog.get_logger()
 
@@ -94,6 +96,8 @@ class Stage:
         self._codec = Codec()
         self._devices = DeviceTable(kafka, self._admin, self._codec, failed=end_process)
         self._told = Told(kafka, failed=end_process)
+        self._keyring = Keyring(keys.folder(), all_must_sign=settings.unsigned is Unsigned.REFUSE)
+        self._keyring.refresh()
         # Each partition blocks at most one thread; two more for the questions about offsets.
         self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
         self._owned: dict[int, Partition] = {}
@@ -155,6 +159,7 @@ class Stage:
                     codec=self._codec,
                     devices=self._devices,
                     told=self._told,
+                    keyring=self._keyring,
                 )
                 self._owned[tp.partition] = Partition(
                     ownership, self._settings, self._executor, turn=self._turn, failed=end_process

@@ -22,6 +22,7 @@ class Record(Protocol):
     key: bytes | None
     value: bytes | None
     timestamp: int  # ms, the broker's append time
+    signature: bytes | None  # the header of that name
 
 
 def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict[bytes, Batch], list[int]]:

@@ -13,6 +13,8 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
+from schemas.signing import HEADER
+
 
 class Taken(NamedTuple):
     """A record as the stage needs it. aiokafka's own has eleven fields and takes three times as long to make."""
@@ -24,14 +26,31 @@ class Taken(NamedTuple):
     timestamp_type: int
     key: bytes | None
     value: bytes | None
+    signature: bytes | None
+
+
+def _signature(headers: list[tuple[str, bytes | None]]) -> bytes | None:
+    """The first header of that name."""
+    for name, value in headers:
+        if name == HEADER:
+            return value
+    return None
 
 
 class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     """What aiokafka fetched of one partition, unpacked into `Taken`."""
 
     def _consumer_record(self, tp: Any, record: Any) -> Taken:
+        headers = record.headers
         return Taken(
-            tp.topic, tp.partition, record.offset, record.timestamp, record.timestamp_type, record.key, record.value
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp,
+            record.timestamp_type,
+            record.key,
+            record.value,
+            _signature(headers) if headers else None,
         )
 
 

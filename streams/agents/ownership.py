@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from infra.client import connection, reader
 from infra.offsets import Mark, committed, mark_of
+from infra.security.keys import Keyring
 from schemas.alarms import (
     ActionAnswer,
     ActionAnswerEvent,
@@ -51,6 +52,7 @@ from schemas.topics import (
 from streams.agents.batches import Record, batches
 from streams.agents.devices import DeviceTable
 from streams.agents.looks import Looks
+from streams.agents.signatures import genuine
 from streams.agents.told import Told
 from streams.pipeline import Outcome, advance, apply_action, hear, hear_heartbeat, threw
 from streams.plan import Plan
@@ -93,7 +95,15 @@ class Ownership:
     """One partition of all source topics, opened by `open`."""
 
     def __init__(
-        self, number: int, partitions: int, *, kafka: str, codec: Codec, devices: DeviceTable, told: Told
+        self,
+        number: int,
+        partitions: int,
+        *,
+        kafka: str,
+        codec: Codec,
+        devices: DeviceTable,
+        told: Told,
+        keyring: Keyring | None = None,
     ) -> None:
         self.number = number
         self.counts = Counts()
@@ -101,6 +111,7 @@ class Ownership:
         self._kafka = kafka
         self._codec = codec
         self._devices = devices
+        self._keyring = keyring
         self._looks = Looks(number, partitions, devices=devices, told=told)
         self._applied_us = 0  # when the newest reading applied was appended
         self._states: dict[str, State] = {}
@@ -235,7 +246,7 @@ class Ownership:
             return None
         outputs: list[tuple[str, Outcome]] = []
         rejected: list[Rejected] = []
-        readings = fresh.get(READINGS_RAW, [])
+        readings = self._genuine(fresh.get(READINGS_RAW, []), rejected)
         by_offset = _ByOffset(readings)
         for device_id, arrivals in self._arrivals(readings, rejected).items():
             plan = self._devices.plan(device_id)
@@ -244,11 +255,17 @@ class Ownership:
                 rejected += [self._whole(each, by_offset[each.offset], device_id) for each in listed]
                 continue
             outputs += self._advance(device_id, arrivals, plan, rejected, by_offset)
-        outputs += self._hear(fresh.get(HEARTBEATS, []))
+        outputs += self._hear(self._genuine(fresh.get(HEARTBEATS, []), rejected))
         outputs += self._act(fresh.get(ALARM_ACTIONS, []), rejected)
         if readings:
             self._applied_us = max(self._applied_us, max(record.timestamp for record in readings) * 1000)
         return Worked(outputs, rejected)
+
+    def _genuine(self, records: list[Record], rejected: list[Rejected]) -> list[Record]:
+        """Those that are what they say; the others are rejected."""
+        kept, forged = genuine(self._keyring, records)
+        rejected += [self._rejected(record, _key(record), reason, detail, 0) for record, reason, detail in forged]
+        return kept
 
     def apply(self, records: Sequence[Record]) -> None:
         """One transaction for all of them."""
