@@ -31,7 +31,7 @@ UTC_BEGIN = Stamping(0, "begin", 600)
         ("a.rld", b"\x01\x02\xff\xfe\x00\x99", "SymphoniePRO Desktop"),
         ("a.rwd", b"\x01\x02\xff\xfe\x00\x99", "Symphonie Data Retriever"),
         ("a.dat", b'"TOB2","x"\r\n\x00\x01', "CardConvert"),
-        ("a.gz", gzip.compress(b"TOA5"), "gunzip"),
+        ("a.gz", gzip.compress(b"TOA5", mtime=0), "gunzip"),
         ("a.csv", b"\x89PNG\r\n\x1a\n\0\0", "a picture"),
         ("a.dat", b'"TOACI1","x"\r\n', "convert it with Split"),
         ("a.bin", b"abc\x00\x01\x02", "binary"),
