@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from infra import systemd
+
 READY_FILE = "TELLTALE_READY_FILE"
 
 
@@ -10,3 +12,4 @@ def announce() -> None:
     """To be called once a service does its work (has its partitions, its connection), not when it begins to start."""
     if named := os.environ.get(READY_FILE):
         Path(named).touch()
+    systemd.notify("READY=1")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra import ports, processes, stack
+from infra import ports, processes, stack, systemd
 from infra.kafka import cluster
 from infra.kafka.broker import Door, answers
 from infra.kafka.cluster import KAFKA
@@ -68,8 +68,13 @@ def run(wish: Wish, *, follow: bool, when_up: Callable[[Stack], None]) -> None:
         supervisor = Supervisor(record, parts, say=say, followers=shown)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, supervisor.ask_to_stop)
+
+        def works() -> None:
+            systemd.notify("READY=1")
+            when_up(record)
+
         try:
-            supervisor.run(when_up=lambda: when_up(record))
+            supervisor.run(when_up=works)
         except OSError as error:
             raise Unavailable(f"{error.filename or wish.folder}: {error.strerror or error}") from error
         finally:

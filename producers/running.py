@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infra import readiness
-from producers import journal, systemd
+from infra import readiness, systemd
+from producers import journal
 from producers.config import (
     EdgeConfig,
     ExecSource,
@@ -59,7 +59,6 @@ def run(config: EdgeConfig, *, address: str | None = None) -> int:
             sources.start()
             journal.info("edge runs", spool=str(edge.spool.folder), kafka=edge.address, sources=len(watched))
             readiness.announce()
-            systemd.notify("READY=1")
             _watch(edge, sources, stop)
             systemd.notify("STOPPING=1")
             for name in sources.end():

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import fastavro
 import numpy as np
+from fastavro.read import SchemaResolutionError
 from pydantic import BaseModel, ValidationError
 
 from schemas import columnar
@@ -158,6 +159,8 @@ class Codec:
         writer, reader = (schema.plain, ours.plain) if plain else (schema.parsed, ours.parsed)
         try:
             return fastavro.schemaless_reader(io.BytesIO(memoryview(data)[HEADER.size :]), writer, reader)
+        except SchemaResolutionError as error:  # a later version that only calls itself compatible
+            raise Unreadable(Unread.UNKNOWN_SCHEMA, f"schema id {schema.id} does not fit ours: {error}") from None
         except OverflowError as error:  # a time that no calendar has
             raise Unreadable(Unread.BAD_VALUE, str(error)) from None
 

@@ -5,6 +5,7 @@ compatibility rule then applies. What it cannot tell is unreadable, what it does
 """
 
 import json
+from typing import Any
 
 from confluent_kafka.schema_registry import Schema as RegisteredSchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -18,6 +19,9 @@ NOT_FOUND = 404
 ANSWER_S = 10
 RETRIES = 2
 """A registry is asked when a process starts, not for each record; half a minute is the most that it may hold us up."""
+
+LATER = 0
+"""The number of a version that came after this Telltale: which one it is, only its own bundle knows."""
 
 UNKNOWN_MAX = 4_096
 """Ids that are nobody's: more than versions ever made, few enough to forget about."""
@@ -57,7 +61,26 @@ class RegistrySource:
         for known in BUNDLE.schemas:
             if json.loads(known.text) == parsed:
                 return known
+        if (later := self._later(schema_id, text, parsed)) is not None:
+            return later
         raise self._not_ours(schema_id, f"schema {schema_id} of the registry is none of Telltale's")
+
+    def _later(self, schema_id: int, text: str, parsed: Any) -> Schema | None:
+        """A version of one of ours that a newer Telltale has registered, if we can walk it: its writer was updated
+        before its reader. What our version lacks is left out; whether the rest fits, the registry's own rule says."""
+        if not isinstance(parsed, dict):
+            return None
+        for ours in (BUNDLE.newest(name) for name in {known.name for known in BUNDLE.schemas}):
+            mine = json.loads(ours.text)
+            if (mine["namespace"], mine["name"]) != (parsed.get("namespace"), parsed.get("name")):
+                continue
+            later = Schema(ours.name, LATER, schema_id, text)
+            try:
+                _ = later.walk, later.parsed, later.plain
+            except Exception:  # noqa: BLE001 - whatever somebody has registered under our name
+                return None
+            return later
+        return None
 
     def _not_ours(self, schema_id: int, detail: str) -> Unreadable:
         """Remembers the answer: a writer registers before it writes, and nobody may make us ask for each record."""

@@ -78,13 +78,13 @@ class Service:
             self.kill()
 
 
-def await_true(happened: Callable[[], bool], *, what: str, within_s: float) -> None:
+def await_true(happened: Callable[[], bool], *, what: str, within_s: float, every_s: float = 0.05) -> None:
     """Look until it has happened; fail when it has not in time."""
     until = time.monotonic() + within_s
     while not happened():
         if time.monotonic() > until:
             pytest.fail(f"{what}: not within {within_s} s")
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 Start = Callable[..., Service]
