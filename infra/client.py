@@ -15,6 +15,10 @@ def connection(address: str) -> dict[str, Any]:
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 5_000,
         "socket.keepalive.enable": True,
+        # Who leads what is asked again so often. A client that only asks questions (an admin client, above all for the
+        # ends of logs) goes on asking a broker that is lost until then: five minutes by default, in which a sink that
+        # was given partitions could not open them.
+        "topic.metadata.refresh.interval.ms": 5_000,
     }
 
 
