@@ -49,6 +49,17 @@ class Segments:
         parts = (getattr(self, name)[:, columns] for name in self.__slots__[1:])
         return Segments(self.edges, *parts)
 
+    def all_numbers(self) -> Doubles:
+        """All of them as one array (s, 8, c)."""
+        return np.stack([getattr(self, name) for name in self.__slots__[1:]], axis=1, dtype=np.float64)
+
+    def at(self, first_us: int, last_us: int) -> int | None:
+        """The segment that both times lie in; None: they are in different ones."""
+        if not len(self.edges):
+            return 0
+        first, last = np.searchsorted(self.edges, (first_us, last_us), side="right").tolist()
+        return first if first == last else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
@@ -158,6 +169,35 @@ def calibrate(logged: Doubles, times: Longs, segments: Segments) -> tuple[Double
         rows = which == segment
         values[rows], missing[rows] = _within(logged[rows], segments, int(segment))
     return values, missing
+
+
+def calibrate_each(logged: Doubles, numbers: Doubles, sizes: npt.NDArray[np.intp]) -> tuple[Doubles, Bools]:
+    """The same of d devices' rows, one device behind the other, each within one segment.
+
+    Args:
+        logged: (n, c).
+        numbers: (d, 8, c) of each device's segment, as `Segments.all_numbers` has them.
+        sizes: (d,) rows of each.
+    """
+
+    def each(at: int) -> Doubles:
+        part = numbers[:, at]
+        return part[:1] if (part == part[0]).all() else np.repeat(part, sizes, axis=0)
+
+    logger_slope, logger_offset, slope, offset, turn = (each(at) for at in range(5))
+    scaled, turned, missing = (each(at) != 0 for at in range(5, 8))
+    values = logged
+    with np.errstate(over="ignore", invalid="ignore"):
+        if scaled.any():
+            x = (logged - logger_offset) / logger_slope
+            x *= slope
+            x += offset
+            values = x if scaled.all() else np.where(scaled, x, logged)
+        if turned.any():
+            at = np.flatnonzero(turned.any(axis=0))
+            values = values.copy() if values is logged else values
+            values[:, at] = np.where(turned[:, at], wrap(logged[:, at] + turn[:, at]), values[:, at])
+    return values, np.broadcast_to(missing, logged.shape)
 
 
 def _within(logged: Doubles, s: Segments, i: int) -> tuple[Doubles, Bools]:

@@ -8,6 +8,7 @@ that a thousand single readings cost a few numpy calls; results do not depend on
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ from streams.quality.judge import Correction, judge
 from streams.quality.settled import Settled, held
 from streams.sequences import Received
 from streams.state import State, restarted
-from streams.validation import Arrival, Batch, Refused, Run, as_run, runs
+from streams.validation import Arrival, Batch, Facts, Refused, Run, as_run, facts_of, is_sound, runs
 
 Bools = npt.NDArray[np.bool_]
 
@@ -118,37 +119,51 @@ def _advance_some(
     return replace(state, holes=holes) if holes is not state.holes else state
 
 
-def _advance_usual(state: State, batch: Batch, plan: Plan, generation: int, outcome: Outcome) -> State | None:
-    """The short way for what almost always comes: the next frames in sequence and time, and nothing wrong with them.
+class Usual(NamedTuple):
+    """What a batch changes of a state beside what its readings do."""
 
-    None: something is unusual, and nothing has been done.
-    """
+    received: Received
+    tally: Tally
+
+
+def usual(state: State, batch: Batch, facts: Facts, plan: Plan, generation: int) -> Usual | None:
+    """What almost always comes: the next frames in sequence and time, and nothing wrong with them. None: it is not."""
     alarms = state.alarms
-    if generation != state.generation or batch.offsets[0] <= state.readings_position:
+    if generation != state.generation or facts.offsets[0] <= state.readings_position or not facts.in_line:
         return None
-    if alarms.reread_until_us != NEVER or alarms.frames_missing or not watch.of_readings_only(alarms, plan):
+    if alarms.reread_until_us != NEVER or alarms.frames_missing or state.holes or not facts.clock_ahead:
         return None
-    first, count = int(batch.sequences[0]), len(batch.sequences)
-    last = first + count - 1
+    if alarms.live.entries and not watch.of_readings_only(alarms, plan):
+        return None
+    first, last = facts.sequences
     if first and generation == 0 and batch.spool_id not in state.received.spools:
         return None  # frames before it are to come
     received = state.received.follow(batch.spool_id, first, last)
-    if received is None or state.holes or received.holes() or (count > 1 and not (np.diff(batch.sequences) == 1).all()):
+    if received is None or received.holes() or not is_sound(batch.channels, facts, plan, state.watermark_us):
         return None
-    tally = watch.tallied(alarms.tally, batch.appended_us, batch.rows * len(batch.channels))
-    run = as_run(batch, plan, state.watermark_us)
-    if run is None or tally is None:
+    tally = watch.tallied(alarms.tally, facts.appended_us, facts.readings)
+    if tally is None:
+        tally = watch.tallied_anew(alarms.tally, batch.appended_us, batch.rows * len(batch.channels))
+    return None if tally is None else Usual(received, tally)
+
+
+def _advance_usual(state: State, batch: Batch, plan: Plan, generation: int, outcome: Outcome) -> State | None:
+    """The short way for what is usual; None: it is not, and nothing has been done."""
+    facts = facts_of([batch])[0]
+    changes = usual(state, batch, facts, plan, generation)
+    if changes is None:
         return None
+    run = as_run(batch)
     state = _advance_run(state, run, plan, outcome, ())
-    appended_us = int(batch.appended_us.max())
+    appended_us = facts.appended_us[1]
     if plan.rules.sensor_silence:
         state = _hear_sensors(state, run, appended_us, plan, outcome)
     return replace(
         state,
-        received=received,
-        readings_position=int(batch.offsets[-1]),
+        received=changes.received,
+        readings_position=facts.offsets[1],
         heard_us=max(state.heard_us, appended_us),
-        alarms=replace(state.alarms, tally=tally),
+        alarms=replace(state.alarms, tally=changes.tally),
     )
 
 
@@ -265,7 +280,7 @@ def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome, holes: Ho
     values, missing = calibrate(run.values, run.times, selection.segments)
     known = np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0)) if missing.any() else None
     judged = judge(state.quality or plan.course.begin(), run.times, values, run.values, selection.checks, known=known)
-    outcome.clean += _corrected(state, run.channels, judged.corrections)
+    outcome.clean += corrected(state, run.channels, judged.corrections)
     clean = CleanFrame(
         state.device_id,
         state.generation,
@@ -286,7 +301,7 @@ def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome, holes: Ho
         recent = recent.add(run.channels, run.times, newest=newest)
     state = replace(state, quality=judged.context, recent=recent)
     after, news = _advance_windows(state, run, settled, selection, plan, outcome, holes)
-    return _judge_rules(after, settled, selection, plan, outcome, news)
+    return judge_rules(after, settled, selection, plan, outcome, news)
 
 
 def _without(settled: Settled, repeated: Bools) -> Settled:
@@ -296,7 +311,7 @@ def _without(settled: Settled, repeated: Bools) -> Settled:
     return replace(settled, flags=flags)
 
 
-def _judge_rules(  # noqa: PLR0917
+def judge_rules(  # noqa: PLR0917
     state: State, settled: Settled, selection: Selection, plan: Plan, outcome: Outcome, news: list[WindowFrame]
 ) -> State:
     """Alarm rules on the rows and on the windows that they closed."""
@@ -308,7 +323,7 @@ def _judge_rules(  # noqa: PLR0917
     return replace(state, alarms=states)
 
 
-def _corrected(state: State, channels: tuple[str, ...], corrections: Sequence[Correction]) -> Iterator[CleanFrame]:
+def corrected(state: State, channels: tuple[str, ...], corrections: Sequence[Correction]) -> Iterator[CleanFrame]:
     """Earlier rows whose flags have changed since they were sent: they are sent again."""
     for each in corrections:
         names = channels if len(each.columns) == len(channels) else tuple(channels[at] for at in each.columns.tolist())

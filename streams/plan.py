@@ -4,11 +4,13 @@
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.devices import Device
+from schemas.columnar import Doubles
+from schemas.devices import Device, Sensor
 from streams.alarms.rules import Rules, rules_of
 from streams.alarms.values import Thresholds, thresholds_of
 from streams.calibration import Segments, micros, segments_of
@@ -41,6 +43,9 @@ class Selection:
     # Per window length: the frame's columns that have it, and where they stand in the window plan's channels.
     windows: tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]
     thresholds: Thresholds | None  # alarm rules on values; None: none concern these channels
+    # Equal for devices whose rows may be advanced as one array, whatever their calibrations; None: this one's may not.
+    kind: object | None
+    numbers: Doubles  # (s, 8, c) of `segments`, as one array
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,35 @@ class Plan:
             of = [at for at, name in enumerate(channels) if name in places]
             to = [places[channels[at]] for at in of]
             windows.append((np.array(of, np.intp), np.array(to, np.intp)))
+        segments, checks = self.segments.take(columns), self.course.checks(channels)
         return Selection(
             channels,
-            self.segments.take(columns),
-            self.course.checks(channels),
+            segments,
+            checks,
             tuple(windows),
             thresholds_of(self.rules, channels),
+            self._kind() if checks.whole.places.whole and not checks.whole.tracks.keys else None,
+            segments.all_numbers(),
         )
+
+    def _kind(self) -> object:
+        """Of a frame of all channels in their order: what its tests and windows need to know."""
+        sensors = tuple(
+            (s.channel, s.point, s.quantity, s.statistic, s.limits, s.calibrations if _by_date(s) else ())
+            for s in self.device.sensors
+        )
+        lengths = tuple((w.length_s, w.channels, w.circular.tobytes(), w.expected) for w in self.windows)
+        return _kind_of((self.device.interval_s, self.lateness_us, lengths, sensors))
+
+
+def _by_date(sensor: Sensor) -> bool:
+    """Whether a test of the sensor's goes by its calibrations."""
+    return sensor.limits.dead_band is not None or sensor.limits.stalled_at_offset is not None
+
+
+@lru_cache(maxsize=4096)
+def _kind_of(_facts: tuple[object, ...]) -> object:
+    return object()
 
 
 def plan_of(device: Device) -> Plan:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from schemas.columnar import Doubles, Longs
 from schemas.frames import RawFrame
 from schemas.rejection import Rejection
 from streams.plan import Plan
+
+Bools = npt.NDArray[np.bool_]
 
 NAMES_SHOWN_MAX, NAME_SHOWN_MAX = 8, 64  # channels in a refusal's text, and characters of each
 
@@ -60,6 +63,60 @@ class Batch:
                 strict=True,
             )
         ]
+
+
+class Facts(NamedTuple):
+    """What can be said of a batch at a glance."""
+
+    sequences: tuple[int, int]  # of the first and the last frame
+    offsets: tuple[int, int]
+    appended_us: tuple[int, int]  # the lowest and the highest
+    times_us: tuple[int, int]  # of the first and the last row
+    readings: int
+    in_line: bool  # frame after frame, none left out
+    in_order: bool  # each row newer than the one before it
+    clock_ahead: bool  # the broker's clock never stepped back
+
+
+def facts_of(batches: Sequence[Batch]) -> list[Facts]:
+    """Of each batch, all at once."""
+
+    def edges(name: str) -> tuple[Longs, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        parts = [getattr(batch, name) for batch in batches]
+        ends = np.cumsum([len(part) for part in parts])
+        begins = np.concatenate(([0], ends[:-1]))
+        return (np.concatenate(parts) if len(parts) > 1 else parts[0]), begins, ends - 1
+
+    def of_all(between: Bools, begins: npt.NDArray[np.intp]) -> list[bool]:
+        true = np.ones(len(between) + 1, bool)
+        true[1:] = between
+        true[begins] = True
+        all_true: list[bool] = np.logical_and.reduceat(true, begins).tolist()
+        return all_true
+
+    sequences, begins, lasts = edges("sequences")
+    offsets, appended = edges("offsets")[0], edges("appended_us")[0]
+    times, first_rows, last_rows = edges("times")
+    return [
+        Facts((a, b), (c, d), (e, f), (g, h), (j + 1 - i) * len(batch.channels), *true)
+        for batch, a, b, c, d, e, f, g, h, i, j, *true in zip(
+            batches,
+            sequences[begins].tolist(),
+            sequences[lasts].tolist(),
+            offsets[begins].tolist(),
+            offsets[lasts].tolist(),
+            np.minimum.reduceat(appended, begins).tolist(),
+            np.maximum.reduceat(appended, begins).tolist(),
+            times[first_rows].tolist(),
+            times[last_rows].tolist(),
+            first_rows.tolist(),
+            last_rows.tolist(),
+            of_all(sequences[1:] - sequences[:-1] == 1, begins),
+            of_all(times[1:] > times[:-1], first_rows),
+            of_all(appended[1:] >= appended[:-1], begins),
+            strict=True,
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +169,17 @@ def _join(frames: list[RawFrame]) -> Run | None:
     return Run(first.sequence, first.channels, times, np.concatenate([frame.values for frame in frames]), rows)
 
 
-def as_run(batch: Batch, plan: Plan, after_us: int) -> Run | None:
-    """The batch as a run, if nothing can be wrong with it and each of its rows is newer than all before it."""
-    times = batch.times
-    if times[0] <= after_us or not (times[1:] > times[:-1]).all():
-        return None
-    if times[-1] > batch.appended_us.min() + plan.future_limit_us or times[0] < plan.exists_from_us:
-        return None
-    if not _known(batch.channels, plan):
-        return None
-    return Run(int(batch.sequences[0]), batch.channels, times, batch.values, batch.rows.tolist(), newest=True)
+def is_sound(channels: tuple[str, ...], facts: Facts, plan: Plan, after_us: int) -> bool:
+    """Whether nothing can be wrong with a batch, and each of its rows is newer than all before it."""
+    first, last = facts.times_us
+    in_time = facts.in_order and first > max(after_us, plan.exists_from_us - 1)
+    return in_time and last <= facts.appended_us[0] + plan.future_limit_us and _known(channels, plan)
+
+
+def as_run(batch: Batch) -> Run:
+    """A sound batch, as a run."""
+    first = int(batch.sequences[0])
+    return Run(first, batch.channels, batch.times, batch.values, batch.rows.tolist(), newest=True)
 
 
 def _known(channels: tuple[str, ...], plan: Plan) -> bool:

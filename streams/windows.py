@@ -74,17 +74,23 @@ def empty(length_s: int, channels: tuple[str, ...], starts: Longs | None = None)
     return Open(length_s, channels, starts, counts, suspect, failed, missing, means, m2s, minima, maxima, told)
 
 
-@_QUIET
 def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Bools) -> Open:
     """The windows that some rows make by themselves."""
     if not len(rows.times):
         return empty(length_s, channels)
     length = length_s * US
     window = rows.times - np.mod(rows.times, length)
-    values, flags = rows.values, rows.flags
     if (window[1:] < window[:-1]).any():
         order = np.argsort(window, kind="stable")
-        window, values, flags = window[order], values[order], flags[order]
+        return gathered(length_s, channels, window[order], rows.values[order], rows.flags[order], circular)
+    return gathered(length_s, channels, window, rows.values, rows.flags, circular)
+
+
+@_QUIET
+def gathered(  # noqa: PLR0917 - as `gather`, with the rows' parts
+    length_s: int, channels: tuple[str, ...], window: Longs, values: Doubles, flags: Ints, circular: Bools
+) -> Open:
+    """The same of rows that stand in order of their windows; `window` (n,) is the start of each row's."""
     first = np.flatnonzero(np.concatenate(([True], window[1:] != window[:-1])))
     used = (flags == GOOD) | (flags == NOT_EVALUATED)
 

@@ -211,13 +211,19 @@ def of_readings_only(states: AlarmStates, plan: Plan) -> bool:
     return all(key in bound and bound[key].kind in OF_READINGS for key in states.live.entries)
 
 
-def tallied(tally: Tally, appended_us: Longs, readings: Longs) -> Tally | None:
-    """After m frames of so many readings, none of which was rejected; None: their periods have to be judged."""
-    first, last = int(appended_us[0]), int(appended_us[-1])
-    if tally.rejected or first < tally.from_us or (len(appended_us) > 1 and (np.diff(appended_us) < 0).any()):
+def tallied(tally: Tally, appended_us: tuple[int, int], readings: int) -> Tally | None:
+    """After frames that came between two times, none of which was rejected; None: not all are in the same period."""
+    first, last = appended_us
+    if tally.rejected or first < tally.from_us or last >= tally.from_us + TALLY_US:
         return None
-    if last < tally.from_us + TALLY_US:
-        return Tally(tally.from_us, tally.readings + int(readings.sum()), 0)
+    return Tally(tally.from_us, tally.readings + readings, 0)
+
+
+def tallied_anew(tally: Tally, appended_us: Longs, readings: Longs) -> Tally | None:
+    """The same of m frames in order of time that reach into another period; None: the periods have to be judged."""
+    if tally.rejected or appended_us[0] < tally.from_us:
+        return None
+    last = int(appended_us[-1])
     begin = last - last % TALLY_US
     at = int(np.searchsorted(appended_us, begin))
     return Tally(begin, int(readings[at:].sum()), 0)

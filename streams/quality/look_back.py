@@ -122,7 +122,8 @@ def look_back(context: Context, part: Part, times: Longs, values: Doubles, sheet
     if sequence.spikes or sequence.rates:
         series = np.concatenate((places.among(context.previous)[None], last[None], here))
     for spike in sequence.spikes:
-        found = spikes(spike.columns.of(series), spike)
+        some = spike.columns.of(series)
+        found = spikes(some[:-2], some[1:-1], some[2:], spike)
         wait.mark(Test.SPIKE, found, spike.columns.at)
         before = np.arange(len(here) - 1) if rows is None else rows[:-1]
         sheet.mark(Test.SPIKE, _from_second(found), at[spike.columns.at], rows=before, doubtful=doubtful)
@@ -185,7 +186,8 @@ def _from_second(found: Found) -> Found:
 def _rates(sequence: Sequence, series: Doubles, steps_s: Doubles, sheet: Sheet, rows: Index | None) -> None:
     """The first of the series has a missing value before it, and is good."""
     for rate in sequence.rates:
-        suspect, fail = rates(rate.columns.of(series[1:]), steps_s, rate)
+        some = rate.columns.of(series[1:])
+        suspect, fail = rates(some[1:], some[:-1], steps_s, rate)
         sheet.mark(Test.RATE_OF_CHANGE, Found(suspect, fail, None), sequence.columns.at[rate.columns.at], rows=rows)
 
 

@@ -22,9 +22,9 @@ class Rates:
     fail: Doubles
 
 
-def rates(values: Doubles, steps_s: Doubles, test: Rates) -> tuple[Bools | None, Bools | None]:
-    """Which of the rows 1 to n - 1 of values (n, k) are suspect and fail; `steps_s` (n - 1,) are the times between."""
-    change = values[1:] - values[:-1]
+def rates(values: Doubles, before: Doubles, steps_s: Doubles, test: Rates) -> tuple[Bools | None, Bools | None]:
+    """Which of values (n, k) are suspect and fail; `before` (n, k) are the values before them, `steps_s` (n,) ago."""
+    change = values - before
     if test.circular:
         change = turn(change)
     return beyond(np.abs(change) / steps_s[:, None], test.suspect, test.fail)

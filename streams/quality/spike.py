@@ -26,9 +26,8 @@ class Spikes:
     fail: Doubles
 
 
-def spikes(values: Doubles, test: Spikes) -> Found:
-    """Of values (n, k), what the rows 1 to n - 2 are: masks (n - 2, k)."""
-    before, here, after = values[:-2], values[1:-1], values[2:]
+def spikes(before: Doubles, here: Doubles, after: Doubles, test: Spikes) -> Found:
+    """What the values `here` (n, k) are between those before and after them."""
     if test.differential:
         came, goes = here - before, after - here
         if test.circular:
