@@ -8,10 +8,12 @@ that a hostile count costs nothing.
 Every reader takes `(buf, at)` and returns what it read with the position behind it; all raise `Unreadable`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import TypeVar
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -295,16 +297,66 @@ def write_longs(values: npt.NDArray[np.integer]) -> bytes:
     """An array of longs (or ints, or timestamps), of any shape, row-major."""
     if not values.size:
         return b"\0"
-    flat = values.reshape(-1).astype(np.int64, copy=False)
+    flat = values.reshape(-1)
     if flat.size <= FEW:
         return _one_block(flat.size, b"".join(map(write_long, flat.tolist())))
+    return _one_block(flat.size, _varints(flat)[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """An array field of many records: their arrays one behind the other, and the size of each."""
+
+    flat: npt.NDArray[Any]
+    sizes: Sequence[int]
+
+
+Column = Ragged | npt.NDArray[Any] | list[Any] | tuple[str, ...] | str | int
+"""A field of many records: one value for each, or one that all have. An array of numbers has one for each; one without
+any is the array of all."""
+
+
+def write_longs_each(values: npt.NDArray[np.integer], sizes: Sequence[int]) -> list[bytes]:
+    """Arrays of longs of so many items, which stand one behind the other in `values`, each as `write_longs` has it."""
+    if not values.size:
+        return [b"\0"] * len(sizes)
+    items = _cut(*_varints(values.reshape(-1)), sizes)
+    return [write_long(size) + part + b"\0" if size else b"\0" for size, part in zip(sizes, items, strict=True)]
+
+
+def write_long_each(values: npt.NDArray[np.integer]) -> list[bytes]:
+    """Each as `write_long` has it."""
+    return _cut(*_varints(values), [1] * len(values)) if len(values) else []
+
+
+def write_doubles_each(values: Doubles, sizes: Sequence[int]) -> list[bytes]:
+    """Arrays of doubles of so many items, which stand one behind the other, each as `write_doubles` has it."""
+    items = _cut(np.ascontiguousarray(values, "<f8").tobytes(), 8, sizes)
+    return [write_long(size) + part + b"\0" if size else b"\0" for size, part in zip(sizes, items, strict=True)]
+
+
+def _cut(items: bytes, widths: int | npt.NDArray[np.intp], sizes: Sequence[int]) -> list[bytes]:
+    """Bytes of the items, so many in each part; their widths, or the one they all have."""
+    ends = np.cumsum(sizes)
+    ends = ends * widths if isinstance(widths, int) else np.concatenate(([0], np.cumsum(widths)))[ends]
+    at = [0, *ends.tolist()]
+    return [items[begin:end] for begin, end in pairwise(at)]
+
+
+def _varints(flat: npt.NDArray[np.integer]) -> tuple[bytes, int | npt.NDArray[np.intp]]:
+    """Zigzag varints of some numbers, one behind the other; how wide each is, or all are."""
+    if flat.dtype == np.uint8 and flat.max() < 64:
+        return (flat << np.uint8(1)).tobytes(), 1
+    if not flat.any():
+        return bytes(flat.size), 1
+    flat = flat.astype(np.int64, copy=False)
     z = ((flat << 1) ^ (flat >> 63)).view(np.uint64)
     low, high = int(z.min()), int(z.max())
     if high < 1 << 7:
-        return _one_block(flat.size, z.astype(np.uint8).tobytes())
+        return z.astype(np.uint8).tobytes(), 1
     if low >= 1 << 49 and high < 1 << 56:
         marked = _split_eight(z) | np.uint64(0x0080808080808080)
-        return _one_block(flat.size, marked.astype("<u8").tobytes())
+        return marked.astype("<u8").tobytes(), 8
     width = (high.bit_length() + 6) // 7
     shifts = np.arange(0, 7 * width, 7, dtype=np.uint64)
     groups = (z[:, None] >> shifts).astype(np.uint64)
@@ -313,7 +365,7 @@ def write_longs(values: npt.NDArray[np.integer]) -> bytes:
     used = np.ones(groups.shape, bool)
     used[:, 1:] = groups[:, 1:] > 0
     octets = ((groups & np.uint64(127)) | (later * np.uint64(128))).astype(np.uint8)
-    return _one_block(flat.size, octets[used].tobytes())
+    return octets[used].tobytes(), used.sum(axis=1)
 
 
 NAMES_MAX = 256

@@ -34,7 +34,7 @@ from schemas.alarms import (
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Refused
-from schemas.frames import CleanFrame, DeviceState, RawFrame
+from schemas.frames import CleanFrame, DeviceState, RawFrame, WindowFrame
 from schemas.keys import PARTITIONER
 from schemas.records import Heartbeat, Rejected
 from schemas.rejection import Rejection, unread
@@ -58,6 +58,7 @@ from streams.fleet import Member, advance_fleet
 from streams.pipeline import Outcome, advance, apply_action, hear, hear_heartbeat, threw
 from streams.plan import Plan
 from streams.state import State, from_record, to_record
+from streams.stored import side_by_side
 from streams.validation import Arrival, Batch
 
 log = structlog.get_logger()
@@ -484,15 +485,16 @@ class Ownership:
     ) -> None:
         """Outputs, touched states and marked offsets, all or nothing. Any failure is the process's end."""
         self._producer.begin_transaction()
+        parts = [part for _, outcome in outcomes for clean in outcome.clean for part in _parts(clean)]
+        closed = [frame for _, outcome in outcomes for frame in outcome.windows]
+        sent: tuple[tuple[str, Sequence[CleanFrame | WindowFrame]], ...] = ((READINGS_CLEAN, parts), (WINDOWS, closed))
+        for topic, frames in sent:
+            for frame, value in zip(frames, self._codec.encode_each(frames), strict=True):
+                self._produce(topic, frame.device_id.encode(), value)
+        self.counts.readings += sum([part.values.size for part in parts])
+        self.counts.windows += sum([len(frame.channels) for frame in closed])
         for device_id, outcome in outcomes:
             key = device_id.encode()
-            for clean in outcome.clean:
-                for part in _parts(clean):
-                    self._produce(READINGS_CLEAN, key, self._codec.encode(part))
-                self.counts.readings += clean.values.size
-            for windows in outcome.windows:
-                self._produce(WINDOWS, key, self._codec.encode(windows))
-                self.counts.windows += len(windows.channels)
             for alarm in outcome.alarms:
                 self._produce_alarm(alarm)
             for answer in outcome.answers:
@@ -501,9 +503,14 @@ class Ownership:
                 log.info("action", action=answer.action, id=answer.alarm_id, refused=answer.reason)
         for refusal in rejected:
             self._produce(READINGS_REJECTED, (refusal.device_id or "").encode() or None, self._codec.encode(refusal))
-        for device_id in {device_id for device_id, _ in outcomes if device_id in self._states}:
-            state = self._codec.encode(to_record(self._states[device_id]))
-            self._produce(STREAMS_STATE, device_id.encode(), state)
+        touched = [self._states[name] for name in {name: None for name, _ in outcomes if name in self._states}]
+        together, singly = side_by_side(touched)
+        for some, columns in together:
+            for at, value in zip(some, self._codec.encode_columns(DeviceState, columns), strict=True):
+                self._produce(STREAMS_STATE, touched[at].device_id.encode(), value)
+        for at in singly:
+            state = touched[at]
+            self._produce(STREAMS_STATE, state.device_id.encode(), self._codec.encode(to_record(state)))
         for key in forgotten:
             self._produce(STREAMS_STATE, key, None)
         mark = str(Mark(self.generation, len(self._states)))

@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 
 from schemas.codec import Codec
 from schemas.devices import AlarmRule, DeadBand, Device, Gap, GrossRange, Limits, RateOfChange, RuleKind, Spike
+from schemas.frames import DeviceState
 from streams.fleet import Member, advance_fleet
 from streams.pipeline import Outcome, advance
 from streams.plan import Plan, plan_of
 from streams.state import State, to_record
+from streams.stored import side_by_side
 from streams.validation import Batch
 
 CODEC = Codec()
@@ -107,7 +109,7 @@ def piles(draw: st.DrawFn) -> list[dict[str, Batch]]:
     return found
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(piles=piles(), generation=st.sampled_from([0, 0, 1]))
 @pytest.mark.parametrize("kind", list(PLANS))
 def test_a_fleet_brings_about_what_its_devices_do(kind: str, piles: list[dict[str, Batch]], generation: int) -> None:
@@ -122,13 +124,22 @@ def test_a_fleet_brings_about_what_its_devices_do(kind: str, piles: list[dict[st
             assert said(outcome) == said(wanted)
             assert CODEC.encode(to_record(state)) == CODEC.encode(to_record(expected))
             alone[name], together[name] = expected, state
+        states = list(together.values())
+        found, left = side_by_side(states)
+        stored = {at: CODEC.encode(to_record(states[at])) for at in left}
+        for some, columns in found:
+            stored |= zip(some, CODEC.encode_columns(DeviceState, columns), strict=True)
+        assert [stored[at] for at in range(len(states))] == [CODEC.encode(to_record(state)) for state in states]
 
 
 def said(outcome: Outcome) -> tuple[Any, ...]:
     """All that leaves the stage, as bytes."""
+    clean, windows = ([CODEC.encode(frame) for frame in some] for some in (outcome.clean, outcome.windows))
+    assert CODEC.encode_each(outcome.clean * 4) == clean * 4
+    assert CODEC.encode_each(outcome.windows * 4) == windows * 4
     return (
-        [CODEC.encode(frame) for frame in outcome.clean],
-        [CODEC.encode(frame) for frame in outcome.windows],
+        clean,
+        windows,
         outcome.alarms,
         len(outcome.refused),
         outcome.late,
