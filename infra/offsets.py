@@ -18,12 +18,14 @@ ANSWER_S_MAX = 10.0
 NOT_READY = {"NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS"}
 
 
-def committed(consumer: Consumer, wanted: Sequence[TopicPartition]) -> list[TopicPartition]:
+def committed(
+    consumer: Consumer, wanted: Sequence[TopicPartition], *, within_s: float = ANSWER_S_MAX
+) -> list[TopicPartition]:
     """The committed offsets (below 0: none) with their metadata, of the consumer's group. Raises `KafkaException`."""
-    until = time.monotonic() + ANSWER_S_MAX
+    until = time.monotonic() + within_s
     while True:
         try:
-            found: list[TopicPartition] = consumer.committed(list(wanted), timeout=ANSWER_S_MAX)
+            found: list[TopicPartition] = consumer.committed(list(wanted), timeout=within_s)
         except KafkaException as error:
             if error.args[0].name() not in NOT_READY or time.monotonic() > until:
                 raise

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from infra.client import connection, reader
 from infra.offsets import Mark, committed, mark_of
@@ -64,6 +64,9 @@ from streams.validation import Arrival, Batch
 log = structlog.get_logger()
 
 SOURCES = (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS)
+
+PENDING_S = 2.0
+"""How long offsets may be uncertain after the former owner's transaction has ended; some 20 ms are usual."""
 
 CELLS_MAX = 65_536
 """Readings in one output frame: 1.2 MB at most, far below the topic's limit, and enough to pay for its header."""
@@ -195,8 +198,7 @@ class Ownership:
 
         Raises `Refused` where states are missing or cannot be read: only an operator may begin without them.
         """
-        wanted = [TopicPartition(topic, self.number) for topic in SOURCES]
-        found = {tp.topic: tp for tp in committed(consumer, wanted)}
+        found, pending = self._committed(consumer)
         for topic, tp in found.items():
             low, _ = consumer.get_watermark_offsets(
                 TopicPartition(topic, self.number), timeout=self._timeout_s, cached=False
@@ -215,6 +217,30 @@ class Ownership:
             return
         self._refuse_lost_states(max([0, *(m.devices or 0 for m in marks.values() if m)]), broken)
         self.generation = readings.generation if readings else latest
+        if pending:
+            self._transact([], [])  # its end is ours too: then offsets can be asked for again
+
+    def _committed(self, consumer: Consumer) -> tuple[dict[str, TopicPartition], bool]:
+        """The offsets by topic, and whether a transaction's offsets are pending that will never end.
+
+        Opening has ended our former owner's transaction, so nothing of this partition should be pending. A broker
+        that is killed while it ends one (seen with Kafka 4.3.1) may forget the offsets' part of it: they stay
+        pending, and nobody who asks for what is certain gets an answer. What was committed before is an answer all
+        the same: states know how far each device was applied, and our next transaction, being the same producer's,
+        ends what is pending.
+        """
+        wanted = [TopicPartition(topic, self.number) for topic in SOURCES]
+        try:
+            return {tp.topic: tp for tp in committed(consumer, wanted, within_s=PENDING_S)}, False
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._TIMED_OUT:
+                raise
+            log.warning("offsets.pending", partition=self.number)
+        plain = Consumer({**reader(self._kafka, group=STREAMS_GROUP), "isolation.level": "read_uncommitted"})
+        try:
+            return {tp.topic: tp for tp in committed(plain, wanted)}, True
+        finally:
+            plain.close()
 
     def _refuse_lost_states(self, devices: int, broken: dict[bytes, str]) -> None:
         where = f"{STREAMS_STATE}, partition {self.number}"

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from fix_services import Service, Start, await_true
 from fix_stack import _start
 from fix_stage import START_US, US, Wire, calibrated, consumed, logged, make_device, make_frame
 
 from infra import ports
-from infra.client import connection
+from infra.client import connection, reader
 from infra.kafka import broker
+from infra.offsets import committed
 from infra.settle import STAGES, behind
 from schemas.errors import Unavailable
-from schemas.topics import STREAMS_GROUP
+from schemas.topics import READINGS_RAW, STREAMS_GROUP
 from streams.agents.devices import DeviceTable
 from streams.agents.ownership import Ownership
 from streams.agents.told import Told
@@ -222,6 +223,34 @@ def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire) -> None:
     former.open(transaction_timeout_s=20)  # as its supervisor starts it again
     with pytest.raises(KafkaException, match=r"FENCED|fenced"):
         later.apply([consumed(2, make_frame("d0", 2, first=10, rows=5), at_s=12)])
+    told.stop()
+    table.stop()
+    assert failures == []
+
+
+def test_offsets_that_stay_pending_do_not_keep_a_partition_closed(wire: Wire) -> None:
+    """As after a broker that was killed while it ended a transaction: here somebody else's stays open."""
+    failures: list[BaseException] = []
+    table = DeviceTable(wire.kafka, AdminClient(connection(wire.kafka)), wire.codec, failed=failures.append)
+    told = Told(wire.kafka, failed=failures.append)
+    wire.configure(make_device("d0"))
+    table.start()
+    told.start()
+    former, later = (Ownership(0, 6, kafka=wire.kafka, codec=wire.codec, devices=table, told=told) for _ in range(2))
+    former.open(transaction_timeout_s=20)
+    former.apply([consumed(0, make_frame("d0", 0, first=0, rows=5), at_s=10)])
+    hanging = Producer({**connection(wire.kafka), "transactional.id": "hanging", "transaction.timeout.ms": 60_000})
+    hanging.init_transactions(20)
+    hanging.begin_transaction()
+    member = Consumer(reader(wire.kafka, group=STREAMS_GROUP))
+    hanging.send_offsets_to_transaction([TopicPartition(READINGS_RAW, 0, 7)], member.consumer_group_metadata(), 20)
+    later.open(transaction_timeout_s=20)
+    later.apply([consumed(1, make_frame("d0", 1, first=5, rows=5), at_s=11)])
+    assert [len(frame.times) for frame in wire.clean()] == [5, 5]
+    hanging.abort_transaction(20)
+    [found] = committed(member, [TopicPartition(READINGS_RAW, 0)])
+    assert found.offset == 2
+    member.close()
     told.stop()
     table.stop()
     assert failures == []
