@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import psycopg
 import pytest
 from fix_services import Service, await_true
@@ -32,11 +32,6 @@ from schemas.errors import Unavailable
 from schemas.frames import RawFrame
 from sinks.timescale import schema
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
-]
 WAIT_S_MAX = 60.0
 PASSWORD = "correct horse battery"
 
@@ -128,7 +123,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(kafka: str, database_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Stage, sink and dashboard on the session's broker and a new database."""
-    if not any(map(shutil.which, BROWSERS)):
+    if not chromium.found():
         pytest.skip("no browser: apt-get install chromium")
     try:
         assets.folder(with_tests=True)
@@ -227,13 +222,8 @@ class People:
 @pytest.fixture(scope="module")
 def browser(site: Site) -> Iterator[Any]:
     """The machine's Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    path = next(filter(None, map(shutil.which, BROWSERS)))
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with chromium.launched() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -229,7 +229,7 @@ async def _stream(
     empty = True
     async for one in reader.slices(series, sensors, kind=str(form), begin=period.begin, end=period.end):
         empty = False
-        yield one.data.encode() + b"\n"
+        yield one.text.encode() + b"\n"
     if empty and form is Format.NDJSON:
         yield b""
 
@@ -252,7 +252,7 @@ async def _page(
         series, sensors, kind="ndjson", begin=period.begin, end=period.end, since=since, rows=limit + 1
     )
     async for one in slices:
-        lines += one.data.split("\n")
+        lines += one.text.split("\n")
         places += [one.place] * one.rows
         if len(lines) > limit:
             break
@@ -330,7 +330,8 @@ async def line(
         raise Problem(413, f"more than {POINTS_MAX:,} readings: ask for a shorter period, or source=auto")
     series = reading.line(good=good) if chosen_source is Source.LOGGED else reading.envelope(chosen_source)
     time, value, rows = np.empty(0), np.empty(0), 0
-    async for one in reader.slices(series, [sensor], kind="packed", begin=begin, end=end):
+    at_once = reading.PERSONS_SLICE_ROWS if principal.way == "session" else reading.SLICE_ROWS
+    async for one in reader.slices(series, [sensor], kind="packed", begin=begin, end=end, rows=at_once):
         rows += one.rows
         piece = partial(
             _piece, series, one.data, time, value, begin=begin.timestamp(), end=end.timestamp(), width=width
@@ -358,7 +359,7 @@ async def _source(reader: Reader, sensor: dict[str, Any], begin: datetime, end: 
 
 def _piece(
     series: Series,
-    data: bytes,
+    data: tuple[bytes, ...],
     time: np.ndarray[Any, np.dtype[np.float64]],
     value: np.ndarray[Any, np.dtype[np.float64]],
     *,

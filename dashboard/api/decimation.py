@@ -21,8 +21,15 @@ def m4(time: Doubles, value: Doubles, *, begin: float, end: float, buckets: int)
     if not len(time) or end <= begin:
         return time, value
     bucket = np.minimum(((time - begin) * (buckets / (end - begin))).astype(np.int64), buckets - 1)
-    starts = np.flatnonzero(np.r_[True, bucket[1:] != bucket[:-1]])
+    is_first = np.r_[True, bucket[1:] != bucket[:-1]]
+    starts = np.flatnonzero(is_first)
     ends = np.r_[starts[1:], len(bucket)] - 1
-    by_value = np.lexsort((value, bucket))  # stable: of equal values the first in time comes first
-    kept = np.unique(np.r_[starts, ends, by_value[starts], by_value[ends]])
+    lengths = ends - starts + 1
+    kept = is_first
+    kept[ends] = True
+    # Of equal values the first least and the last largest: sorting would say the same and take ten times as long.
+    least = np.flatnonzero(value == np.repeat(np.minimum.reduceat(value, starts), lengths))
+    kept[least[np.r_[True, bucket[least[1:]] != bucket[least[:-1]]]]] = True
+    largest = np.flatnonzero(value == np.repeat(np.maximum.reduceat(value, starts), lengths))
+    kept[largest[np.r_[bucket[largest[1:]] != bucket[largest[:-1]], True]]] = True
     return time[kept], value[kept]

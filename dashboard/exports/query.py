@@ -1,9 +1,8 @@
 """Stored readings as blocks of rows, times by columns, in order of time. SQL on a given connection.
 
-A block is one slice of time: the server makes an array of each sensor's readings, which numpy reads in place (one
-message a sensor instead of one a reading: three times as fast as COPY). Slices are cut so that a block holds about
-`READINGS_A_SLICE` readings, and never more than `READINGS_MAX`: memory is bounded, however long the period. All
-slices are of one snapshot; the next one is fetched while the last one is written.
+A block is one slice of time: the server packs each sensor's readings, which numpy reads in place (`packed`). Slices are
+cut so that a block holds about `READINGS_A_SLICE` readings, and never more than `READINGS_MAX`: memory is bounded,
+however long the period. All slices are of one snapshot; the next one is fetched while the last one is written.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -16,12 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import psycopg
-from psycopg import pq, sql
 
 from dashboard.exports.bins import Bins, binned, joined
 from dashboard.exports.choosing import Choice, Flagged
 from dashboard.exports.clock import micros
 from dashboard.exports.request import STEP_S, Figure, Interval
+from dashboard.packed import TIME, packed, unpacked
 from schemas.columnar import Doubles, Longs
 from schemas.quality import Flag
 
@@ -34,23 +33,20 @@ CELLS_MAX = 2_000_000
 FIRST_SLICE_S = 3_600.0  # where nobody knows how dense the readings lie
 GROWTH_MAX = 4.0
 SPAN_MIN = timedelta(milliseconds=1)
-POSTGRES_EPOCH_US = 946_684_800_000_000
 Fetched = tuple[list[tuple[Any, ...]], datetime]
 """Arrays by sensor, and up to where."""
-ARRAY_HEADER_BYTES = 20  # array_send: dimensions, nulls, type, length, lower bound
 
-LOGGED = sql.SQL("""
-SELECT sensor_id, array_agg(time), array_agg({value}), array_agg(quality)
+LOGGED = """
+SELECT sensor_id, {columns}
 FROM (SELECT sensor_id, time, {value}, quality FROM readings
       WHERE sensor_id = ANY (%(ids)s) AND time >= %(begin)s AND time < %(end)s LIMIT %(most)s) r
-GROUP BY sensor_id""")
+GROUP BY sensor_id"""
 
 # Continuous aggregates, already without what flags leave out. `time` is the beginning of the interval.
-STATISTICS = sql.SQL("""
-SELECT sensor_id, array_agg(time), array_agg(coalesce(mean, 'NaN')), array_agg(coalesce(sd, 'NaN')),
-  array_agg(coalesce(min, 'NaN')), array_agg(coalesce(max, 'NaN')), array_agg(count::float8)
+STATISTICS = """
+SELECT sensor_id, {columns}
 FROM {view} WHERE sensor_id = ANY (%(ids)s) AND time >= %(begin)s AND time < %(end)s
-GROUP BY sensor_id""")
+GROUP BY sensor_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +134,12 @@ class _Slices(Protocol):
 class _Readings:
     """Slices of the table itself, each with about as many readings as the one before."""
 
+    KINDS = (TIME, ">f8", ">i2")
+
     def __init__(self, choice: Choice, tally: Tally) -> None:
         self._choice, self._tally = choice, tally
-        value = sql.Identifier("logged" if choice.request.values == "logged" else "value")
-        self._query = LOGGED.format(value=value)
+        value = "logged" if choice.request.values == "logged" else "value"
+        self._query = LOGGED.format(columns=_columns("time", value, "quality", kinds=self.KINDS), value=value)
         ids = choice.ids
         is_logged = choice.request.interval is Interval.AS_LOGGED
         step_s = choice.step_s if is_logged and choice.step_s else FIRST_SLICE_S * len(ids) / READINGS_A_SLICE
@@ -158,7 +156,7 @@ class _Readings:
         while True:
             end = min(begin + self._span, self._choice.end)
             arguments = {"ids": self._choice.ids, "begin": begin, "end": end, "most": READINGS_MAX}
-            found = _arrays(connection, self._query, arguments, ("times", "value", "quality"))
+            found = _arrays(connection, self._query, arguments, self.KINDS)
             count = sum(len(each[1]) for each in found)
             if count >= READINGS_MAX and self._span > SPAN_MIN:
                 self._span = max(SPAN_MIN, self._span / 8)
@@ -247,17 +245,19 @@ class _Statistics:
     """Statistics of longer intervals, as a view of continuous aggregates has them."""
 
     FIGURES = (Figure.MEAN, Figure.SD, Figure.MIN, Figure.MAX, Figure.COUNT)
+    KINDS = (TIME, *[">f8"] * len(FIGURES))
 
     def __init__(self, choice: Choice, tally: Tally) -> None:
         self._choice, self._tally = choice, tally
-        self._query = STATISTICS.format(view=sql.Identifier(choice.view or ""))
-        figures = len(self.FIGURES) * len(choice.ids)
-        self._span = timedelta(seconds=STEP_S[choice.request.interval] * max(1, READINGS_A_SLICE // figures))
+        figures = (f"coalesce({each}::float8, 'NaN')" for each in self.FIGURES)
+        self._query = STATISTICS.format(columns=_columns("time", *figures, kinds=self.KINDS), view=choice.view)
+        values = len(self.FIGURES) * len(choice.ids)
+        self._span = timedelta(seconds=STEP_S[choice.request.interval] * max(1, READINGS_A_SLICE // values))
 
     def fetch(self, connection: psycopg.Connection[Any], begin: datetime) -> Fetched:
         end = min(begin + self._span, self._choice.end)
         arguments = {"ids": self._choice.ids, "begin": begin, "end": end}
-        return _arrays(connection, self._query, arguments, ("times", *["value"] * len(self.FIGURES))), end
+        return _arrays(connection, self._query, arguments, self.KINDS), end
 
     def blocks(self, found: list[tuple[Any, ...]], until: datetime) -> Iterator[Block]:
         figures = []
@@ -283,38 +283,17 @@ def _spread(choice: Choice, figures: list[tuple[int, Longs, dict[Figure, Doubles
     return Block(times, tuple(values), until_us)
 
 
+def _columns(*expressions: str, kinds: tuple[str, ...]) -> str:
+    return ", ".join(map(packed, expressions, kinds))
+
+
 def _arrays(
-    connection: psycopg.Connection[Any],
-    query: sql.SQL | sql.Composed,
-    arguments: dict[str, Any],
-    kinds: tuple[str, ...],
+    connection: psycopg.Connection[Any], query: str, arguments: dict[str, Any], kinds: tuple[str, ...]
 ) -> list[tuple[Any, ...]]:
-    """Rows of (sensor_id, arrays), as the server sent them: binary, without nulls."""
+    """Rows of (sensor_id, arrays)."""
     with connection.cursor(binary=True) as cursor:
-        cursor.execute(query, arguments)
-        result = cursor.pgresult
-        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-            raise TypeError("the query answers rows")
-        return [
-            (
-                int.from_bytes(result.get_value(row, 0) or b"", "big"),
-                *(_array(result.get_value(row, place + 1) or b"", kind) for place, kind in enumerate(kinds)),
-            )
-            for row in range(result.ntuples)
-        ]
-
-
-_LAYOUTS = {
-    kind: np.dtype([("length", ">i4"), ("value", layout)])
-    for kind, layout in (("times", ">i8"), ("value", ">f8"), ("quality", ">i2"))
-}
-
-
-def _array(data: bytes, kind: str) -> npt.NDArray[Any]:
-    packed = np.frombuffer(data, _LAYOUTS[kind], offset=ARRAY_HEADER_BYTES)["value"]
-    if kind == "times":
-        return packed.astype(np.int64) + POSTGRES_EPOCH_US
-    return packed.astype(np.float64 if kind == "value" else np.int64)
+        cursor.execute(query.encode(), arguments)
+        return [(row[0], *map(unpacked, row[1:], kinds)) for row in cursor]
 
 
 def _in_order(sensor_id: int, times: Longs, *others: npt.NDArray[Any]) -> tuple[Any, ...]:

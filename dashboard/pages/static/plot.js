@@ -63,7 +63,8 @@ function show(from, to, { keep = true } = {}) {
   remember();
   if (chart) chart.setScale("x", { min: from, max: to });
   clearTimeout(due);
-  due = setTimeout(load, 120);
+  if (keep) load();
+  else due = setTimeout(load, 120); // wheel and pan: more of it comes at once
 }
 
 const device = () => Math.round((chart ? chart.bbox.width : byId("plot").clientWidth * (window.devicePixelRatio || 1)) * 2) || 2000;
@@ -110,12 +111,14 @@ async function load() {
   byId("about").textContent = "loading…";
   try {
     const band = byId("band").checked;
+    const marked = byId("marks").checked ? Promise.all([loadFlags(signal), loadAlarms(signal)]) : [[], []];
+    Promise.resolve(marked).catch(() => {}); // told below, by whichever fails first
     const found = await Promise.all(sensors.map(async (each) => {
       const both = band && each.least && each.largest;
       const [main, least, largest] = await Promise.all([line(each.sensor_id, signal), both ? line(each.least, signal) : null, both ? line(each.largest, signal) : null]);
       return [each.sensor, { ...main, least, largest, ...(band && !both ? await envelope(each, signal) : {}) }];
     }));
-    const marks = byId("marks").checked ? await Promise.all([loadFlags(signal), loadAlarms(signal)]) : [[], []];
+    const marks = await marked;
     if (signal.aborted) return;
     data = new Map(found);
     [flags, alarms] = marks;
@@ -180,11 +183,12 @@ function tables() {
       bands.push({ series: [series.length - 2, series.length - 1], fill: `${colour}33` });
     }
     joined.push(gapped(found, each.interval_s));
-    series.push({ label: each.sensor, scale, stroke: colour, width: 1.25, dash: n >= COLOURS ? [6, 3] : undefined, value, points: { show: (u, i) => dense(u, i) } });
+    series.push({ label: each.sensor, scale, stroke: colour, width: 1, dash: n >= COLOURS ? [6, 3] : undefined, value, points: { show: (u, i) => dense(u, i) } });
   });
   return { data: joined.length ? uPlot.join(joined, joined.map((table) => table.map(() => 1))) : [[], []], series, bands };
 }
 
+// Lines are one pixel wide: browsers without a graphics card draw a thousand steep ones so in 5 ms, wider ones in 120.
 /** Points are shown where they stand apart. */
 function dense(u, i) {
   const there = u.data[i].reduce((sum, v) => sum + (v !== null && v !== undefined), 0);
