@@ -12,12 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import chromium
 import psycopg
 import pytest
+import tls_proxy
 from fix_services import Service, await_true
 from fix_stack import empty_broker
 from fix_stage import Wire, make_device
@@ -27,6 +30,7 @@ from dashboard.pages import assets
 from infra import ports
 from infra.postgres import server
 from infra.provision import provision
+from infra.security import certificates
 from schemas.devices import Device
 from schemas.errors import Unavailable
 from schemas.frames import RawFrame
@@ -48,8 +52,8 @@ class Site:
         self._services: dict[str, Service] = {}
         self._sequence: dict[str, int] = {}
 
-    def start(self, name: str, *words: str) -> None:
-        self._services[name] = Service(list(words), self.folder, self._env)
+    def start(self, name: str, *words: str, **env: str) -> None:
+        self._services[name] = Service(list(words), self.folder, {**self._env, **env})
 
     def start_dashboard(self) -> None:
         self.start("dashboard", "dashboard", "run", "--port", str(self.port))
@@ -57,6 +61,20 @@ class Site:
 
     def service(self, name: str) -> Service:
         return self._services[name]
+
+    @contextmanager
+    def behind_tls(self) -> Iterator[tuple[str, Path, int]]:
+        """A second dashboard behind a proxy that speaks TLS: its address, the authority's file, its own port."""
+        port, files = ports.free(taken=frozenset({self.port})), certificates.Files(self.folder / "tls")
+        certificates.init(files.folder, ["127.0.0.1"], now=datetime.now(UTC))
+        with tls_proxy.before(port, files.server) as address:
+            env = {"TELLTALE_DASHBOARD_BEHIND_TLS": "true", "TELLTALE_DASHBOARD_URL": address}
+            self.start("behind", "dashboard", "run", "--port", str(port), **env)
+            self.service("behind").await_ready()
+            try:
+                yield address, files.ca, port
+            finally:
+                assert self.service("behind").stop() == 0
 
     def stop_dashboard(self) -> int:
         return self.service("dashboard").stop()
@@ -154,11 +172,21 @@ class Person:
     """Somebody before a browser of their own (cookies and all). Remembers what the console said and whom it asked."""
 
     def __init__(
-        self, browser: Any, site: Site, *, width: int = 1440, height: int = 900, scheme: str = "light"
+        self,
+        browser: Any,
+        site: Site,
+        *,
+        width: int = 1440,
+        height: int = 900,
+        scheme: str = "light",
+        address: str | None = None,
     ) -> None:
         self.site = site
         self.context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, base_url=site.address
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            base_url=address or site.address,
+            ignore_https_errors=address is not None,  # Chromium has authorities of its own
         )
         self.page = self.context.new_page()
         self.page.set_default_timeout(30_000)
@@ -193,6 +221,13 @@ class Person:
         form.locator("[name=again]").fill(PASSWORD)
         form.get_by_role("button").click()
         self.page.wait_for_url("**/status")
+
+    def screenshots(self, folder: Path, name: str) -> None:
+        """The page as it stands, light and dark."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.screenshot(path=folder / f"{name}-{scheme}.png", full_page=True)
 
     def close(self) -> None:
         self.context.close()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
 
-from dashboard.api.paging import After, Entry, Limit, Listing, Page, answer, page_of
+from dashboard.api.paging import Entry, Listing, Page, Paged, answer
 from dashboard.api.params import Device, Station, Text, Time
 from dashboard.web.access import Scope, database, need
 from dashboard.web.pools import Database
@@ -121,13 +121,9 @@ class Certificate(Entry):
 
 
 @router.get("/stations", response_model=Page[Site])
-async def stations(*, request: Request, db: Db, limit: Limit = 100, after: After = None) -> Response:
+async def stations(*, paged: Paged) -> Response:
     """All stations, by id."""
-    rows, cursor = await page_of(
-        db, Listing(select=STATIONS, key={"station_id": str}), {"id": None}, after=after, limit=limit
-    )
-    page = Page[Site].model_validate({"items": rows, "next": cursor})
-    return answer(request, page, etag=True, next_cursor=cursor)
+    return await paged.answer(Page[Site], Listing(select=STATIONS, key={"station_id": str}), {"id": None}, etag=True)
 
 
 @router.get("/stations/{station_id}", response_model=Site)
@@ -140,20 +136,13 @@ async def station(*, request: Request, db: Db, station_id: Id) -> Response:
 @router.get("/devices", response_model=Page[Logger])
 async def devices(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     station: Station = None,
     active: Active = None,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Devices, by id."""
     arguments: dict[str, Any] = {"id": None, "station": station, "active": active}
-    rows, cursor = await page_of(
-        db, Listing(select=DEVICES, key={"device_id": str}), arguments, after=after, limit=limit
-    )
-    page = Page[Logger].model_validate({"items": rows, "next": cursor})
-    return answer(request, page, etag=True, next_cursor=cursor)
+    return await paged.answer(Page[Logger], Listing(select=DEVICES, key={"device_id": str}), arguments, etag=True)
 
 
 @router.get("/devices/{device_id}", response_model=Logger)
@@ -167,24 +156,17 @@ async def device(*, request: Request, db: Db, device_id: Id) -> Response:
 @router.get("/sensors", response_model=Page[Channel])
 async def sensors(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     station: Station = None,
     device: Device = None,
     channel: Annotated[Text | None, Query()] = None,
     quantity: Quantity = None,
     active: Active = None,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Sensors, by number."""
     arguments: dict[str, Any] = {"id": None, "station": station, "device": device, "channel": channel}
     arguments |= {"quantity": quantity, "active": active}
-    rows, cursor = await page_of(
-        db, Listing(select=SENSORS, key={"sensor_id": int}), arguments, after=after, limit=limit
-    )
-    page = Page[Channel].model_validate({"items": rows, "next": cursor})
-    return answer(request, page, etag=True, next_cursor=cursor)
+    return await paged.answer(Page[Channel], Listing(select=SENSORS, key={"sensor_id": int}), arguments, etag=True)
 
 
 @router.get("/sensors/{sensor_id}", response_model=Channel)
@@ -198,17 +180,12 @@ async def sensor(*, request: Request, db: Db, sensor_id: SensorId) -> Response:
 @router.get("/calibrations", response_model=Page[Certificate])
 async def calibrations(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     sensor_id: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     device: Device = None,
     station: Station = None,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Dated calibrations, by sensor and place."""
     listing = Listing(select=CALIBRATIONS, key={"sensor_id": int, "place": int})
     arguments = {"id": sensor_id, "device": device, "station": station}
-    rows, cursor = await page_of(db, listing, arguments, after=after, limit=limit)
-    page = Page[Certificate].model_validate({"items": rows, "next": cursor})
-    return answer(request, page, etag=True, next_cursor=cursor)
+    return await paged.answer(Page[Certificate], listing, arguments, etag=True)

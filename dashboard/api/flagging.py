@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from psycopg.types.range import TimestamptzRange
 from pydantic import BaseModel, ConfigDict, Field
 
-from dashboard.api.paging import After, Entry, Limit, Listing, Page, answer, page_of
+from dashboard.api.paging import Entry, Listing, Page, Paged, answer
 from dashboard.api.params import Device, During, Station, Text, Time
 from dashboard.api.selection import sensors_of
 from dashboard.flags.stored import ADD, CATEGORIES, REMOVE
@@ -89,16 +89,13 @@ async def categories(*, request: Request, db: Db) -> Response:
 @router.get("/flags", response_model=Page[Flagged], dependencies=[MayRead])
 async def flags(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     sensor: Annotated[Text | None, Query(description="DEVICE/CHANNEL or a sensor's number.")] = None,
     device: Device = None,
     station: Station = None,
     category: Annotated[Text | None, Query()] = None,
     period: During,
     removed: Annotated[bool, Query(description="Also those that were taken off.")] = False,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Flags that touch the period, by number."""
     arguments: dict[str, Any] = {
@@ -109,8 +106,7 @@ async def flags(
         "category": category,
     }
     arguments |= {"removed": removed, "begin": period.begin, "end": period.end}
-    rows, cursor = await page_of(db, Listing(select=FLAGS, key={"flag_id": int}), arguments, after=after, limit=limit)
-    return answer(request, Page[Flagged].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Flagged], Listing(select=FLAGS, key={"flag_id": int}), arguments)
 
 
 @router.get("/flags/{flag_id}", response_model=Flagged, dependencies=[MayRead], responses=documented(404))

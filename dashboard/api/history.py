@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
 
-from dashboard.api.paging import After, Entry, Limit, Listing, Page, answer, page_of
+from dashboard.api.paging import Entry, Listing, Page, Paged, answer
 from dashboard.api.params import Device, During, Station, Time
 from dashboard.api.selection import Sensors, sensors_of
 from dashboard.web.access import Scope, database, need
@@ -140,20 +140,16 @@ Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 @router.get("/imports", response_model=Page[Import])
 async def imports(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     state: Annotated[list[ImportState] | None, Query(description="May be repeated; by default all.")] = None,
     device: Device = None,
     period: During,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Imported files, the one that moved last first."""
     listing = Listing(select=IMPORTS, key={"time": Time, "sha256": str}, newest_first=True)
     states = [str(each) for each in state] if state else None
     arguments = {"id": None, "state": states, "device": device, "begin": period.begin, "end": period.end}
-    rows, cursor = await page_of(db, listing, arguments, after=after, limit=limit)
-    return answer(request, Page[Import].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Import], listing, arguments)
 
 
 @router.get("/imports/{sha256}", response_model=Import, responses=documented(404))
@@ -167,41 +163,33 @@ async def one_import(*, request: Request, db: Db, sha256: Sha256) -> Response:
 @router.get("/gaps", response_model=Page[Gap], responses=documented(404, 413))
 async def gaps(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     sensor: Sensors = None,
     device: Device = None,
     station: Station = None,
     period: During,
     least_s: Annotated[float, Query(ge=0, le=1e9, description="Only gaps of this length or more.")] = 0.0,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Where readings are missing, by sensor and time."""
-    found = await sensors_of(db, sensor, device=device, station=station)
+    found = await sensors_of(paged.db, sensor, device=device, station=station)
     arguments = _of(found, period.begin, period.end) | {"least_s": least_s}
     listing = Listing(select=GAPS, key={"sensor_id": int, "begins": Time})
-    rows, cursor = await page_of(db, listing, arguments, after=after, limit=limit)
-    return answer(request, Page[Gap].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Gap], listing, arguments)
 
 
 @router.get("/recovery", response_model=Page[Recovery], responses=documented(404, 413))
 async def recovery(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     sensor: Sensors = None,
     device: Device = None,
     station: Station = None,
     period: During,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """How much of each month there is, by sensor and month (UTC)."""
-    found = await sensors_of(db, sensor, device=device, station=station)
+    found = await sensors_of(paged.db, sensor, device=device, station=station)
     listing = Listing(select=RECOVERY, key={"sensor_id": int, "month": Time})
-    rows, cursor = await page_of(db, listing, _of(found, period.begin, period.end), after=after, limit=limit)
-    return answer(request, Page[Recovery].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Recovery], listing, _of(found, period.begin, period.end))
 
 
 def _of(sensors: list[dict[str, Any]], begin: datetime | None, end: datetime | None) -> dict[str, Any]:
@@ -209,16 +197,14 @@ def _of(sensors: list[dict[str, Any]], begin: datetime | None, end: datetime | N
 
 
 @router.get("/replays", response_model=Page[Replay])
-async def replays(*, request: Request, db: Db, limit: Limit = 100, after: After = None) -> Response:
+async def replays(*, paged: Paged) -> Response:
     """Each time the sink was told to read again, newest first."""
     listing = Listing(select=REPLAYS, key={"replay_id": int}, newest_first=True)
-    rows, cursor = await page_of(db, listing, {}, after=after, limit=limit)
-    return answer(request, Page[Replay].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Replay], listing, {})
 
 
 @router.get("/recalibrations", response_model=Page[Recalibration])
-async def recalibrations(*, request: Request, db: Db, limit: Limit = 100, after: After = None) -> Response:
+async def recalibrations(*, paged: Paged) -> Response:
     """Recalibrations and how far they have come, newest first."""
     listing = Listing(select=RECALIBRATIONS, key={"recalibration_id": int}, newest_first=True)
-    rows, cursor = await page_of(db, listing, {}, after=after, limit=limit)
-    return answer(request, Page[Recalibration].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Recalibration], listing, {})

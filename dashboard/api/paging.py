@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, LiteralString, TypeVar
 
 import orjson
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from psycopg.rows import DictRow
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from dashboard.web.access import database
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem
 
@@ -49,6 +50,26 @@ class Listing:
     key: Mapping[str, Any]
     """The type of each key column, in order."""
     newest_first: bool = False
+
+
+class Paging:
+    """Which page of a list somebody asks for, and of which pool. Behind `need(...)`."""
+
+    def __init__(
+        self, request: Request, db: Annotated[Database, Depends(database)], limit: Limit = LIMIT, after: After = None
+    ) -> None:
+        self.request, self.db, self.limit, self.after = request, db, limit, after
+
+    async def answer(
+        self, model: type[Page[Any]], listing: Listing, arguments: Mapping[str, Any], *, etag: bool = False
+    ) -> Response:
+        """The page. Raises `Problem` 422 for a cursor that is none of ours."""
+        rows, cursor = await page_of(self.db, listing, arguments, after=self.after, limit=self.limit)
+        page = model.model_validate({"items": rows, "next": cursor})
+        return answer(self.request, page, etag=etag, next_cursor=cursor)
+
+
+Paged = Annotated[Paging, Depends()]
 
 
 async def page_of(

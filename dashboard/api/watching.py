@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from dashboard.acting import act_on
-from dashboard.api.paging import After, Entry, Limit, Listing, Page, answer, page_of
+from dashboard.api.paging import Entry, Listing, Page, Paged, answer
 from dashboard.api.params import Device, During, Station, Text, Time
 from dashboard.web.access import Principal, Scope, database, need
 from dashboard.web.audit import note
@@ -121,33 +121,26 @@ class Refusal(Entry):
 @router.get("/heartbeats", response_model=Page[Beat], dependencies=[MayRead])
 async def heartbeats(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     device: Device = None,
     station: Station = None,
     period: During,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Heartbeats, newest first."""
     listing = Listing(select=HEARTBEATS, key={"received": Time, "device_id": str, "time": Time}, newest_first=True)
     arguments = {"device": device, "station": station, "begin": period.begin, "end": period.end}
-    rows, cursor = await page_of(db, listing, arguments, after=after, limit=limit)
-    return answer(request, Page[Beat].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Beat], listing, arguments)
 
 
 @router.get("/alarms", response_model=Page[AlarmNow], dependencies=[MayRead])
 async def alarms(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     state: Annotated[list[AlarmState] | None, Query(description="May be repeated; by default all.")] = None,
     severity: Annotated[list[Severity] | None, Query(description="May be repeated; by default all.")] = None,
     device: Device = None,
     station: Station = None,
     period: During,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Alarms as they stand, latest onset first. `from` and `to` are about the onset."""
     listing = Listing(select=ALARMS, key={"onset": Time, "alarm_id": str}, newest_first=True)
@@ -160,8 +153,7 @@ async def alarms(
         "begin": period.begin,
         "end": period.end,
     }
-    rows, cursor = await page_of(db, listing, arguments, after=after, limit=limit)
-    return answer(request, Page[AlarmNow].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[AlarmNow], listing, arguments)
 
 
 AlarmId = Annotated[Text, Path()]
@@ -178,19 +170,15 @@ async def alarm(*, request: Request, db: Db, alarm_id: AlarmId) -> Response:
 @router.get("/alarm-events", response_model=Page[Step], dependencies=[MayRead])
 async def alarm_events(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     alarm: Annotated[Text | None, Query(description="Of this alarm.")] = None,
     device: Device = None,
     period: During,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Every step of alarms' lives, newest first."""
     listing = Listing(select=EVENTS, key={"time": Time, "event_id": str}, newest_first=True)
     arguments = {"alarm": alarm, "device": device, "begin": period.begin, "end": period.end}
-    rows, cursor = await page_of(db, listing, arguments, after=after, limit=limit)
-    return answer(request, Page[Step].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Step], listing, arguments)
 
 
 class Doing(BaseModel):
@@ -236,17 +224,13 @@ async def do(
 @router.get("/rejected", response_model=Page[Refusal], dependencies=[MayRead])
 async def rejected(
     *,
-    request: Request,
-    db: Db,
+    paged: Paged,
     device: Device = None,
     reason: Annotated[Text | None, Query()] = None,
     period: During,
-    limit: Limit = 100,
-    after: After = None,
 ) -> Response:
     """Records that could not be taken, newest first."""
     key = {"time": Time, "topic": str, "part": int, "at_offset": int}
     listing = Listing(select=REJECTED, key=key, newest_first=True)
     arguments = {"device": device, "reason": reason, "begin": period.begin, "end": period.end}
-    rows, cursor = await page_of(db, listing, arguments, after=after, limit=limit)
-    return answer(request, Page[Refusal].model_validate({"items": rows, "next": cursor}), next_cursor=cursor)
+    return await paged.answer(Page[Refusal], listing, arguments)

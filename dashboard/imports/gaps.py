@@ -15,8 +15,8 @@ DAY = timedelta(days=1)
 
 # The view `gaps`, cut to the period.
 GAPS = """
-SELECT d.station_id, g.device_id, g.begins, g.ends, max(g.missing) AS missing, array_agg(g.channel ORDER BY g.channel),
-       bool_or(g.is_open) AS is_open
+SELECT d.station_id, g.device_id, g.begins, g.ends, max(g.missing) AS missing,
+       array_agg(g.channel ORDER BY g.channel) AS channels, bool_or(g.is_open) AS is_open
 FROM (
   SELECT g.device_id, g.channel, greatest(g.begins, %(begin)s) AS begins, least(g.ends, %(end)s) AS ends,
          greatest(1, round(extract(epoch FROM least(g.ends, %(end)s) - greatest(g.begins, %(begin)s))::float8

@@ -12,12 +12,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-import orjson
 import psycopg
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 
+from dashboard.live import messages
 from dashboard.live.fleet import Fleet, State
+from dashboard.live.messages import encoded
 from dashboard.live.seed import Seed, seed
 from infra.client import connection, reader
 from schemas.alarms import (
@@ -48,8 +49,6 @@ RECORDS_MAX = 500
 BACKLOG_MAX = 20_000
 """Records of one partition that are read again when the sink is far behind; older ones change nothing now."""
 ANSWER_S_MAX = 10.0
-ALARMS_SHOWN = 200
-"""Alarms in one message. A flood of thousands must not fill every page's memory; the page says how many there are."""
 AGAIN_S = 2.0
 
 QUIET_S_MAX = 5.0
@@ -57,32 +56,6 @@ QUIET_S_MAX = 5.0
 
 Publish = Callable[[bytes, bytes | None], None]
 """What is told to pages that show the fleet, and to the others (None: nothing)."""
-
-
-def encoded(message: dict[str, Any]) -> bytes:
-    """One message for pages. NaN is null."""
-    return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def told_alarm(event: AlarmEvent) -> dict[str, Any]:
-    """An alarm as pages get it; times in milliseconds."""
-    alarm = event.data
-    return {
-        "id": alarm.alarm_id,
-        "rule": alarm.rule,
-        "source": alarm.source,
-        "device": alarm.device_id,
-        "station": alarm.station_id,
-        "severity": alarm.severity,
-        "state": alarm.state,
-        "reason": alarm.reason,
-        "message": alarm.message,
-        "onset": round(alarm.onset.timestamp() * 1000),
-        "time": round(event.time.timestamp() * 1000),
-        "who": alarm.who,
-        "why": alarm.why,
-        "until": round(alarm.until.timestamp() * 1000) if alarm.until else None,
-    }
 
 
 class Live:
@@ -126,8 +99,9 @@ class Live:
     def snapshot(self, full: bool) -> bytes:
         """The whole picture, or only alarms and tiles."""
         with self._lock:
-            self.fleet.look(_now_us())
-            return encoded(self._picture() if full else self._light(_now_us()))
+            now_us = _now_us()
+            self.fleet.look(now_us)
+            return encoded(self._numbered(self._picture(full, self._tiles(now_us)), now_us))
 
     def sparks(self, numbers: list[int]) -> bytes:
         """The newest readings of some sensors."""
@@ -275,8 +249,7 @@ class Live:
             self.is_following, self.trouble = True, ""
             due = time.monotonic()
             while not self._stop.is_set():
-                messages = consumer.consume(RECORDS_MAX, timeout=POLL_S)
-                urgent = self._take(messages)
+                urgent = self._take(consumer.consume(RECORDS_MAX, timeout=POLL_S))
                 if self._producer is not None:
                     self._producer.poll(0)
                 if urgent:
@@ -307,12 +280,12 @@ class Live:
             self.alarms = {event.data.alarm_id: event for event in begun.alarms}
             self.configured = {}
 
-    def _take(self, messages: list[Message]) -> dict[str, Any] | None:
+    def _take(self, records: list[Message]) -> dict[str, Any] | None:
         """Takes records in; what is to be told at once."""
         raised: dict[str, AlarmEvent] = {}
         imported: list[dict[str, Any]] = []
         with self._lock:
-            for message in messages:
+            for message in records:
                 error = message.error()
                 if error is not None:
                     if not error.retriable():
@@ -323,12 +296,7 @@ class Live:
             if not raised and not imported:
                 return None
             self._seq += 1
-            told: dict[str, Any] = {"t": "e", "seq": self._seq, "imports": imported}
-            if raised:
-                events = list(raised.values())[:ALARMS_SHOWN]
-                told["alarms"] = [told_alarm(event) for event in events]
-                told["standing"] = len(self.alarms)
-            return told
+            return messages.events(raised.values(), imported, standing=len(self.alarms)) | {"seq": self._seq}
 
     def _record(self, message: Message, raised: dict[str, AlarmEvent], imported: list[dict[str, Any]]) -> None:
         topic, value = message.topic(), message.value()
@@ -382,81 +350,30 @@ class Live:
             tiles = self._tiles(now_us)
             self._seq += 1
             if self.fleet.version != self._told_version:
-                told = self._picture()
+                told = self._picture(True, tiles)
             elif len(numbers) or tiles != self._told_tiles:
-                told = {"t": "d", "seq": self._seq, "now": now_us // 1000, "i": numbers}
-                told |= self._rows(numbers) | {"devices": self._device_rows(), "tiles": tiles}
+                told = messages.changes(self.fleet, numbers, tiles)
             else:
-                told = {"t": "d", "seq": self._seq, "now": now_us // 1000, "i": []}
+                told = {"t": "d", "i": []}
             self._told_version, self._told_tiles = self.fleet.version, tiles
-            message = encoded(told)
+            message = encoded(self._numbered(told, now_us))
             light = None
             if tiles != self._told_light or time.monotonic() >= self._light_due_s:
                 self._told_light, self._light_due_s = tiles, time.monotonic() + QUIET_S_MAX
-                light = encoded({"t": "l", "seq": self._seq, "now": now_us // 1000, "tiles": tiles})
+                light = encoded(self._numbered({"t": "l", "tiles": tiles}, now_us))
         self._publish(message, light)
 
+    def _numbered(self, message: dict[str, Any], now_us: int) -> dict[str, Any]:
+        """With its place among all messages, so that a page notices what it missed."""
+        return message | {"seq": self._seq, "now": now_us // 1000}
+
     def _tiles(self, now_us: int) -> dict[str, Any]:
-        standing = [event.data for event in self.alarms.values()]
-        counts = {"standing": len(standing), "unacknowledged": sum(alarm.state in _LOUD for alarm in standing)}
-        return self.fleet.tally(now_us) | {"alarms": counts, "trouble": self.trouble} | self.extra
+        alarms = messages.counts(self.alarms.values())
+        return self.fleet.tally(now_us) | {"alarms": alarms, "trouble": self.trouble} | self.extra
 
-    def _rows(self, numbers: Any) -> dict[str, Any]:
-        """Columns of what changes, for these sensors. Times in milliseconds; 0: none."""
-        fleet = self.fleet
-        return {
-            "v": fleet.column("value")[numbers],
-            "f": fleet.column("flag")[numbers],
-            "s": fleet.column("state")[numbers],
-            "h": fleet.column("heard")[numbers] // 1000,
-            "e": fleet.column("time")[numbers] // 1000,
-            "q": fleet.column("share")[numbers],
-        }
-
-    def _device_rows(self) -> dict[str, Any]:
-        fleet = self.fleet
-        return {"s": fleet.device_state, "h": fleet.device_heard // 1000, "b": fleet.device_beat // 1000}
-
-    def _light(self, now_us: int) -> dict[str, Any]:
-        """Alarms and tiles."""
-        order = sorted(self.alarms.values(), key=lambda event: event.data.onset, reverse=True)
-        return {
-            "t": "s",
-            "seq": self._seq,
-            "now": now_us // 1000,
-            "alarms": [told_alarm(event) for event in order[:ALARMS_SHOWN]],
-            "standing": len(order),
-            "tiles": self._tiles(now_us),
-        }
-
-    def _picture(self) -> dict[str, Any]:
-        """All of it."""
-        fleet, now_us = self.fleet, _now_us()
-        every = slice(None)
-        return self._light(now_us) | {
-            "sensors": {
-                "device": fleet.column("device"),
-                "channel": fleet.channels,
-                "unit": fleet.units,
-                "quantity": fleet.quantities,
-                "active": fleet.column("active").astype("i1"),
-            }
-            | self._rows(every),
-            "devices": {
-                "id": fleet.devices,
-                "name": [facts.name for facts in fleet.facts],
-                "station": [facts.station for facts in fleet.facts],
-                "station_name": [facts.station_name for facts in fleet.facts],
-                "interval_s": [facts.interval_s for facts in fleet.facts],
-                "limit_s": [facts.limit_us / 1e6 for facts in fleet.facts],
-                "active": [int(facts.active) for facts in fleet.facts],
-                "offset_min": [facts.offset_min for facts in fleet.facts],
-            }
-            | self._device_rows(),
-        }
-
-
-_LOUD = frozenset({"raised", "latched"})
+    def _picture(self, full: bool, tiles: dict[str, Any]) -> dict[str, Any]:
+        alarms = self.alarms.values()
+        return messages.picture(self.fleet, alarms, tiles) if full else messages.light(alarms, tiles)
 
 
 def _starts(ends: dict[tuple[str, int], tuple[int, int]], stored: dict[tuple[str, int], int]) -> list[TopicPartition]:

@@ -2,8 +2,6 @@
 the API that everybody uses; this adds what only a page needs."""
 
 import asyncio
-import os
-import sys
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -14,13 +12,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from dashboard.flags.stored import CATEGORIES, REMOVE_RANGE
+from dashboard.pages import commands
 from dashboard.pages.render import page
 from dashboard.web import audit
 from dashboard.web.access import Principal, Role, database, need
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem
-from dashboard.web.state import web_of
-from schemas.errors import Refused, Unavailable
+from schemas.errors import Refused
 
 router = APIRouter(prefix="/plot", include_in_schema=False)
 Viewer = Depends(need(Role.VIEWER))
@@ -30,6 +28,8 @@ Db = Annotated[Database, Depends(database)]
 SHOWN_MAX = 8
 FOUND_MAX = 30
 PREVIEW_S_MAX = 120.0
+START_S = 2.0
+"""So long an answer waits for a recalibration, which is refused at once or goes on without it."""
 SECTORS = 16
 SPEED_EDGES = (2.0, 4.0, 6.0, 10.0, 15.0)
 """Of the rose's classes, m/s: below the first is called calm by nobody's standard, so it is a class of its own."""
@@ -232,56 +232,29 @@ async def recalibrations(db: Db, sensor: Annotated[list[str], Query(max_length=S
 async def recalibrate(request: Request, told: Recalibrating, principal: Operator, db: Db) -> Response:
     """What would change; or the work itself, which goes on when the page is left."""
     await _one(db, told.sensor)
-    process = await _start(request, told, who=principal.name)
+    words = ["recalibrate", told.sensor, "--json"]
+    words += ["--from", told.begin.isoformat()] if told.begin else []
+    words += ["--to", told.end.isoformat()] if told.end else []
+    process = await commands.start(request, [*words, *(["--dry-run"] if told.dry_run else [])], who=principal.name)
     what = "recalibrate.preview" if told.dry_run else "recalibrate"
     await audit.note(db, request, principal, what, subject=told.sensor, begin=_iso(told.begin), end=_iso(told.end))
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), PREVIEW_S_MAX if told.dry_run else 2.0)
-    except TimeoutError:
-        if not told.dry_run:
-            _keep(asyncio.create_task(process.wait()))
+    if told.dry_run:
+        found = await commands.answer_within(process, PREVIEW_S_MAX, remedy="choose a shorter period")
+    else:
+        work = asyncio.create_task(commands.answer(process))
+        _at_work.add(work)
+        work.add_done_callback(_at_work.discard)
+        done, _ = await asyncio.wait({work}, timeout=START_S)
+        if not done:
             return JSONResponse({"message": "the recalibration is at work", "tone": "good", "running": True})
-        process.kill()
-        await process.wait()
-        raise Unavailable("the preview takes too long: choose a shorter period") from None
-    if process.returncode:
-        words = err.decode(errors="replace").strip().splitlines()
-        raise Refused(words[-1].removeprefix("error: ") if words else "the recalibration ended without a word")
-    found: dict[str, Any] = orjson.loads(out)
+        found = work.result()
     changed = sum(each["changed"] for each in found["sensors"])
     verb = "would change" if told.dry_run else "changed"
     return JSONResponse(found | {"message": f"{changed:,} readings {verb}", "tone": "good", "running": False})
 
 
-async def _start(request: Request, told: Recalibrating, *, who: str) -> asyncio.subprocess.Process:
-    """`telltale recalibrate` in a process of its own: it is the sink's work, and does not stop with the page."""
-    words = [sys.executable, "-P", "-m", "infra.command", "recalibrate", told.sensor, "--json"]
-    if told.begin:
-        words += ["--from", told.begin.isoformat()]
-    if told.end:
-        words += ["--to", told.end.isoformat()]
-    if told.dry_run:
-        words.append("--dry-run")
-    return await asyncio.create_subprocess_exec(
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(web_of(request).database, who),
-    )
-
-
-def _environment(dsn: str, who: str) -> dict[str, str]:
-    """With LOGNAME, by which the command notes its author."""
-    return {**os.environ, "TELLTALE_DATABASE": dsn, "LOGNAME": who}
-
-
 _at_work: set["asyncio.Task[Any]"] = set()
-
-
-def _keep(task: "asyncio.Task[Any]") -> None:
-    _at_work.add(task)
-    task.add_done_callback(_at_work.discard)
+"""Tasks that nobody else holds."""
 
 
 def _iso(time: datetime | None) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import click
@@ -16,6 +16,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
+from dashboard.imports.backfills import Backfill
 from dashboard.live.following import Live
 from dashboard.live.hub import Hub
 from dashboard.live.monitor import Monitor
@@ -39,6 +40,8 @@ class Running:
     live: Live
     hub: Hub
     monitor: Monitor
+    backfills: list[Backfill] = field(default_factory=list)
+    at_work: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 def running_of(connection: HTTPConnection) -> Running:

@@ -152,7 +152,13 @@ def _observation_key(text: str) -> dict[str, Any]:
     return {"sensor_id": int(sensor), "time": datetime(1970, 1, 1, tzinfo=UTC) + int(micros) * _MICROSECOND}
 
 
-NAME, ID = Property("name", "text"), Property("id", "text")
+def _id(column: Property, of: str = "") -> dict[str, Property]:
+    """Both names of an id, of the entity itself or of one it belongs to."""
+    return {f"{of}id": column, f"{of}@iot.id": column}
+
+
+ID, NUMBER, SENSOR_ID = Property("id", "text"), Property("id", "number"), Property("sensor_id", "number")
+NAMED = _id(ID) | {"name": Property("name", "text")}
 ENTITIES: dict[str, Entity] = {
     each.name: each
     for each in (
@@ -160,7 +166,7 @@ ENTITIES: dict[str, Entity] = {
             name="Things",
             one="Thing",
             rows=THINGS,
-            properties={"id": ID, "@iot.id": ID, "name": NAME, "properties/station_id": Property("station_id", "text")},
+            properties=NAMED | {"properties/station_id": Property("station_id", "text")},
             told=_thing,
             links={"Locations": ("Locations", "id", "station_id"), "Datastreams": ("Datastreams", "device_id", "id")},
         ),
@@ -168,7 +174,7 @@ ENTITIES: dict[str, Entity] = {
             name="Locations",
             one="Location",
             rows=LOCATIONS,
-            properties={"id": ID, "@iot.id": ID, "name": NAME},
+            properties=NAMED,
             told=_location,
             links={"Things": ("Things", "station_id", "id")},
         ),
@@ -176,16 +182,14 @@ ENTITIES: dict[str, Entity] = {
             name="Datastreams",
             one="Datastream",
             rows=DATASTREAMS,
-            properties={
-                "id": Property("id", "number"),
-                "@iot.id": Property("id", "number"),
+            properties=_id(NUMBER)
+            | _id(Property("device_id", "text"), "Thing/")
+            | {
                 "name": Property("(device_id || '/' || channel)", "text"),
                 "unitOfMeasurement/symbol": Property("unit", "text"),
                 "unitOfMeasurement/name": Property("unit", "text"),
                 "properties/statistic": Property("statistic", "text"),
                 "properties/height_m": Property("height_m", "number"),
-                "Thing/id": Property("device_id", "text"),
-                "Thing/@iot.id": Property("device_id", "text"),
                 "ObservedProperty/id": Property("quantity", "text"),
                 "ObservedProperty/name": Property("quantity", "text"),
             },
@@ -203,11 +207,7 @@ ENTITIES: dict[str, Entity] = {
             name="Sensors",
             one="Sensor",
             rows=SENSORS,
-            properties={
-                "id": Property("id", "number"),
-                "@iot.id": Property("id", "number"),
-                "name": Property("coalesce(instrument, point, channel)", "text"),
-            },
+            properties=_id(NUMBER) | {"name": Property("coalesce(instrument, point, channel)", "text")},
             told=_sensor,
             links={"Datastreams": ("Datastreams", "id", "id")},
             is_numbered=True,
@@ -216,7 +216,7 @@ ENTITIES: dict[str, Entity] = {
             name="ObservedProperties",
             one="ObservedProperty",
             rows=OBSERVED,
-            properties={"id": ID, "@iot.id": ID, "name": ID},
+            properties=_id(ID) | {"name": ID},
             told=_observed,
             links={"Datastreams": ("Datastreams", "quantity", "id")},
         ),
@@ -224,13 +224,12 @@ ENTITIES: dict[str, Entity] = {
             name="Observations",
             one="Observation",
             rows=OBSERVATIONS,
-            properties={
+            properties=_id(SENSOR_ID, "Datastream/")
+            | {
                 "phenomenonTime": Property("time", "time"),
                 "resultTime": Property("time", "time"),
                 "result": Property("nullif(value, 'NaN')", "number"),
                 "resultQuality": Property("quality", "number"),
-                "Datastream/id": Property("sensor_id", "number"),
-                "Datastream/@iot.id": Property("sensor_id", "number"),
             },
             told=_observation,
             links={
@@ -244,7 +243,7 @@ ENTITIES: dict[str, Entity] = {
             name="FeaturesOfInterest",
             one="FeatureOfInterest",
             rows=LOCATIONS,
-            properties={"id": ID, "@iot.id": ID, "name": NAME},
+            properties=NAMED,
             told=_feature,
         ),
     )

@@ -37,6 +37,7 @@ def serve(app: FastAPI, *, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         date_header=True,
+        forwarded_allow_ips=list(web_of(app).settings.proxies),
         timeout_graceful_shutdown=STOP_S_MAX,
         ws_max_size=1_000_000,
         ws="websockets-sansio",

@@ -1,11 +1,12 @@
 """What can be set, by `TELLTALE_DASHBOARD_...` or on the command line. Bounds come with their reason."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -26,6 +27,9 @@ class WebSettings(BaseSettings):
     """Where people reach the pages, if that is behind a proxy; for links that are printed."""
     behind_tls: bool = False
     """A proxy speaks TLS to the world: cookies get `Secure`, answers Strict-Transport-Security."""
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses or networks of our proxies. From others they
+    are ignored, so that nobody chooses the address that the audit log and the limits of signing in know."""
     origins: tuple[str, ...] = ()
     """Origins other than our own that may act with a session, such as https://telltale.example behind a proxy that
     changes the Host header."""
@@ -78,6 +82,13 @@ class WebSettings(BaseSettings):
     """From values of that claim to roles; the greatest wins."""
     oidc_default_role: RoleName | None = None
     """Of people without such a value; none: they are refused."""
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            ip_network(each)  # says itself what it expects
+        return proxies
 
     @model_validator(mode="after")
     def _oidc_is_whole(self) -> Self:

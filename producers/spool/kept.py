@@ -122,8 +122,10 @@ def _back(ledger: Ledger, identity: tuple[int, int, int], parts: list[tuple], no
     return Cut(key, groups=len(parts), rows=sum(part[1] for part in parts), readings=readings, bytes=body_bytes)
 
 
-def ask(folder: Path, *, from_us: int, to_us: int, device_id: str | None) -> Asked:
+def ask(folder: Path, *, from_us: int, to_us: int, device_id: str | None, dry_run: bool = False) -> Asked:
     """Note, for the spool's writer now or later, that what is kept with readings in [from_us, to_us) goes again.
+
+    `dry_run` only looks what that would be.
 
     Raises `Refused` where nothing of that time is kept, `Unavailable` where the spool cannot be written.
     """
@@ -143,7 +145,8 @@ def ask(folder: Path, *, from_us: int, to_us: int, device_id: str | None) -> Ask
         frames, readings = connection.execute(queries.ASKED_TOTALS, (from_us, to_us, device, last)).fetchone()
         if not frames:
             raise Refused(f"spool {folder} keeps no readings of that time; `telltale edge spool` says what it keeps")
-        connection.execute(queries.ASK, (from_us, to_us, device, last))
+        if not dry_run:
+            connection.execute(queries.ASK, (from_us, to_us, device, last))
         connection.execute("commit")
     except sqlite3.DatabaseError as error:
         raise Unavailable(f"spool {folder}: {error}") from None

@@ -1,11 +1,13 @@
 """The dashboard as people meet it: a real browser, a real stage, sink, broker and database.
 
-One module, so that one site serves all. axe-core (from npm) looks for what shuts people out; screenshots of every page
-go to the folder TELLTALE_SCREENSHOTS, if it is set.
+One module, so that one site serves all. axe-core (from npm) looks for what shuts people out; screenshots of every page,
+wide and narrow, light and dark, go to `.screenshots` in the checkout, or to the folder TELLTALE_SCREENSHOTS.
 """
 
 import os
 import re
+import secrets
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +248,70 @@ def test_a_file_is_uploaded_followed_to_stored_and_exported_again(site: Site, pe
         " WHERE sensor_id = sensor('demo-mast', 'Spd80mN') ORDER BY time"
     )
     assert values == [value for (value,) in stored]
+    fill_the_gap(site, otto, people("vera"))
     assert not otto.complaints
+
+
+MAST_READINGS = "FROM readings JOIN sensors USING (sensor_id) WHERE device_id = 'demo-mast'"
+
+
+def fill_the_gap(site: Site, otto: Person, vera: Person) -> None:
+    """Three hours that the database has lost come back from the file that was imported."""
+    lost = f"""DELETE FROM readings r
+      USING (SELECT sensor_id, min(time) + interval '5 h' AS t {MAST_READINGS} GROUP BY 1) m
+      WHERE r.sensor_id = m.sensor_id AND r.time >= t AND r.time < t + interval '3 h' RETURNING 1"""
+    assert len(site.rows(lost)) == 18 * 29
+    vera.go("/imports")
+    vera.page.locator("tr[data-gaps='demo-mast']").get_by_text("18", exact=True).wait_for()
+    assert vera.page.get_by_role("button", name="What could fill them").count() == 0, "a viewer begins nothing"
+    otto.go("/imports")
+    otto.page.locator("tr[data-gaps='demo-mast']").get_by_role("button", name="What could fill them").click()
+    dialog = otto.page.locator("#fill")
+    dialog.get_by_text("18 rows missing.").wait_for()
+    assert "mast.dat" in dialog.inner_text()
+    assert "telltale edge spool resend --device demo-mast" in dialog.inner_text()
+    dialog.get_by_role("button", name="Fill them").click()
+    otto.page.locator("[data-backfill='demo-mast']").get_by_text("done", exact=True).wait_for(timeout=120_000)
+    assert site.await_rows(f"SELECT count(DISTINCT time) {MAST_READINGS} HAVING count(*) = 2900") == [(100,)]
+    assert site.rows("SELECT who, subject FROM audit_log WHERE what = 'imports.backfill'") == [("otto", "demo-mast")]
+
+
+def test_behind_a_proxy_with_tls_cookies_are_secure_and_addresses_are_the_clients(
+    site: Site, browser: Any, accounts: None
+) -> None:
+    import httpx
+
+    with site.behind_tls() as (address, authority, port):
+        person = Person(browser, site, address=address)
+        person.sign_in("otto")
+        person.page.wait_for_url("**/status")
+        person.until("window.telltale?.line.isUp")  # a socket by wss, of our own origin
+        cookie = next(each for each in person.context.cookies() if each["name"] == "telltale_session")
+        assert cookie["secure"]
+        assert not person.complaints
+        change = """(origin) => fetch('/alarms/actions', {method: 'POST', headers: {'Content-Type': 'application/json',
+          'X-CSRF-Token': document.querySelector('meta[name=csrf]').content}, body: '{}'}).then((r) => r.status)"""
+        assert person.page.evaluate(change) == 422, "our own origin may act; there was nothing to do"
+        person.close()
+
+        def failed_sign_in(where: str, source: str) -> str:
+            """The address that the audit log then has of a client at `source` who says he is another."""
+            transport = httpx.HTTPTransport(local_address=source, verify=ssl.create_default_context(cafile=authority))
+            with httpx.Client(base_url=where, transport=transport) as client:
+                who = f"nobody-{secrets.token_hex(4)}"
+                said = {"X-Forwarded-For": "203.0.113.9", "Origin": where}
+                answer = client.post("/login", data={"name": who, "password": "wrong"}, headers=said)
+                assert answer.status_code == 401
+                assert ("strict-transport-security" in answer.headers) is True
+                away = client.post(
+                    "/login", data={"name": who, "password": "x"}, headers={"Origin": "https://a.example"}
+                )
+                assert away.status_code == 403
+            ((found,),) = site.rows("SELECT address FROM audit_log WHERE what = 'login' AND who = %s", who)
+            return str(found)
+
+        assert failed_sign_in(address, "127.0.0.2") == "127.0.0.2", "as the proxy has seen him"
+        assert failed_sign_in(f"http://127.0.0.1:{port}", "127.0.0.3") == "127.0.0.3", "he is no proxy of ours"
 
 
 def test_a_device_is_edited_once_and_not_over_somebody_elses_edit(site: Site, people: People) -> None:
@@ -297,6 +362,7 @@ PAGES = (
     *("/stations/mast", "/devices/page-1", "/plot", "/plot?sensor=page-1/c0&sensor=page-1/c1", "/imports", "/exports"),
     *("/pipeline", "/users", "/account"),
 )
+SCREENSHOTS = Path(os.environ.get("TELLTALE_SCREENSHOTS") or Path(__file__).parents[2] / ".screenshots")
 SERIOUS = {"serious", "critical"}
 BUSY = "document.querySelector('.htmx-request') !== null || /loading…|counting…|Asking/.test(document.body.innerText)"
 
@@ -333,10 +399,8 @@ def test_no_page_shuts_anybody_out(filled: None, people: People, width: int, sch
     ((alarm,),) = person.site.rows("SELECT alarm_id FROM alarms WHERE device_id = 'page-1' LIMIT 1")
     for path in (*PAGES, f"/alarms/{alarm}"):
         troubles += looked_at(person, path)
-        if folder := os.environ.get("TELLTALE_SCREENSHOTS"):
-            name = re.sub(r"\W+", "-", path.replace(alarm, "one")).strip("-")
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            person.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+        name = re.sub(r"\W+", "-", path.replace(alarm, "one")).strip("-")
+        person.screenshots(SCREENSHOTS, f"{name}-{width}")
     assert not troubles
     assert not person.complaints
     person.page.evaluate("document.querySelector('main').append(document.createElement('img'))")

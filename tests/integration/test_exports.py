@@ -372,7 +372,7 @@ def test_windographer_needs_one_constant_step(exported: Exported) -> None:
 
 
 CUT = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE query LIKE '%array_agg%' AND pid <> pg_backend_pid()"""
+WHERE query LIKE '%string_agg%' AND pid <> pg_backend_pid()"""
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'telltale export'"
 
 

@@ -6,5 +6,8 @@
     root.dataset.theme = localStorage.getItem("theme") || (machine.matches ? "dark" : "light");
   };
   set();
-  machine.addEventListener("change", set);
+  machine.addEventListener("change", () => {
+    set();
+    document.dispatchEvent(new CustomEvent("theme"));
+  });
 })();

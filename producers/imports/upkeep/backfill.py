@@ -158,10 +158,8 @@ def _ask_edges(report: Report, device_id: str, ranges: Sequence[Range], *, dry_r
     """Spools on this machine that keep readings of the device; for others, what to type there."""
     begin, end = ranges[0][0], ranges[-1][1]
     for place in spools(folder() / "edge"):
-        if dry_run:
-            continue
         try:
-            asked = ask(place, from_us=begin, to_us=end, device_id=device_id)
+            asked = ask(place, from_us=begin, to_us=end, device_id=device_id, dry_run=dry_run)
         except (Refused, Unavailable):
             continue  # it keeps nothing, or nothing of that time and device
         report.edges.append(
@@ -196,7 +194,8 @@ def print_report(report: Report, *, as_json: bool, dry_run: bool) -> None:
         reason = f" ({each['reason']})" if each.get("reason") else ""
         click.echo(f"{each['file']}: {each['state']}{counts}{reason}")
     for each in report.edges:
-        click.echo(f"{each['spool']} sends {each['readings']:,} kept readings of {each['device']} again")
+        verb = "would send" if dry_run else "sends"
+        click.echo(f"{each['spool']} {verb} {each['readings']:,} kept readings of {each['device']} again")
     if not report.files:
         click.echo("no imported file has rows of that time")
     if report.left is not None:
