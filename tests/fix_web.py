@@ -134,6 +134,14 @@ class Served:
             return cursor.fetchall() if cursor.description else []
 
 
+def fill(dsn: str) -> None:
+    """The mast, into a database that has the schema and nothing else."""
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+        if "plain" in schema.flavours(connection, schema.applied(connection)):
+            Months().ensure(connection, {"2024-01", "2024-02", "2024-03"})
+        connection.execute(SEED.format(rows=ROWS).encode())
+
+
 @contextmanager
 def new_database(database_server: str) -> Iterator[str]:
     """A database with the schema and the mast in it."""
@@ -141,11 +149,7 @@ def new_database(database_server: str) -> Iterator[str]:
     server.ensure_database(database_server, name)
     dsn = database_server.rpartition("/")[0] + f"/{name}"
     schema.migrate(dsn)
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        flavour = schema.flavours(connection, schema.applied(connection))
-        if "plain" in flavour:
-            Months().ensure(connection, {"2024-01", "2024-02", "2024-03"})
-        connection.execute(SEED.format(rows=ROWS).encode())
+    fill(dsn)
     yield dsn
     with psycopg.connect(database_server, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

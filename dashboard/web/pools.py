@@ -17,6 +17,8 @@ from dashboard.web.settings import WebSettings
 
 Connection = AsyncConnection[Any]
 IDLE_S = 300.0
+PREPARE_AFTER: int | None = 3
+"""Planning over years of monthly partitions takes longer than most of our questions."""
 
 
 class Database:
@@ -105,7 +107,7 @@ def _pool(dsn: str, settings: WebSettings, name: str, size: int, statement_s: fl
         reconnect_timeout=10,
         kwargs={
             "autocommit": True,
-            "prepare_threshold": 3,  # planning over years of monthly partitions takes longer than most of our questions
+            "prepare_threshold": PREPARE_AFTER,
             "connect_timeout": 5,
             "application_name": f"telltale-dashboard-{name}",
         },

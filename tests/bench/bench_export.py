@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,28 +64,34 @@ def run() -> Iterator[Figure]:
 
 
 def fill(dsn: str) -> None:
-    """Six years, values of three decimals as loggers write them."""
+    """Six years, values of three decimals as loggers write them; a year on each core."""
     schema.migrate(dsn)
-    chance = np.random.default_rng(1)
+    years = range(FIRST, FIRST + YEARS)
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(MAST.encode())
-        for year in range(FIRST, FIRST + YEARS):
-            Months().ensure(connection, {f"{year}-{month:02}" for month in range(1, 13)})
-            begin, end = (int(datetime(each, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000 for each in (year, year + 1))
-            times = np.arange(begin, end, STEP_US)
-            for sensor in range(1, COLUMNS + 1):
-                values = np.round(chance.random(len(times)) * 20, 3)
-                rows = {
-                    "sensor_id": np.full(len(times), sensor),
-                    "time": times,
-                    "logged": values,
-                    "value": values,
-                    "quality": np.where(chance.random(len(times)) < 0.01, 4, 1),
-                    "tests": np.zeros(len(times), np.int64),
-                }
-                with connection.cursor().copy(READINGS.copy.encode()) as copy:
-                    copy.write(copy_bytes(READINGS, rows))
+        Months().ensure(connection, {f"{year}-{month:02}" for year in years for month in range(1, 13)})
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(partial(_fill_year, dsn), years))
         connection.execute("VACUUM ANALYZE readings")
+
+
+def _fill_year(dsn: str, year: int) -> None:
+    chance = np.random.default_rng(year)
+    begin, end = (int(datetime(each, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000 for each in (year, year + 1))
+    times = np.arange(begin, end, STEP_US)
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+        for sensor in range(1, COLUMNS + 1):
+            values = np.round(chance.random(len(times)) * 20, 3)
+            rows = {
+                "sensor_id": np.full(len(times), sensor),
+                "time": times,
+                "logged": values,
+                "value": values,
+                "quality": np.where(chance.random(len(times)) < 0.01, 4, 1),
+                "tests": np.zeros(len(times), np.int64),
+            }
+            with connection.cursor().copy(READINGS.copy.encode()) as copy:
+                copy.write(copy_bytes(READINGS, rows))
 
 
 def _figures(dsn: str, folder: Path) -> Iterator[Figure]:

@@ -4,14 +4,20 @@ One module, so that one site serves all. axe-core (from npm) looks for what shut
 wide and narrow, light and dark, go to `.screenshots` in the checkout, or to the folder TELLTALE_SCREENSHOTS.
 """
 
+import hashlib
+import json
 import os
 import re
 import secrets
 import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fix_services import await_true
 from fix_site import PASSWORD, People, Person, Site
 
 from dashboard.pages import assets
@@ -197,8 +203,6 @@ def test_a_revoked_session_ends_its_open_page(site: Site, people: People) -> Non
 
 
 def test_a_token_of_ones_own_reads_through_the_api_until_it_is_revoked(site: Site, people: People) -> None:
-    import httpx
-
     otto = people("otto")
     otto.go("/account")
     otto.page.locator("#new-token [name=name]").fill("notebook")
@@ -262,12 +266,12 @@ def fill_the_gap(site: Site, otto: Person, vera: Person) -> None:
       WHERE r.sensor_id = m.sensor_id AND r.time >= t AND r.time < t + interval '3 h' RETURNING 1"""
     assert len(site.rows(lost)) == 18 * 29
     vera.go("/imports")
-    vera.page.locator("tr[data-gaps='demo-mast']").get_by_text("18", exact=True).wait_for()
+    vera.page.locator("tr[data-gaps='demo-mast']").get_by_text("18 rows of 29 channels").wait_for()
     assert vera.page.get_by_role("button", name="What could fill them").count() == 0, "a viewer begins nothing"
     otto.go("/imports")
     otto.page.locator("tr[data-gaps='demo-mast']").get_by_role("button", name="What could fill them").click()
     dialog = otto.page.locator("#fill")
-    dialog.get_by_text("18 rows missing.").wait_for()
+    dialog.get_by_text("2 gaps, ").wait_for()  # and since the file's end
     assert "mast.dat" in dialog.inner_text()
     assert "telltale edge spool resend --device demo-mast" in dialog.inner_text()
     dialog.get_by_role("button", name="Fill them").click()
@@ -279,8 +283,6 @@ def fill_the_gap(site: Site, otto: Person, vera: Person) -> None:
 def test_behind_a_proxy_with_tls_cookies_are_secure_and_addresses_are_the_clients(
     site: Site, browser: Any, accounts: None
 ) -> None:
-    import httpx
-
     with site.behind_tls() as (address, authority, port):
         person = Person(browser, site, address=address)
         person.sign_in("otto")
@@ -312,6 +314,56 @@ def test_behind_a_proxy_with_tls_cookies_are_secure_and_addresses_are_the_client
 
         assert failed_sign_in(address, "127.0.0.2") == "127.0.0.2", "as the proxy has seen him"
         assert failed_sign_in(f"http://127.0.0.1:{port}", "127.0.0.3") == "127.0.0.3", "he is no proxy of ours"
+
+
+@pytest.fixture
+def notebook(site: Site, accounts: None) -> Iterator[httpx.Client]:
+    """A program with a token of otto's."""
+    scopes = [word for scope in ("read", "import", "alarm") for word in ("--scope", scope)]
+    made = json.loads(site.command("token", "create", "notebook", "--owner", "otto", *scopes, "--json"))
+    headers = {"Authorization": f"Bearer {made['token']}"}
+    with httpx.Client(base_url=f"{site.address}/api/v1", headers=headers, timeout=30) as client:
+        yield client
+
+
+def test_a_file_that_a_program_uploads_is_followed_to_stored(site: Site, notebook: httpx.Client) -> None:
+    demo = Path(__file__).parents[2] / "infra" / "demo"
+    site.command("stations", "import", str(demo / "demo_mast.json"), "--utc-offset", "+00:00")
+    lines = (demo / "demo_mast.dat").read_text().splitlines(keepends=True)
+    content = "".join(lines[:4] + lines[1004:1034]).encode()
+    answer = notebook.post("/imports", params={"name": "later.dat"}, content=content)
+    assert (answer.status_code, answer.json()["sha256"]) == (202, hashlib.sha256(content).hexdigest())
+    file = f"/imports/{answer.json()['sha256']}"
+    await_true(lambda: notebook.get(file).json().get("state") == "stored", what="the file is stored", within_s=60)
+    told = notebook.get(file).json()
+    assert (told["rows"], told["sent"], told["device_id"]) == (30, 30, "demo-mast")
+    period = {"from": told["first_time"], "format": "ndjson"}
+    rows = notebook.get("/readings", params={"device": "demo-mast", **period}).text.splitlines()
+    assert len(rows) == len({(each["sensor"], each["time"]) for each in map(json.loads, rows)}) == 30 * 29
+
+
+def test_a_program_acts_on_alarms_and_is_answered_by_the_stage(site: Site, notebook: httpx.Client) -> None:
+    site.configure("api-1", silence_limit_s=1.0)
+    site.measure("api-1", [[20.0, 21.0]])
+    site.await_rows("SELECT 1 FROM alarms WHERE device_id = 'api-1' AND state = 'raised'")
+    (alarm,) = notebook.get("/alarms", params={"device": "api-1"}).json()["items"]
+    actions = f"/alarms/{alarm['alarm_id']}/actions"
+    done = notebook.post(actions, json={"action": "acknowledge", "why": "on my way"})
+    assert (done.status_code, done.json()["state"], done.json()["reason"]) == (200, "acknowledged", None)
+    site.await_rows("SELECT 1 FROM alarms WHERE device_id = 'api-1' AND state = 'acknowledged'")
+    refused = notebook.post(actions, json={"action": "unshelve"})
+    assert refused.status_code == 409
+    assert "not shelved" in refused.json()["detail"].replace("_", " ")
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert notebook.post(actions, json={"action": "shelve", "until": until}).json()["state"] == "shelved"
+    assert notebook.post(actions, json={"action": "shelve"}).status_code == 422
+    assert notebook.post("/alarms/none/actions", json={"action": "acknowledge"}).status_code == 404
+    steps = site.await_rows(
+        "SELECT event FROM alarm_events WHERE state = 'shelved' AND alarm_id = %s", alarm["alarm_id"]
+    )
+    assert steps[0][0]["data"]["who"].startswith("token tt_")
+    noted = "SELECT outcome FROM audit_log WHERE what LIKE 'alarm.%%' AND subject = %s ORDER BY audit_id"
+    assert site.rows(noted, alarm["alarm_id"]) == [("done",), ("refused",), ("done",)]
 
 
 def test_a_device_is_edited_once_and_not_over_somebody_elses_edit(site: Site, people: People) -> None:

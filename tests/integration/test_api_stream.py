@@ -1,4 +1,4 @@
-"""Server-sent events from the real broker, and actions through it: what comes, resuming, slow clients."""
+"""Server-sent events from the real broker: what comes, resuming, slow clients."""
 
 import json
 import socket
@@ -11,25 +11,18 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from confluent_kafka import TopicPartition
 from fix_sink import DEVICES, CleanReadings, clean_frame, until
 from fix_web import Served, serving
 
-from dashboard.web.access import Scope
-from infra.client import reader
 from schemas.alarms import (
-    ActionAnswer,
     Alarm,
-    AlarmActionEvent,
     AlarmState,
     Severity,
     alarm_event,
-    answer_event,
-    read_action_or_answer,
 )
 from schemas.codec import Codec
 from schemas.frames import WindowFrame
-from schemas.topics import ALARM_ACTIONS, ALARMS, WINDOWS
+from schemas.topics import ALARMS, WINDOWS
 
 pytestmark = pytest.mark.integration
 
@@ -226,51 +219,3 @@ def test_a_broker_that_is_away_is_told(mast_database: str, monkeypatch: pytest.M
             f"{served.url}/api/v1/stream", headers={"Authorization": f"Bearer {served.token()}"}, timeout=60
         )
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
-
-
-@contextmanager
-def stage(address: str) -> Iterator[list[AlarmActionEvent]]:
-    """A stand-in for the stream stage that applies every action; what it was asked."""
-    from confluent_kafka import Consumer
-
-    asked: list[AlarmActionEvent] = []
-    ended = threading.Event()
-    consumer = Consumer({**reader(address, group="tests-stage"), "enable.partition.eof": False})
-    parts = consumer.list_topics(ALARM_ACTIONS, timeout=20).topics[ALARM_ACTIONS].partitions
-    consumer.assign([TopicPartition(ALARM_ACTIONS, part, 0) for part in parts])
-
-    def work() -> None:
-        while not ended.is_set():
-            message = consumer.poll(0.1)
-            if message is None or message.error() is not None:
-                continue
-            event = read_action_or_answer(message.value())
-            if isinstance(event, AlarmActionEvent):
-                asked.append(event)
-                about = {"alarm_id": event.data.alarm_id, "device_id": event.data.device_id, "message": "done"}
-                answer = ActionAnswer(action_id=event.id, action=event.data.action, **about)
-                with producer(address) as made:
-                    told = answer_event(answer, time=event.time, speaker="tests").model_dump_json()
-                    made.produce(ALARM_ACTIONS, key=message.key(), value=told, partition=message.partition())
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    yield asked
-    ended.set()
-    thread.join(20)
-    consumer.close()
-
-
-def test_an_action_goes_through_kafka_and_the_answer_is_the_stages(live: Served) -> None:
-    client = live.client(Scope.ALARM)
-    assert live.kafka is not None
-    path = "/api/v1/alarms/alarm-3/actions"
-    with stage(live.kafka) as asked:
-        done = client.post(path, json={"action": "acknowledge", "why": "on my way"})
-    assert (done.status_code, done.json()["message"]) == (200, "done")
-    (event,) = asked
-    assert (event.data.device_id, event.data.why, event.source) == ("mast-7", "on my way", "telltale/dashboard")
-    assert event.data.who.startswith("token tt_")
-    assert client.post(path, json={"action": "shelve"}).status_code == 422
-    assert client.post("/api/v1/alarms/none/actions", json={"action": "acknowledge"}).status_code == 404
-    assert live.sql("SELECT subject, outcome FROM audit_log WHERE what = 'alarm.acknowledge'") == [("alarm-3", "done")]
