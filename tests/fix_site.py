@@ -185,6 +185,7 @@ class Person:
         self.context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
+            reduced_motion="reduce",
             base_url=address or site.address,
             ignore_https_errors=address is not None,  # Chromium has authorities of its own
         )

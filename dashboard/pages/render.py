@@ -82,11 +82,25 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
+def _words(value: Any) -> str:
+    """Lists and mappings as people write them; what is empty is left out."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_words(each)}" for name, each in value.items() if each not in (None, "", [], {}))
+    return ", ".join(map(_words, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _iso(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
-_environment.filters |= {"iso": _iso, "time": _time, "number": _number, "bytes": _bytes, "share": _share}
+_environment.filters |= {
+    "iso": _iso,
+    "words": _words,
+    "time": _time,
+    "number": _number,
+    "bytes": _bytes,
+    "share": _share,
+}
 
 
 def fragment(template: str, /, **told: Any) -> str:

@@ -271,7 +271,7 @@ def fill_the_gap(site: Site, otto: Person, vera: Person) -> None:
     otto.go("/imports")
     otto.page.locator("tr[data-gaps='demo-mast']").get_by_role("button", name="What could fill them").click()
     dialog = otto.page.locator("#fill")
-    dialog.get_by_text("2 gaps, ").wait_for()  # and since the file's end
+    dialog.get_by_text("3 gaps, ").wait_for()  # before the file and since its end, too
     assert "mast.dat" in dialog.inner_text()
     assert "telltale edge spool resend --device demo-mast" in dialog.inner_text()
     dialog.get_by_role("button", name="Fill them").click()

@@ -141,9 +141,9 @@ function showTheme() {
 themeButton?.addEventListener("click", () => {
   localStorage.setItem("theme", root.dataset.theme === "dark" ? "light" : "dark");
   root.dataset.theme = localStorage.getItem("theme");
-  showTheme();
   document.dispatchEvent(new CustomEvent("theme"));
 });
+document.addEventListener("theme", showTheme);
 
 byId("menu")?.addEventListener("click", (event) => {
   const top = document.querySelector(".top");

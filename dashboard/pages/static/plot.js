@@ -456,7 +456,7 @@ async function takeOff(flag) {
 function showSensors() {
   byId("chips").replaceChildren(...sensors.map((each, n) => {
     const swatch = el("span", { class: "swatch" });
-    swatch.style.background = css(`--series-${(n % COLOURS) + 1}`);
+    swatch.style.background = `var(--series-${(n % COLOURS) + 1})`;
     return el("span", { class: "chip", role: "listitem" }, swatch, each.sensor, el("button", { type: "button", "aria-label": `remove ${each.sensor}`, onclick: () => change(sensors.filter((other) => other !== each)) }, "✕"));
   }));
   byId("plot-card").hidden = byId("below").hidden = sensors.length === 0;
