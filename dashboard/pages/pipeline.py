@@ -38,10 +38,10 @@ FEATURE_WORDS = {
     "views": "statistics as views",
     "aggregates": "continuous aggregates and compression",
 }
-# Rows are the planner's estimate: counting them would read them.
+# Rows are the planner's estimate, null where it has none yet: counting them would read them.
 TABLES = """
 SELECT c.relname AS name, sum(pg_total_relation_size(p.oid))::bigint AS bytes,
-  sum(greatest(p.reltuples, 0))::bigint AS rows
+  CASE WHEN max(p.reltuples) >= 0 THEN sum(greatest(p.reltuples, 0))::bigint END AS rows
 FROM pg_class c CROSS JOIN LATERAL (
   SELECT c.oid, c.reltuples UNION ALL SELECT i.inhrelid, k.reltuples FROM pg_inherits i JOIN pg_class k
     ON k.oid = i.inhrelid WHERE i.inhparent = c.oid) p
