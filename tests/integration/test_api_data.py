@@ -161,5 +161,6 @@ def test_hypertables_with_compressed_chunks_and_aggregates_answer_the_same(
     )
     with serving(timescaledb, pages_connections=1, api_connections=1, **patient) as other:
         there = other.client()
+        there.timeout = httpx.Timeout(300)
         for path in asked:
             assert there.get(f"/api/v1/{path}").content == client.get(f"/api/v1/{path}").content, path
