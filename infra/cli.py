@@ -45,6 +45,12 @@ def echo_json(value: Mapping[str, Any]) -> None:
     metavar="HOST:PORT",
     help="Also let devices in there, by TLS and password; by default TELLTALE_DEVICES_AT. See `telltale tls init`.",
 )
+@click.option(
+    "--device-certificates",
+    "certificates",
+    metavar="HOST:PORT",
+    help="Also let devices in there, by certificate; by default TELLTALE_DEVICE_CERTIFICATES_AT.",
+)
 def up(
     *,
     folder: str | None,
@@ -55,13 +61,14 @@ def up(
     postgres_port: int | None,
     dashboard_port: int | None,
     devices: str | None,
+    certificates: str | None,
 ) -> None:
     """Start broker, database and services on this machine; Ctrl-C stops them."""
     from infra import stack
     from infra.up import Wish, run
     from infra.up import detach as run_detached
 
-    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port, dashboard_port, devices, brokers)
+    wish = Wish(stack.folder(folder), only, kafka_port, postgres_port, dashboard_port, devices, certificates, brokers)
     if detach:
         show_addresses(run_detached(wish))
     else:
@@ -72,16 +79,17 @@ def show_addresses(stack: "Stack") -> None:
     rows = (
         ("Kafka", stack.kafka),
         ("devices", stack.devices),
+        ("by certificate", stack.certificates),
         ("database", stack.database),
         ("dashboard", stack.dashboard),
     )
     click.echo(f"Telltale is up in {stack.folder}")
     for name, address in rows:
         if address:
-            click.echo(f"  {name:<10} {address}")
+            click.echo(f"  {name:<14} {address}")
     if stack.dashboard:
-        click.echo(f"  {'first time':<10} telltale users first-link  (makes the dashboard's administrator)")
-    click.echo(f"  {'stop with':<10} telltale down --dir {stack.folder}")
+        click.echo(f"  {'first time':<14} telltale users first-link  (makes the dashboard's administrator)")
+    click.echo(f"  {'stop with':<14} telltale down --dir {stack.folder}")
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from infra.audit.commands import audited
 from schemas.errors import Refused, Unavailable
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("infra.backup.cli:backup", "Back the database up, verify, restore."),
     "notify": ("sinks.notify.cli:notify", "Alarms to people: e-mail, webhook, command."),
     "watchdog": ("infra.watchdog.cli:watchdog", "Trouble that no part can tell of itself."),
+    "audit": ("infra.audit.cli:audit", "Who did what, and what came of it."),
     "topics": ("infra.cli:topics", "Kafka topics against the catalogue."),
     "kafka": ("infra.cli:kafka", "Run one of Kafka's own tools against the stack."),
 }
@@ -84,7 +86,7 @@ def imported(name: str, where: str) -> click.Command:
         ) from None
     if not isinstance(command, click.Command):
         raise TypeError(f"{where} is no command")
-    return command
+    return audited(tuple(name.split()), command)
 
 
 class Commands(click.Group):

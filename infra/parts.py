@@ -10,11 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from infra.accounts import Account, unprivileged
+from infra.client import Access
 from infra.kafka import broker
 from infra.kafka.cluster import KAFKA
 from infra.postgres import server
 from infra.readiness import READY_FILE
-from schemas.errors import Refused
+from schemas.errors import Refused, Unavailable
 
 POSTGRES = "postgres"
 
@@ -51,15 +52,34 @@ class Part:
     stop together."""
 
 
-def kafka_part(name: str, one: broker.Broker) -> Part:
+def kafka_part(name: str, one: broker.Broker, folder: Path, who: Access | None = None) -> Part:
+    """A node of the stack in `folder`. Where it asks who comes, `who` is the operator, who gives the others their
+    passwords and rights as soon as it answers."""
+
     def launch() -> Launch:
         class_path = broker.prepared_class_path()
         one.prepare(class_path=class_path)
         return Launch(one.command(class_path=class_path), cwd=one.folder)
 
-    return Part(
-        name, launch, lambda: broker.answers(one.address, node_id=one.node_id), stop_s_max=KAFKA_STOP_S_MAX, group=KAFKA
-    )
+    def ready() -> bool:
+        if not broker.answers(one.address, node_id=one.node_id, who=who):
+            return False
+        return who is None or _principals_known(one.address, who, folder)
+
+    return Part(name, launch, ready, stop_s_max=KAFKA_STOP_S_MAX, group=KAFKA)
+
+
+def _principals_known(address: str, who: Access, folder: Path) -> bool:
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - only where it is asked who comes
+
+    from infra.client import connection  # noqa: PLC0415
+    from infra.security import principals  # noqa: PLC0415
+
+    try:
+        principals.ensure(AdminClient(connection(address, who)), folder)
+    except Unavailable:  # among several, the others may not be there yet
+        return False
+    return True
 
 
 def postgres_part(one: server.Server) -> Part:

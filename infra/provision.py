@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from infra.client import connection
 from schemas.errors import Refused, Unavailable
 from schemas.topics import PARTITIONS, TOPICS, Topic
 
@@ -125,7 +126,7 @@ def _refuse_parting(found: Mapping[str, Found], topics: Iterable[Topic], count: 
 def _admin(address: str) -> Any:
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - only who provisions needs it
 
-    return AdminClient({"bootstrap.servers": address, "log_level": 0})
+    return AdminClient(connection(address))
 
 
 def _found(admin: Any, topics: Iterable[Topic], address: str) -> dict[str, Found]:

@@ -63,6 +63,8 @@ class Stack:
     """Where devices are let in by password, if they are."""
     certificates: str | None = None
     """The same by certificate."""
+    asks_who: bool = False
+    """Whether its Kafka asks who comes, on loopback too."""
     services: tuple[Service, ...] = ()
 
     @property
@@ -105,6 +107,7 @@ def recorded(named: str | os.PathLike[str] | None = None) -> Stack | None:
         dashboard=record["dashboard"],
         devices=record.get("devices"),
         certificates=record.get("certificates"),
+        asks_who=record.get("asks_who", False),
         services=tuple(_services(record["services"])),
     )
 

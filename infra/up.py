@@ -9,17 +9,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from infra import ports, processes, stack, systemd
+from infra.client import Access, operator
 from infra.kafka import cluster
 from infra.kafka.broker import Door, answers
 from infra.kafka.cluster import KAFKA
 from infra.logs import followers, log_file
 from infra.parts import POSTGRES, Part, chosen, declared, kafka_part, postgres_part, service_part
 from infra.postgres import server
+from infra.security import principals
 from infra.stack import Stack
 from infra.supervisor import Supervisor
 from schemas.errors import Refused, Unavailable
@@ -28,6 +30,7 @@ DISK_BYTES_MIN = 500_000_000
 """What an empty stack takes (Kafka's and PostgreSQL's preallocated logs) and some room to run."""
 PORTS = "ports.json"
 DEVICES_AT = "TELLTALE_DEVICES_AT"
+CERTIFICATES_AT = "TELLTALE_DEVICE_CERTIFICATES_AT"
 BROKERS = "TELLTALE_BROKERS"
 LAST_PORT = 65_535
 LOOPBACKS = {"localhost", ports.LOOPBACK}
@@ -47,6 +50,8 @@ class Wish:
     dashboard_port: int | None = None
     devices: str | None = None
     """HOST:PORT at which devices are let in by TLS and password; of several brokers the first."""
+    certificates: str | None = None
+    """The same by certificate."""
     brokers: int | None = None
     """Nodes of Kafka; by default as the stack was made, else TELLTALE_BROKERS, else one."""
 
@@ -116,15 +121,20 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     kafka, database = os.environ.get("TELLTALE_KAFKA"), os.environ.get("TELLTALE_DATABASE")
     numbers = _ports(wish, number)
     parts: list[Part] = []
-    devices: str | None = None
+    devices = certificates = None
+    who: Access | None = None
     if kafka:
         _demand(answers(kafka, timeout_s=5), f"Kafka at {kafka} (TELLTALE_KAFKA) does not answer")
     elif KAFKA in names:
         doors = _doors(wish, number, numbers)
-        devices = ",".join(door.address for door in doors.values()) or None
-        nodes = cluster.nodes(folder, number, numbers, doors=doors)
+        devices = _addresses(doors, by_certificate=False)
+        certificates = _addresses(doors, by_certificate=True)
+        if devices or certificates:
+            principals.passwords(folder)
+            who = operator(folder)
+        nodes = cluster.nodes(folder, number, numbers, doors=doors, operator=who.password if who else None)
         kafka = cluster.address(nodes)
-        parts += [kafka_part(name, node) for name, node in zip(cluster.names(number), nodes, strict=True)]
+        parts += [kafka_part(name, node, folder, who) for name, node in zip(cluster.names(number), nodes, strict=True)]
     if database:
         _demand(server.answers(database, timeout_s=5), "the database named by TELLTALE_DATABASE does not answer")
     elif POSTGRES in names:
@@ -140,9 +150,13 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     for name, entry in declared().items():
         if name in names:
             port = {str(entry["listens"]): str(numbers[name])} if "listens" in entry else {}
-            parts.append(_service(name, entry, folder=folder, env=env | port))
+            own = principals.environment(folder, name) if who else {}
+            parts.append(_service(name, entry, folder=folder, env=env | port | own))
     dashboard = f"http://{ports.LOOPBACK}:{numbers[DASHBOARD]}" if DASHBOARD in names else None
-    return Stack(folder, processes.myself(), kafka, database, dashboard, devices), parts
+    record = Stack(
+        folder, processes.myself(), kafka, database, dashboard, devices, certificates, asks_who=who is not None
+    )
+    return record, parts
 
 
 def _brokers(wish: Wish) -> int | None:
@@ -154,14 +168,27 @@ def _brokers(wish: Wish) -> int | None:
     return int(said)
 
 
-def _doors(wish: Wish, number: int, numbers: dict[str, int]) -> dict[str, Door]:
-    """Each node's listener for devices, if one is wished for: at the port that was said and those after it."""
-    said = wish.devices or os.environ.get(DEVICES_AT)
+def _doors(wish: Wish, number: int, numbers: dict[str, int]) -> dict[str, tuple[Door, ...]]:
+    """Each node's listeners for devices, if they are wished for."""
+    by_password = _doors_at(wish.devices or os.environ.get(DEVICES_AT), DEVICES_AT, wish, number, numbers)
+    said = wish.certificates or os.environ.get(CERTIFICATES_AT)
+    taken = numbers | {f"devices of {name}": door.port for name, door in by_password.items()}
+    by_certificate = {
+        name: replace(door, vouch=wish.folder / "tls" / "ca.pem")
+        for name, door in _doors_at(said, CERTIFICATES_AT, wish, number, taken).items()
+    }
+    return {
+        name: tuple(doors[name] for doors in (by_password, by_certificate) if doors) for name in cluster.names(number)
+    }
+
+
+def _doors_at(said: str | None, setting: str, wish: Wish, number: int, numbers: dict[str, int]) -> dict[str, Door]:
+    """One for each node: at the port that was said and those after it."""
     if said is None:
         return {}
     host, colon, port = said.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) <= LAST_PORT - number + 1:
-        raise Refused(f'{DEVICES_AT}: expected HOST:PORT, such as broker.example.org:9094, got "{said}"')
+        raise Refused(f'{setting}: expected HOST:PORT, such as broker.example.org:9094, got "{said}"')
     folder = wish.folder / "tls"
     keystore = folder / "server.pem"
     if not keystore.exists():
@@ -172,6 +199,11 @@ def _doors(wish: Wish, number: int, numbers: dict[str, int]) -> dict[str, Door]:
         if door.port in numbers.values():
             raise Refused(f"port {door.port} is taken by another part of the stack")
     return doors
+
+
+def _addresses(doors: dict[str, tuple[Door, ...]], *, by_certificate: bool) -> str | None:
+    found = [door.address for each in doors.values() for door in each if (door.vouch is not None) is by_certificate]
+    return ",".join(found) or None
 
 
 def _service(name: str, entry: dict[str, Any], *, folder: Path, env: dict[str, str]) -> Part:

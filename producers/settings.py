@@ -57,7 +57,9 @@ class EdgeSettings(BaseSettings):
     restart_first_s: float = Field(default=1.0, gt=0, description="First wait before a source starts again; doubles.")
     restart_s_max: float = Field(default=60.0, gt=0, description="Longest wait before a source starts again.")
 
-    security_protocol: str = Field(default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
+    security_protocol: str | None = Field(
+        default=None, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; else as TELLTALE_KAFKA_... says."
+    )
     sasl_mechanism: str = Field(default="SCRAM-SHA-512")
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
@@ -85,7 +87,9 @@ class EdgeSettings(BaseSettings):
         return self.spool or default_spool(name)
 
     def security(self) -> dict[str, Any]:
-        """librdkafka's options for who we are and whom we trust."""
+        """librdkafka's options for who we are and whom we trust; none where nothing is said."""
+        if self.security_protocol is None:
+            return {}
         made: dict[str, Any] = {"security.protocol": self.security_protocol}
         if self.security_protocol.startswith("SASL"):
             made |= {

@@ -14,6 +14,7 @@ class Rejection(StrEnum):
     UNSIGNED = "unsigned"  # of a device that must sign
     WRONG_SIGNATURE = "wrong_signature"  # not made with a key of the device's, or over something else
     ENDED_KEY = "ended_key"  # signed with a key that was replaced or revoked
+    TOO_LARGE = "too_large"  # of a batch that unpacks to more than is taken
     REPEATED_CHANNEL = "repeated_channel"
     REPEATED_TIME = "repeated_time"  # a later row of the frame has the same time
     TIME_IN_FUTURE = "time_in_future"

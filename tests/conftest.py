@@ -19,6 +19,7 @@ pytest_plugins = [
     "fix_stage",
     "fix_timescaledb",
     "fix_web",
+    "fix_house",  # knows others
     "fix_site",  # knows the others
 ]
 

@@ -84,6 +84,7 @@ class Consumed:
     timestamp: int  # ms
     topic: str = READINGS_RAW
     signature: bytes | None = None
+    oversized: bool = False
 
 
 def consumed(offset: int, frame: RawFrame, *, at_s: int) -> Consumed:

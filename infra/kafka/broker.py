@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from infra import java
+from infra.client import OPERATOR, Access, connection
 from infra.kafka import jars
 from infra.ports import LOOPBACK
 from schemas.errors import Refused, Unavailable
@@ -24,44 +25,57 @@ HEAP_OF_SEVERAL = "384m"
 """The same where several nodes share the machine."""
 
 FORMAT_S_MAX = 60
+SETTINGS = "server.properties"
 META = "data/meta.properties"
 """Who a node is: written when its storage is formatted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The listener for devices: TLS, SCRAM-SHA-512, and no right but what was given. `host` and `port` are bound;
-    `reached_at` is what devices are told; `keystore` is a PEM file of key and chain."""
+    """A listener for devices: TLS, and no right but what was given. Who comes is told by a password (SCRAM-SHA-512),
+    or, where there is somebody to `vouch`, by a certificate (its common name). `host` and `port` are bound;
+    `reached_at` is what devices are told; `keystore` is a PEM file of key and chain, `vouch` one of the authority."""
 
     host: str
     port: int
     reached_at: str
     keystore: Path
+    vouch: Path | None = None
 
     @property
     def address(self) -> str:
         return f"{self.reached_at}:{self.port}"
 
-    def properties(self, own: dict[str, str]) -> dict[str, str]:
+    def properties(self, before: dict[str, str]) -> dict[str, str]:
         """What it changes in the broker's settings."""
-        listener = "listener.name.devices"
-        return {
-            "listeners": f"{own['listeners']},DEVICES://{self.host}:{self.port}",
-            "advertised.listeners": f"{own['advertised.listeners']},DEVICES://{self.address}",
-            "listener.security.protocol.map": f"{own['listener.security.protocol.map']},DEVICES:SASL_SSL",
+        name, protocol = ("DEVICES", "SASL_SSL") if self.vouch is None else ("CERTIFICATES", "SSL")
+        listener = f"listener.name.{name.lower()}"
+        who = {
             f"{listener}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-            f"{listener}.scram-sha-512.sasl.jaas.config": (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-            ),
+            f"{listener}.scram-sha-512.sasl.jaas.config": f"{SCRAM_LOGIN} required;",
+            # A device whose credential was revoked is asked again within this time, however long it stays connected.
+            f"{listener}.connections.max.reauth.ms": "600000",
+        }
+        if self.vouch is not None:
+            who = {
+                f"{listener}.ssl.client.auth": "required",
+                f"{listener}.ssl.truststore.type": "PEM",
+                f"{listener}.ssl.truststore.location": str(self.vouch),
+                f"{listener}.ssl.principal.mapping.rules": r"RULE:^CN=([A-Za-z0-9._-]+)$/$1/",
+            }
+        return {
+            "listeners": f"{before['listeners']},{name}://{self.host}:{self.port}",
+            "advertised.listeners": f"{before['advertised.listeners']},{name}://{self.address}",
+            "listener.security.protocol.map": f"{before['listener.security.protocol.map']},{name}:{protocol}",
             f"{listener}.ssl.keystore.type": "PEM",
             f"{listener}.ssl.keystore.location": str(self.keystore),
             f"{listener}.ssl.enabled.protocols": "TLSv1.3,TLSv1.2",
-            # A device whose credential was revoked is asked again within this time, however long it stays connected.
-            f"{listener}.connections.max.reauth.ms": "600000",
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",  # whoever comes by the door on loopback
-            "allow.everyone.if.no.acl.found": "false",
+            **who,
         }
+
+
+SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+PLAIN_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +86,10 @@ class Broker:
     port: int
     controller_port: int
     node_id: int = 1
-    devices: "Door | None" = None
-    """A second listener, for devices, which asks who comes. Beside it the broker judges rights; its own door on
-    loopback stays open to all that this machine lets in."""
+    doors: tuple[Door, ...] = ()
+    """Listeners for devices. Where there is one, everybody is asked who he is, on loopback too: the operator by
+    `operator`, his password, the services by passwords that he gives them."""
+    operator: str | None = None
     quorum: Mapping[int, int] | None = None
     """Controller ports by node id of all nodes of the cluster, this one's included; None: it is alone."""
     cluster_id: str | None = None
@@ -96,7 +111,29 @@ class Broker:
 
     def properties(self) -> dict[str, str]:
         """The broker's settings under Kafka's own names."""
-        return self._own() | ({} if self.devices is None else self.devices.properties(self._own()))
+        made = self._own()
+        if self.operator is not None:
+            made |= self._asking(self.operator)
+        for door in self.doors:
+            made |= door.properties(made)
+        return made
+
+    def _asking(self, password: str) -> dict[str, str]:
+        """On loopback too it is asked who comes, between the nodes as well."""
+        login = f'{PLAIN_LOGIN} required username="{OPERATOR}" password="{password}" user_{OPERATOR}="{password}";'
+        return {
+            "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+            "listener.name.client.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "listener.name.client.plain.sasl.jaas.config": login,
+            "listener.name.client.scram-sha-512.sasl.jaas.config": f"{SCRAM_LOGIN} required;",
+            "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.controller.plain.sasl.jaas.config": login,
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "sasl.mechanism.controller.protocol": "PLAIN",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": f"User:{OPERATOR}",
+            "allow.everyone.if.no.acl.found": "false",
+        }
 
     def _own(self) -> dict[str, str]:
         quorum = self.quorum or {self.node_id: self.controller_port}
@@ -143,14 +180,16 @@ class Broker:
         """Writes the settings and formats the storage once, by Kafka's own tool. Raises `Unavailable`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [f"{name}={value}\n" for name, value in self.properties().items()]
-        (self.folder / "server.properties").write_text("".join(lines))
+        with os.fdopen(os.open(self.folder / SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            os.fchmod(file.fileno(), 0o600)  # of before there was a password in it
+            file.write("".join(lines))
         (self.folder / "log4j2.properties").write_text((files("infra.kafka") / "log4j2.properties").read_text())
         if (self.folder / META).exists():
             return
         cluster = self.cluster_id or new_cluster_id()
         tool = [*self.java(class_path, heap="128m", level="WARN", brief=True), "kafka.tools.StorageTool"]
         formatting = subprocess.run(
-            [*tool, "format", "--cluster-id", cluster, "--config", str(self.folder / "server.properties")],
+            [*tool, "format", "--cluster-id", cluster, "--config", str(self.folder / SETTINGS)],
             capture_output=True,
             text=True,
             timeout=FORMAT_S_MAX,
@@ -163,7 +202,7 @@ class Broker:
     def command(self, *, class_path: str) -> list[str]:
         """The broker in the foreground; logs to standard output, ends on SIGTERM."""
         running = self.java(class_path, heap=heap(HEAP if self.copies == 1 else HEAP_OF_SEVERAL))
-        return [*running, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(self.folder / "server.properties")]
+        return [*running, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(self.folder / SETTINGS)]
 
     def java(self, class_path: str, *, heap: str, level: str = "INFO", brief: bool = False) -> list[str]:
         return [
@@ -206,13 +245,13 @@ def prepared_class_path() -> str:
         return jars.class_path(progress=progress)
 
 
-def answers(address: str, *, timeout_s: float = 1.0, node_id: int | None = None) -> bool:
+def answers(address: str, *, timeout_s: float = 1.0, node_id: int | None = None, who: Access | None = None) -> bool:
     """Whether a broker at `address` answers a metadata request, and counts `node_id` among the brokers at work. Blocks
     `timeout_s` at most."""
     from confluent_kafka import KafkaException  # noqa: PLC0415 - the edge imports this package's neighbours without it
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
-    client = AdminClient({"bootstrap.servers": address, "log_level": 0, "socket.timeout.ms": 1000})
+    client = AdminClient({**connection(address, who), "socket.timeout.ms": 1000})
     try:
         brokers = client.list_topics(timeout=timeout_s).brokers
     except KafkaException:

@@ -44,8 +44,16 @@ def _count(number: int) -> str:
     return "one broker" if number == 1 else f"{number} brokers"
 
 
-def nodes(folder: Path, number: int, ports: Mapping[str, int], *, doors: Mapping[str, Door]) -> list[Broker]:
-    """The nodes, by `ports` of their names and of their controllers'. `doors` are their listeners for devices.
+def nodes(
+    folder: Path,
+    number: int,
+    ports: Mapping[str, int],
+    *,
+    doors: Mapping[str, tuple[Door, ...]],
+    operator: str | None = None,
+) -> list[Broker]:
+    """The nodes, by `ports` of their names and of their controllers'. `doors` are their listeners for devices, which
+    make all that come say who they are; `operator` is then the operator's password.
 
     A node whose folder is gone is formatted as a member of the same cluster, and copies from the others what it lacks.
     """
@@ -58,7 +66,8 @@ def nodes(folder: Path, number: int, ports: Mapping[str, int], *, doors: Mapping
             ports[name],
             controllers[node],
             node,
-            doors.get(name),
+            doors.get(name, ()),
+            operator,
             quorum=None if number == 1 else controllers,
             cluster_id=cluster_id,
         )

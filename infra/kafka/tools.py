@@ -3,6 +3,7 @@
 import os
 from importlib.resources import as_file, files
 
+from infra.client import Access, access
 from infra.kafka.broker import java_command, prepared_class_path
 from schemas.errors import Refused
 
@@ -47,6 +48,8 @@ LOCAL = {
     "kafka-storage": "kafka.tools.StorageTool",
 }
 BROKER_OPTIONS = ("--bootstrap-server", "--bootstrap-servers", "--bootstrap-controller", "--help", "--version")
+COMMAND_CONFIG = "--command-config"
+CONFIG_OPTIONS = (COMMAND_CONFIG, "--consumer.config", "--producer.config", "--consumer-config", "--producer-config")
 HEAP = "256m"
 
 
@@ -69,6 +72,7 @@ def become(tool: str, arguments: list[str], *, address: str | None) -> None:
     """Turns this process into the tool, so that its output, exit code and Ctrl-C are the tool's own."""
     name = full_name(tool)
     if address is not None:
+        arguments = [*_told(arguments, access(address)), *arguments]
         arguments = ["--bootstrap-server", address, *arguments]
     with as_file(files("infra.kafka") / "log4j2.properties") as logging:
         command = [
@@ -79,3 +83,14 @@ def become(tool: str, arguments: list[str], *, address: str | None) -> None:
             *arguments,
         ]
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+def _told(arguments: list[str], who: Access) -> list[str]:
+    """How the tool is told who it is: by a file that only this process, which becomes the tool, can open."""
+    if who.protocol == "PLAINTEXT" or any(word.partition("=")[0] in CONFIG_OPTIONS for word in arguments):
+        return []
+    if not hasattr(os, "memfd_create"):
+        raise Refused("this system has no files in memory: write who you are to a file and give it by --command-config")
+    file = os.memfd_create("kafka-client", 0)  # no MFD_CLOEXEC: it is to outlive the exec
+    os.write(file, who.java().encode())
+    return [COMMAND_CONFIG, f"/proc/self/fd/{file}"]

@@ -66,7 +66,7 @@ def revoke(admin: AdminClient, device_id: str) -> None:
         ResourceType.ANY, None, ResourcePatternType.ANY, _principal(device_id), None, AclOperation.ANY,
         AclPermissionType.ANY,
     )  # fmt: skip
-    _await(admin.delete_acls([gone], request_timeout=ANSWER_S))
+    settled(admin.delete_acls([gone], request_timeout=ANSWER_S))
     deletion = UserScramCredentialDeletion(device_id, ScramMechanism.SCRAM_SHA_512)
     for answer in admin.alter_user_scram_credentials([deletion], request_timeout=ANSWER_S).values():
         error = answer.exception(ANSWER_S)
@@ -119,7 +119,7 @@ def _allow(admin: AdminClient, device_id: str) -> None:
         )
         for topic in WRITES
     ]  # fmt: skip
-    _await(admin.create_acls(bindings, request_timeout=ANSWER_S))
+    settled(admin.create_acls(bindings, request_timeout=ANSWER_S))
 
 
 def _set_password(admin: AdminClient, device_id: str) -> str:
@@ -130,7 +130,7 @@ def _set_password(admin: AdminClient, device_id: str) -> str:
         password.encode(),
         secrets.token_bytes(PASSWORD_BYTES),
     )
-    _await(admin.alter_user_scram_credentials([upsertion], request_timeout=ANSWER_S))
+    settled(admin.alter_user_scram_credentials([upsertion], request_timeout=ANSWER_S))
     return password
 
 
@@ -138,7 +138,8 @@ def _principal(device_id: str) -> str:
     return f"User:{device_id}"
 
 
-def _await(answers: Mapping[Any, Future[Any]]) -> None:
+def settled(answers: Mapping[Any, Future[Any]]) -> None:
+    """Waits for all. Raises `Refused`, `Unavailable`."""
     for answer in answers.values():
         try:
             answer.result(ANSWER_S)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import structlog
 
+from infra.audit import journal
 from infra.kafka.cluster import NUMBERS, names
 from infra.kept_alarms import KeptAlarms
 from infra.logs import log_file
@@ -94,6 +95,8 @@ class Rounds:
         if not self.alarms.ring():
             for event in events:
                 self._tell_directly(event)
+        if any(finding.rule == Rule.DATABASE and not finding.bad for finding in found):
+            journal.bring(journal.place(self.folder), self.database)
         self._alive()
         return found
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from infra.client import access
 from producers.settings import EdgeSettings
 from schemas.topics import READINGS_RAW, TOPICS
 
@@ -36,5 +37,5 @@ def options(address: str, settings: EdgeSettings) -> dict[str, Any]:
         "queue.buffering.max.kbytes": max(16_384, settings.window_bytes * 4 // 1024),
         "queue.buffering.max.messages": 100_000,
         "log_level": 0,  # librdkafka writes to stderr; what it has to say comes by the error callback
-        **settings.security(),
+        **(settings.security() or access(address).librdkafka()),
     }

@@ -20,13 +20,14 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from faust.types import TP
 from faust.worker import Worker
 
-from infra.client import connection
+from infra.client import access, connection
 from infra.readiness import announce
 from infra.security import keys
 from infra.security.keys import Keyring
 from schemas.codec import Codec
 from schemas.errors import Refused, Unavailable
 from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
+from streams.agents.credentials import credentials
 from streams.agents.devices import DeviceTable
 from streams.agents.driver import PollTransport
 from streams.agents.ownership import SOURCES, Ownership
@@ -116,6 +117,7 @@ class Stage:
         app = Application(
             STREAMS_GROUP,
             broker=f"kafka://{self._kafka}",
+            broker_credentials=credentials(access(self._kafka)),
             store="memory://",
             topic_partitions=self._count,
             topic_allow_declare=False,

@@ -23,6 +23,7 @@ class Record(Protocol):
     value: bytes | None
     timestamp: int  # ms, the broker's append time
     signature: bytes | None  # the header of that name
+    oversized: bool  # its content was withheld: its batch unpacks to more than is taken
 
 
 def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict[bytes, Batch], list[int]]:

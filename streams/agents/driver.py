@@ -14,6 +14,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
 from schemas.signing import HEADER
+from streams.agents.unpacking import Bounded, Withheld, install
 
 
 class Taken(NamedTuple):
@@ -27,6 +28,7 @@ class Taken(NamedTuple):
     key: bytes | None
     value: bytes | None
     signature: bytes | None
+    oversized: bool = False  # its batch unpacks to more than is taken: it has no content
 
 
 def _signature(headers: list[tuple[str, bytes | None]]) -> bytes | None:
@@ -40,6 +42,11 @@ def _signature(headers: list[tuple[str, bytes | None]]) -> bytes | None:
 class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     """What aiokafka fetched of one partition, unpacked into `Taken`."""
 
+    def __init__(self, tp: Any, records: Any, *args: Any) -> None:
+        *others, check_crcs, isolation_level = args
+        # Checked there: what is unpacked cannot be any more.
+        super().__init__(tp, Bounded(records, check_crcs=check_crcs), *others, False, isolation_level)
+
     def _consumer_record(self, tp: Any, record: Any) -> Taken:
         headers = record.headers
         return Taken(
@@ -51,6 +58,7 @@ class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka 
             record.key,
             record.value,
             _signature(headers) if headers else None,
+            type(record) is Withheld,
         )
 
 
@@ -67,6 +75,7 @@ class PollThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
+        install()
         fetcher.PartitionRecords = TakenRecords  # aiokafka has no place to say so; this process consumes nothing else
         return consumer
 

@@ -47,6 +47,7 @@ from schemas.topics import (
     READINGS_REJECTED,
     STREAMS_GROUP,
     STREAMS_STATE,
+    TOPICS,
     WINDOWS,
 )
 from streams.agents.batches import Record, batches
@@ -54,6 +55,7 @@ from streams.agents.devices import DeviceTable
 from streams.agents.looks import Looks
 from streams.agents.signatures import genuine
 from streams.agents.told import Told
+from streams.agents.unpacking import UNPACKED_BYTES_MAX
 from streams.fleet import Member, advance_fleet
 from streams.pipeline import Outcome, advance, apply_action, hear, hear_heartbeat, threw
 from streams.plan import Plan
@@ -67,6 +69,11 @@ SOURCES = (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS)
 
 PENDING_S = 2.0
 """How long offsets may be uncertain after the former owner's transaction has ended; some 20 ms are usual."""
+
+PAYLOAD_BYTES_MAX = TOPICS[READINGS_REJECTED].max_message_bytes - 65_536
+"""What is kept of a rejected record: with room for the other fields. A record that packs well may be larger than the
+topic takes, and none may end the worker."""
+NAME_CHARACTERS_MAX, DETAIL_CHARACTERS_MAX = 1_000, 2_000
 
 CELLS_MAX = 65_536
 """Readings in one output frame: 1.2 MB at most, far below the topic's limit, and enough to pay for its header."""
@@ -334,7 +341,7 @@ class Ownership:
             try:
                 frame = self._codec.decode_frame(RawFrame, record.value)
             except Unreadable as error:
-                rejected.append(self._rejected(record, _key(record), unread(error.reason), error.detail, 0))
+                rejected.append(self._unread(record, error))
                 continue
             if _key(record) != frame.device_id:
                 detail = f"the record's key is {_key(record)!r}, the frame says {frame.device_id!r}"
@@ -570,17 +577,23 @@ class Ownership:
         detail = f"device {device_id} is not configured; `telltale stations import` makes it known"
         return self._rejected(record, device_id, Rejection.UNKNOWN_DEVICE, detail, arrival.frame.values.size)
 
+    def _unread(self, record: Record, error: Unreadable) -> Rejected:
+        if record.oversized:
+            detail = f"its batch unpacks to more than {UNPACKED_BYTES_MAX} bytes"
+            return self._rejected(record, "", Rejection.TOO_LARGE, detail, 0)
+        return self._rejected(record, _key(record), unread(error.reason), error.detail, 0)
+
     def _rejected(self, record: Record, device_id: str, reason: str, detail: str, rows: int) -> Rejected:
         return Rejected(
             topic=record.topic,
             partition=self.number,
             offset=record.offset,
-            device_id=device_id or None,
+            device_id=device_id[:NAME_CHARACTERS_MAX] or None,
             reason=reason,
-            detail=detail,
+            detail=detail[:DETAIL_CHARACTERS_MAX],
             rows=rows,
             time=datetime.now(UTC),
-            payload=record.value or b"",
+            payload=(record.value or b"")[:PAYLOAD_BYTES_MAX],
         )
 
     def _refuse_a_gap(self, record: Record, expected: int) -> None:

@@ -1,89 +1,78 @@
-"""Devices at a real broker's door: TLS and passwords, rights, revocation, and what is told of strangers."""
+"""A real broker that asks who comes: TLS, passwords, certificates, rights, and what is told of strangers."""
 
 import datetime as dt
-import signal
-import threading
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+from fix_house import NOW, WITHIN_S, written
 from fix_services import await_true
-from fix_stack import _start, _stop, wait_until
+from fix_stage import START_US, US, Wire, make_device
 
-from infra import ports
-from infra.client import connection
-from infra.kafka import broker
-from infra.provision import provision
-from infra.security import certificates, credentials
+from infra.client import Access, connection
+from infra.security import certificates, credentials, keys, principals
 from infra.security.strangers import LogEnd, Strangers, tries
 from infra.watchdog import probes
+from producers.edge import Edge
+from producers.settings import EdgeSettings
+from producers.stations.devices import publish
 from schemas.errors import Refused
-from schemas.topics import ALARMS, HEARTBEATS, READINGS_CLEAN, READINGS_RAW
+from schemas.topics import (
+    ALARM_ACTIONS,
+    ALARMS,
+    DEVICES,
+    HEARTBEATS,
+    READINGS_CLEAN,
+    READINGS_RAW,
+    READINGS_REJECTED,
+    STREAMS_GROUP,
+    STREAMS_STATE,
+    WINDOWS,
+)
 
 pytestmark = pytest.mark.integration
 
-WITHIN_S = 30
-NOW = dt.datetime.now(dt.UTC)
+DENIED = "TOPIC_AUTHORIZATION_FAILED"
+OLD = NOW - dt.timedelta(days=900)
 
 
-class House:
-    """A broker with a door for devices."""
-
-    def __init__(self, folder):
-        certificates.init(folder / "tls", ["localhost"], now=NOW)
-        self.files = certificates.Files(folder / "tls")
-        taken = set()
-        for _ in range(3):
-            taken.add(ports.free(taken=frozenset(taken)))
-        own, controller, door = taken
-        self.door = broker.Door(ports.LOOPBACK, door, "localhost", self.files.server)
-        self.broker = broker.Broker(folder / "kafka", own, controller, devices=self.door)
-        self.log = folder / "kafka.log"
-        self.admin = AdminClient(connection(self.broker.address))
-
-    def say(self, topic, user, password, **changes):
-        """What becomes of one record: "delivered" or the broker's word."""
-        heard, said = threading.Event(), []
-
-        def note(word):
-            said.append(word)
-            heard.set()
-
-        words = {
-            "bootstrap.servers": self.door.address, "security.protocol": "SASL_SSL", "log_level": 0,
-            "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": user, "sasl.password": password,
-            "ssl.ca.location": str(self.files.ca), "enable.idempotence": True,
-        }  # fmt: skip
-        producer = Producer(words | changes | {"error_cb": lambda error: note(error.name())})
-        producer.produce(topic, b"x", key=user.encode(), on_delivery=lambda e, _: note(e.name() if e else "delivered"))
-        await_true(
-            lambda: producer.poll(0.1) >= 0 and heard.is_set(), what=f"an answer about {topic}", within_s=WITHIN_S
-        )
-        producer.purge()
-        producer.flush(5)
-        return said[0]
+def comes_to(said, words, topic=READINGS_RAW):
+    """The broker hears of passwords and rights a moment after it has answered."""
+    await_true(lambda: written(words, topic) == said, what=f'"{said}" of {topic}', within_s=WITHIN_S)
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    one = House(tmp_path_factory.mktemp("house"))
-    class_path = broker.prepared_class_path()
-    one.broker.prepare(class_path=class_path)
-    running = _start(one.broker.command(class_path=class_path), log=one.log, cwd=one.broker.folder)
-    try:
-        answers = lambda: broker.answers(one.broker.address)  # noqa: E731
-        wait_until(answers, what="Kafka", alive=lambda: running.poll() is None, log=one.log)
-        provision(one.broker.address, partitions=1)
-        yield one
-    finally:
-        _stop(running, signal.SIGTERM)
+def let_in(house, name):
+    """A new device, that is known by now."""
+    me = house.by_password(name, credentials.add(house.admin, name))
+    comes_to("delivered", me)
+    return me
+
+
+# -- devices by password --
 
 
 def test_a_device_writes_readings_and_heartbeats_and_nothing_else(house):
-    password = credentials.add(house.admin, "pi-1")
-    said = {topic: house.say(topic, "pi-1", password) for topic in (READINGS_RAW, HEARTBEATS, ALARMS, READINGS_CLEAN)}
-    denied = "TOPIC_AUTHORIZATION_FAILED"
-    assert said == {READINGS_RAW: "delivered", HEARTBEATS: "delivered", ALARMS: denied, READINGS_CLEAN: denied}
+    me = let_in(house, "pi-1")
+    said = {topic: written(me, topic) for topic in (READINGS_RAW, HEARTBEATS, ALARMS, READINGS_CLEAN, DEVICES)}
+    others = dict.fromkeys((ALARMS, READINGS_CLEAN, DEVICES), DENIED)
+    assert said == {READINGS_RAW: "delivered", HEARTBEATS: "delivered", **others}
     assert credentials.known(house.admin)["pi-1"] == sorted([READINGS_RAW, HEARTBEATS])
     with pytest.raises(Refused, match="rotate"):
         credentials.add(house.admin, "pi-1")
@@ -92,15 +81,15 @@ def test_a_device_writes_readings_and_heartbeats_and_nothing_else(house):
 def test_strangers_stay_out_and_are_told_of(house):
     end, known = LogEnd(house.log), Strangers()
     end.lines()
-    password = credentials.add(house.admin, "pi-2")
-    assert house.say(READINGS_RAW, "pi-2", "wrong") == "_AUTHENTICATION"
-    assert house.say(READINGS_RAW, "nobody", password) == "_AUTHENTICATION"
-    assert house.say(READINGS_RAW, "pi-2", password, **{"security.protocol": "PLAINTEXT"}) != "delivered"
-    assert house.say(READINGS_RAW, "pi-2", password, **{"security.protocol": "SASL_PLAINTEXT"}) != "delivered"
-    other = house.files.folder / "other"
+    password = let_in(house, "pi-2")["sasl.password"]
+    assert written(house.by_password("pi-2", "wrong")) == "_AUTHENTICATION"
+    assert written(house.by_password("nobody", password)) == "_AUTHENTICATION"
+    for plain in ("PLAINTEXT", "SASL_PLAINTEXT"):  # on a port that speaks TLS
+        assert written(house.by_password("pi-2", password, **{"security.protocol": plain})) != "delivered"
+    other = house.folder / "other"
     certificates.init(other, ["localhost"], now=NOW)
-    assert house.say(READINGS_RAW, "pi-2", password, **{"ssl.ca.location": str(other / "ca.pem")}) == "_SSL"
-    house.say(ALARMS, "pi-2", password)
+    assert written(house.by_password("pi-2", password, **{"ssl.ca.location": str(other / "ca.pem")})) == "_SSL"
+    written(house.by_password("pi-2", password), ALARMS)
     found = {}
     seen = lambda: {f.source: f for f in probes.strangers(tries(end.lines()), known, NOW)}  # noqa: E731
     await_true(
@@ -114,23 +103,20 @@ def test_strangers_stay_out_and_are_told_of(house):
 
 
 def test_a_new_password_replaces_the_old_and_a_revoked_device_is_a_stranger(house):
-    first = credentials.add(house.admin, "pi-3")
-    second = credentials.rotate(house.admin, "pi-3")
-    assert house.say(READINGS_RAW, "pi-3", first) == "_AUTHENTICATION"
-    assert house.say(READINGS_RAW, "pi-3", second) == "delivered"
+    first = let_in(house, "pi-3")
+    second = house.by_password("pi-3", credentials.rotate(house.admin, "pi-3"))
+    comes_to("_AUTHENTICATION", first)
+    comes_to("delivered", second)
     credentials.revoke(house.admin, "pi-3")
+    comes_to("_AUTHENTICATION", second)
     assert "pi-3" not in credentials.known(house.admin)
-    assert house.say(READINGS_RAW, "pi-3", second) == "_AUTHENTICATION"
     with pytest.raises(Refused, match="has no credential"):
         credentials.revoke(house.admin, "pi-3")
 
 
 def test_an_open_connection_of_a_revoked_device_may_write_nothing(house):
-    password, said = credentials.add(house.admin, "pi-4"), []
-    producer = Producer({
-        "bootstrap.servers": house.door.address, "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": "pi-4", "sasl.password": password, "ssl.ca.location": str(house.files.ca), "log_level": 0,
-    })  # fmt: skip
+    me, said = let_in(house, "pi-4"), []
+    producer = Producer(me | {"enable.idempotence": False})
 
     def write():
         producer.produce(READINGS_RAW, b"x", on_delivery=lambda e, _: said.append(e.name() if e else "delivered"))
@@ -140,9 +126,241 @@ def test_an_open_connection_of_a_revoked_device_may_write_nothing(house):
     assert write() == "delivered"
     credentials.revoke(house.admin, "pi-4")
     await_true(lambda: write() != "delivered", what="a refusal", within_s=WITHIN_S)
-    assert said[-1] == "TOPIC_AUTHORIZATION_FAILED"
+    assert said[-1] == DENIED
+
+
+def test_a_device_cannot_take_the_name_of_a_service(house):
+    for name in ("telltale-ops", "Telltale-Sink", "ANONYMOUS"):
+        with pytest.raises(Refused, match="services"):
+            credentials.add(house.admin, name)
+
+
+def test_an_expired_certificate_of_the_brokers_is_refused_by_devices(house):
+    me = let_in(house, "pi-5")
+    old = house.folder / "old"
+    old.mkdir()
+    for name in (certificates.CA, certificates.CA_KEY):
+        (old / name).write_bytes((house.files.folder / name).read_bytes())
+    certificates.init(old, ["localhost"], now=OLD)
+    setting = "listener.name.devices.ssl.keystore.location"
+
+    def serve(file):
+        entry = ConfigEntry(setting, str(file), incremental_operation=AlterConfigOpType.SET)
+        asked = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[entry])
+        for answer in house.admin.incremental_alter_configs([asked]).values():
+            answer.result(WITHIN_S)
+
+    serve(certificates.Files(old).server)
+    try:
+        comes_to("_SSL", me)
+    finally:
+        serve(house.files.server)
+    comes_to("delivered", me)
+
+
+# -- devices by certificate --
+
+
+def test_a_device_with_a_certificate_has_the_rights_of_its_name_until_it_is_revoked(house):
+    credentials.allow_new(house.admin, "pi-6")
+    mine = house.with_certificate(certificates.for_device(house.files.folder, "pi-6", now=NOW))
+    comes_to("delivered", mine)
+    assert [written(mine, topic) for topic in (HEARTBEATS, ALARMS)] == ["delivered", DENIED]
+    assert "pi-6" in credentials.known(house.admin)
+    credentials.revoke(house.admin, "pi-6")
+    comes_to(DENIED, mine)
+    assert "pi-6" not in credentials.known(house.admin)
+
+
+def test_without_a_certificate_of_ours_that_is_good_today_nobody_comes_in(house):
+    credentials.allow_new(house.admin, "pi-7")
+    own = certificates.for_device(house.files.folder, "pi-7", now=NOW)
+    expired = certificates.for_device(house.files.folder, "pi-7", now=OLD)
+    other = house.folder / "third"
+    certificates.init(other, ["localhost"], now=NOW)
+    foreign = certificates.for_device(other, "pi-7", now=NOW)
+    assert written(house.with_certificate(expired)) in ("_SSL", "_TRANSPORT")
+    assert written(house.with_certificate(foreign)) in ("_SSL", "_TRANSPORT")
+    bare = house.with_certificate(own)
+    del bare["ssl.certificate.location"], bare["ssl.key.location"]
+    assert written(bare) in ("_SSL", "_TRANSPORT")
+    for name in ("a,b", "a=b", "x" * 65, "a b"):
+        with pytest.raises(Refused, match="with a certificate"):
+            certificates.for_device(house.files.folder, name, now=NOW)
+
+
+# -- the stack's own services --
+
+
+def test_each_service_may_do_its_work_and_no_other(house):
+    who = {part: connection(house.kafka, house.service(part)) for part in principals.RIGHTS}
+    comes_to("delivered", who["backup"], ALARMS)
+    for part, topic, what in (
+        ("streams", READINGS_CLEAN, "delivered"),
+        ("streams", READINGS_RAW, DENIED),
+        ("streams", DEVICES, DENIED),
+        ("sink", READINGS_REJECTED, "delivered"),
+        ("sink", READINGS_RAW, DENIED),
+        ("sink", READINGS_CLEAN, DENIED),
+        ("imports", READINGS_RAW, "delivered"),
+        ("imports", WINDOWS, DENIED),
+        ("dashboard", ALARM_ACTIONS, "delivered"),
+        ("dashboard", READINGS_RAW, DENIED),
+        ("watchdog", ALARMS, "delivered"),
+        ("watchdog", READINGS_CLEAN, DENIED),
+        ("notify", ALARMS, "delivered"),
+        ("notify", ALARM_ACTIONS, DENIED),
+        ("backup", ALARMS, "delivered"),
+        ("backup", READINGS_CLEAN, DENIED),
+    ):
+        assert written(who[part], topic) == what, (part, topic)
+
+
+def test_a_service_reads_what_it_needs_and_administers_nothing(house):
+    def read(part, topic):
+        group = {"group.id": "any", "auto.offset.reset": "earliest", "enable.partition.eof": True}
+        consumer = Consumer({**connection(house.kafka, house.service(part)), **group})
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        try:
+            message = consumer.poll(WITHIN_S)
+            return "read" if message.error() is None or message.error().name() == "_PARTITION_EOF" else DENIED
+        finally:
+            consumer.close()
+
+    assert read("streams", READINGS_RAW) == "read"
+    assert read("sink", READINGS_CLEAN) == "read"
+    assert read("sink", READINGS_RAW) == DENIED
+    assert read("notify", READINGS_CLEAN) == DENIED
+    assert read("sink", STREAMS_STATE) == DENIED
+    stage = AdminClient(connection(house.kafka, house.service("streams")))
+    everything = AclBinding(
+        ResourceType.TOPIC, "*", ResourcePatternType.LITERAL, "User:telltale-streams", "*", AclOperation.ALL,
+        AclPermissionType.ALLOW,
+    )  # fmt: skip
+    for asked in (
+        lambda: stage.create_acls([everything]),
+        lambda: stage.create_topics([NewTopic("mine", 1, 1)]),
+        lambda: stage.delete_topics([READINGS_RAW]),
+    ):
+        (answer,) = asked().values()
+        with pytest.raises(KafkaException, match=r"(?i)authori[sz]"):
+            answer.result(WITHIN_S)
+
+
+def test_nobody_elses_transactions_and_nobody_without_a_password(house):
+    words = connection(house.kafka, house.service("sink"))
+    thief = Producer(words | {"transactional.id": f"{STREAMS_GROUP}-0"})
+    with pytest.raises(KafkaException, match=r"(?i)authori[sz]"):
+        thief.init_transactions(WITHIN_S)
+    mine = Producer(connection(house.kafka, house.service("streams")) | {"transactional.id": f"{STREAMS_GROUP}-0"})
+    mine.init_transactions(WITHIN_S)
+    assert written(connection(house.kafka, Access())) != "delivered"
+    wrong = Access("SASL_PLAINTEXT", username="telltale-sink", password="wrong")
+    assert written(connection(house.kafka, wrong)) == "_AUTHENTICATION"
+
+
+def test_rights_that_nobody_gave_are_taken_away_again(house):
+    more = AclBinding(
+        ResourceType.TOPIC, READINGS_RAW, ResourcePatternType.LITERAL, "User:telltale-notify", "*", AclOperation.WRITE,
+        AclPermissionType.ALLOW,
+    )  # fmt: skip
+    credentials.settled(house.admin.create_acls([more]))
+    notify = connection(house.kafka, house.service("notify"))
+    comes_to("delivered", notify)
+    principals.ensure(house.admin, house.folder)
+    comes_to(DENIED, notify)
+
+
+def test_commands_at_the_shell_find_the_operator_in_the_stacks_folder(house, tmp_path):
+    def telltale(*words, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.command", *words],
+            env={**_environment(), "TELLTALE_DIR": str(house.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    added = json.loads(telltale("device", "add", "pi-8", "--json"))
+    assert added["kafka"] == house.door.address
+    comes_to("delivered", house.by_password("pi-8", added["sasl_password"]))
+    listed = json.loads(telltale("device", "list", "--json"))["pi-8"]
+    assert (listed["key"], listed["writes"]) == (1, sorted([READINGS_RAW, HEARTBEATS]))
+    assert READINGS_RAW in telltale("kafka", "topics", "--list").split()
+    assert "User:pi-8" in telltale("kafka", "acls", "--list", "--principal", "User:pi-8")
+    telltale("device", "revoke", "pi-8")
+    comes_to("_AUTHENTICATION", house.by_password("pi-8", added["sasl_password"]))
+    assert "pi-8" not in json.loads(telltale("device", "list", "--json"))
+    telltale("device", "add", "telltale-sink", code=2)
+
+
+def _environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("TELLTALE_KAFKA")}
 
 
 def test_a_broker_without_a_door_says_how_to_get_one(kafka):
     with pytest.raises((Refused, KafkaException), match="tls init"):
         credentials.add(AdminClient(connection(kafka)), "pi-1")
+
+
+# -- the whole way --
+
+
+@pytest.fixture
+def at_home(house, monkeypatch, tmp_path):
+    """This process is the operator; its keys are the test's own."""
+    for name, value in house.environment("topics").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TELLTALE_SECURITY", str(tmp_path / "security"))
+    return Wire(house.kafka)
+
+
+def test_bombs_of_a_device_that_may_write_end_neither_stage_nor_sink(house, at_home, start, stored, tmp_path):
+    me = let_in(house, "pi-9")
+    key = keys.issue(tmp_path / "security", "pi-9", now=NOW, grace=dt.timedelta(0))
+    publish(house.kafka, [make_device("pi-9", configured_at=NOW)])
+    services = [
+        start(part, "run", TELLTALE_DATABASE=stored.dsn, **house.environment(part)) for part in ("streams", "sink")
+    ]
+    for service in services:
+        service.await_ready()
+    settings = EdgeSettings(
+        device_id="pi-9", frame_key=key, spool=tmp_path / "spool", security_protocol="SASL_SSL", sasl_username="pi-9",
+        sasl_password=me["sasl.password"], ssl_ca_location=house.files.ca,
+    )  # fmt: skip
+    rows = "SELECT count(*) FROM readings JOIN sensors USING (sensor_id) WHERE device_id = 'pi-9'"
+
+    def measured(times):
+        with Edge(settings, address=house.door.address) as edge:
+            edge.accept_frame(times, ["c0", "c1", "c2"], [[1.0, 2.0, 3.0]] * len(times))
+            await_true(lambda: edge.drained, what="the edge's readings delivered", within_s=WITHIN_S)
+        await_true(lambda: stored.rows(rows) == [(expected,)], what=f"{expected} rows", within_s=WITHIN_S)
+
+    expected = 6
+    measured([START_US, START_US + US])
+    megabyte = 1_000_000
+    for topic, codec, size in (
+        (READINGS_RAW, "zstd", 10 * megabyte),
+        (READINGS_RAW, "lz4", 10 * megabyte),
+        (READINGS_RAW, "gzip", 10 * megabyte),
+        (READINGS_RAW, "snappy", 10 * megabyte),
+        (READINGS_RAW, "zstd", 150 * megabyte),
+        (HEARTBEATS, "zstd", 10 * megabyte),
+        (HEARTBEATS, "zstd", 150 * megabyte),
+    ):
+        large = {"compression.type": codec, "message.max.bytes": 200 * megabyte, "queue.buffering.max.kbytes": 400_000}
+        assert written(me | large, topic, value=bytes(size), key=b"pi-9") == "delivered", (topic, codec)
+    assert written(me | {"message.max.bytes": 200 * megabyte}, value=os.urandom(5 * megabyte)) == "MSG_SIZE_TOO_LARGE"
+    before = [service.pid for service in services]
+    expected = 12
+    measured([START_US + 2 * US, START_US + 3 * US])
+    assert all(service.lives for service in services), [service.log.read_text()[-2000:] for service in services]
+    for pid in before:
+        peak_kb = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+        print(f"peak of {pid}: {peak_kb // 1024} MB")
+        assert peak_kb < 1_000_000
+    reasons = {each.reason for each in at_home.rejected() if each.device_id in ("pi-9", None)}
+    assert {"unsigned", "too_large"} <= reasons

@@ -39,6 +39,8 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp: int
+    signature: bytes | None = None
+    oversized: bool = False
 
 
 def in_records(frames: list[RawFrame], minutes: list[int]) -> list[Record]:

@@ -1,0 +1,78 @@
+"""`telltale audit`: who did what, at the shell and on the pages."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+FOUND = """
+SELECT time, who, way, what, subject, outcome, detail, address FROM audit_log
+WHERE time >= coalesce(%(since)s, '-infinity') AND (%(who)s::text IS NULL OR who ILIKE '%%' || %(who)s || '%%')
+  AND (%(what)s::text IS NULL OR what LIKE %(what)s || '%%')
+ORDER BY time DESC, audit_id DESC LIMIT %(limit)s"""
+
+
+@click.group()
+def audit() -> None:
+    """Who did what, and what came of it."""
+
+
+@audit.command("list")
+@click.option("--since", metavar="TIME", help="With a zone or Z.")
+@click.option("--who", metavar="NAME", help="Or a part of it.")
+@click.option("--what", metavar="WORD", help="Or its beginning, such as device or alarm.acknowledge.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--database", metavar="DSN", help="By default TELLTALE_DATABASE or the stack's.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
+def list_entries(
+    *, since: str | None, who: str | None, what: str | None, limit: int, database: str | None, as_json: bool
+) -> None:
+    """The newest first. While the database is away: what it does not have yet."""
+    entries = list(_found(since, who, what, limit, database))
+    for each in entries:
+        if as_json:
+            click.echo(json.dumps(each, default=str))
+            continue
+        detail = " ".join(f"{name}={value}" for name, value in each["detail"].items())
+        click.echo(
+            f"{str(each['time'])[:19]}  {each['who']:<20} {each['way']:<8} {each['what']:<20} {each['outcome']:<8} "
+            f"{each['subject']}  {detail}".rstrip()
+        )
+    if not entries and not as_json:
+        click.echo("nothing that fits", err=True)
+
+
+def _found(
+    since: str | None, who: str | None, what: str | None, limit: int, database: str | None
+) -> Iterator[dict[str, Any]]:
+    from datetime import datetime
+
+    import psycopg
+    from psycopg.rows import dict_row
+
+    from infra import stack
+    from infra.audit import journal
+    from schemas.errors import Refused, Unavailable
+
+    try:
+        begin = datetime.fromisoformat(since) if since else None
+    except ValueError:
+        raise Refused(f'--since: expected a time such as 2026-11-24T08:00Z, got "{since}"') from None
+    if begin is not None and begin.tzinfo is None:
+        raise Refused(f'--since: "{since}" has no zone; add Z for UTC, or an offset such as +01:00')
+    where = journal.place(stack.folder())
+    asked = {"since": begin, "who": who, "what": what, "limit": limit}
+    try:
+        dsn = stack.database_dsn(database)
+        journal.bring(where, dsn)
+        with psycopg.connect(dsn, connect_timeout=journal.CONNECT_S, row_factory=dict_row) as connection:
+            yield from connection.execute(FOUND, asked).fetchall()
+    except (Unavailable, psycopg.Error) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        click.echo(f"only what is not in the database yet: {said}", err=True)
+        for each in reversed(journal.left(where)):
+            at = datetime.fromisoformat(each["time"])
+            fits = (not who or who.lower() in each["who"].lower()) and each["what"].startswith(what or "")
+            if fits and (begin is None or at >= begin):
+                yield {name: each[name] for name in each if name != "entry"} | {"way": "shell"}
