@@ -52,6 +52,8 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     from pydantic import ValidationError
 
     from infra import telling
+    from infra.security import keys
+    from infra.security.keys import Keyring
     from schemas.codec import Codec
     from sinks.timescale import schema
     from sinks.timescale.alarms import Waits
@@ -74,6 +76,8 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
+    keyring = Keyring(keys.folder())
+    keyring.refresh()
     with _neighbours():
         if settings.migrate:
             schema.migrate(dsn)
@@ -93,6 +97,7 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
             waits=Waits(owner, settings.alarm_after_s),
             teller=telling.Teller(lambda: telling.producer(address, client_id="telltale-sink-alarms"), speaker="sink"),
             on_working=readiness.announce,
+            keyring=keyring,
         )
         with upkeep_beside(dsn, period_s=settings.upkeep_s):
             loop.run(stop)

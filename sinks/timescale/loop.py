@@ -18,12 +18,15 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from infra.security.keys import Keyring
 from infra.telling import Teller
 from schemas.alarms import Alarm, AlarmEvent
 from schemas.errors import Unavailable
+from schemas.signing import HEADER
+from schemas.topics import HEARTBEATS
 from sinks.timescale import alarms
 from sinks.timescale.alarms import Waits
-from sinks.timescale.batch import Batch, Entry, Part, Pile
+from sinks.timescale.batch import Batch, Body, Entry, Part, Pile, Refusal
 from sinks.timescale.claims import ANSWER_S, Identities, claims, mark
 from sinks.timescale.decode import Coded, Decoder
 from sinks.timescale.positions import Fenced, Position, Replay
@@ -78,7 +81,9 @@ class Loop:
         waits: Waits,
         teller: Teller,
         on_working: Callable[[], None] = lambda: None,
+        keyring: Keyring | None = None,
     ) -> None:
+        self._keyring = keyring
         self._consumer, self._admin, self._decoder = consumer, admin, decoder
         self._store, self._writer, self._settings = store, writer, settings
         self._waits, self._teller = waits, teller
@@ -268,6 +273,8 @@ class Loop:
                 self._complaint(message, error)
                 continue
             (topic, key, value), body = next(decoded)
+            if topic == HEARTBEATS:
+                body = self._if_genuine(message, body)
             part = Part(topic, message.partition())
             self._pile.add(Entry(part, message.offset(), key, value, message.timestamp()[1], body))
         records = len(self._pile) - before[0]
@@ -276,6 +283,19 @@ class Loop:
         if records > 0 and (before[0] == 0 or self._settings.linger_ms == 0):
             self._grew_at = time.monotonic()
         return bool(found)
+
+    def _if_genuine(self, message: Message, body: Body) -> Body:
+        """A heartbeat in the name of a device that must sign, and did not, is refused."""
+        if self._keyring is None:
+            return body
+        self._keyring.refresh()
+        if self._keyring.is_idle:
+            return body
+        signature = next((value for name, value in message.headers() or () if name == HEADER), None)
+        _, appended_ms = message.timestamp()
+        key, value = message.key() or b"", message.value() or b""
+        why = self._keyring.refusal(HEARTBEATS, key, value, signature, appended_ms)
+        return body if why is None else Refusal(*why)
 
     def _complaint(self, message: Message, error: KafkaError) -> None:
         """An event that is no record."""

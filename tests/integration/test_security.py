@@ -362,5 +362,9 @@ def test_bombs_of_a_device_that_may_write_end_neither_stage_nor_sink(house, at_h
         peak_kb = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
         print(f"peak of {pid}: {peak_kb // 1024} MB")
         assert peak_kb < 1_000_000
+    # The edge's own word is signed and stored, nobody else's is.
+    assert stored.rows("SELECT DISTINCT device_id FROM heartbeats") == [("pi-9",)]
+    told = "SELECT DISTINCT reason FROM rejected WHERE topic = 'heartbeats' AND device_id = 'pi-9'"
+    await_true(lambda: stored.rows(told) == [("unsigned",)], what="refused heartbeats", within_s=WITHIN_S)
     reasons = {each.reason for each in at_home.rejected() if each.device_id in ("pi-9", None)}
     assert {"unsigned", "too_large"} <= reasons
