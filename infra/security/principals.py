@@ -120,7 +120,7 @@ def bindings(part: str) -> list[AclBinding]:
         *(may(AclOperation.READ, topic, name) for name in rights.reads),
         *(may(AclOperation.WRITE, topic, name) for name in rights.writes),
         *(may(AclOperation.DESCRIBE_CONFIGS, topic, name) for name in (ALL if rights.settings else ())),
-        *(may(AclOperation.DESCRIBE, group, name) for name in (STREAMS_GROUP, SINK_GROUP, NOTIFY_GROUP)),
+        may(AclOperation.DESCRIBE, group, RESERVED, begins=True),
         *(may(AclOperation.READ, group, name) for name in rights.joins),
         *(
             may(what, transaction, rights.transactions, begins=True)
