@@ -411,7 +411,7 @@ class Ownership:
                 frame = refused.arrival.frame
                 record = by_offset[refused.arrival.offset]
                 part = self._rejected(record, device_id, refused.reason, refused.detail, frame.values.size)
-                rejected.append(part.model_copy(update={"payload": self._codec.encode(frame)}))
+                rejected.append(part.model_copy(update={"payload": self._codec.encode(frame)[:PAYLOAD_BYTES_MAX]}))
         return [(device_id, outcome) for outcome in outcomes]
 
     def _tell_of_bug(self, state: State, arrival: Arrival, what: str, plan: Plan) -> tuple[State, Outcome]:
