@@ -52,7 +52,6 @@ AUDITED: dict[tuple[str, ...], str] = {
     ("db", "grant-reader"): "database.grant_reader",
     ("db", "revoke-reader"): "database.revoke_reader",
     ("topics", "provision"): "topics.provision",
-    ("down",): "stack.down",
     ("kafka",): "kafka",
 }
 """Tokens of the shell write their own, in the transaction that makes them."""
@@ -147,7 +146,7 @@ def _leave(what: str, context: click.Context, outcome: str, why: str) -> None:
         return
 
 
-FOLDER_IS_THE_STACKS = {"replay", "stack.down"}
+FOLDER_IS_THE_STACKS = {"replay"}
 """Commands whose --dir names the stack's folder."""
 
 

@@ -134,7 +134,12 @@ def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):
     admin = AdminClient({"bootstrap.servers": cluster})  # its answers come while it lives
     for done in admin.incremental_alter_configs([change]).values():
         done.result(30)
-    found = [each for each in watch.rounds.look() if each.bad]
+    found = []
+    await_true(  # the broker hears of it after the controller has answered
+        lambda: found.extend(each for each in watch.rounds.look() if each.bad) or bool(found),
+        what="the difference",
+        within_s=60,
+    )
     assert [(each.rule, "retention.ms" in each.said) for each in found] == [(Rule.TOPICS, True)]
 
 
