@@ -8,7 +8,8 @@ import click
 
 FOUND = """
 SELECT time, who, way, what, subject, outcome, detail, address FROM audit_log
-WHERE time >= coalesce(%(since)s::timestamptz, '-infinity') AND (%(who)s::text IS NULL OR who ILIKE '%%' || %(who)s || '%%')
+WHERE time >= coalesce(%(since)s::timestamptz, '-infinity')
+  AND (%(who)s::text IS NULL OR who ILIKE '%%' || %(who)s || '%%')
   AND (%(what)s::text IS NULL OR what LIKE %(what)s || '%%')
 ORDER BY time DESC, audit_id DESC LIMIT %(limit)s"""
 

@@ -15,8 +15,8 @@ from schemas.errors import Refused, Unavailable
 ME = pwd.getpwuid(os.getuid()).pw_name
 
 LOOKS = {
-    ("demo",), ("up",), ("status",), ("down",), ("doctor",), ("settle",), ("import",), ("quality", "try"), ("audit", "list"),
-    ("stations", "calibration", "list"),
+    ("demo",), ("up",), ("status",), ("down",), ("doctor",), ("settle",), ("import",), ("quality", "try"),
+    ("audit", "list"), ("stations", "calibration", "list"),
     ("stations", "export"), ("stations", "show"), ("imports", "gaps"), ("imports", "list"), ("imports", "show"),
     ("imports", "run"), ("device", "list"), ("edge", "run"), ("edge", "send"), ("edge", "show"), ("edge", "simulate"),
     ("readings", "count"), ("readings", "show"), ("alarms", "list"), ("alarms", "tail"), ("alarms", "rules", "list"),
