@@ -64,7 +64,9 @@ class Backfill:
         if self.report is None:
             return "at work"
         files, frames = self.report["files"], sum(each["frames"] for each in self.report["edges"])
-        parts = [f"{len(files):,} files read again"] + ([f"{frames:,} frames asked of spools here"] if frames else [])
+        parts = [f"{len(files):,} {'file' if len(files) == 1 else 'files'} read again"] + (
+            [f"{frames:,} frames asked of spools here"] if frames else []
+        )
         if self.report["left"] is not None:
             back = self.report["missing"] - self.report["left"]
             parts.append(f"{back:,} rows came back, {self.report['left']:,} are still missing")

@@ -30,7 +30,7 @@ TELL_S = 1.0  # between two statuses of one file on its way
 FLUSH_S = 10.0  # for the last statuses
 
 _COUNTS = ("rows", "readings", "missing", "repeated", "out_of_order", "problems", "first_time", "last_time")
-_KEPT = ("raw_partition", "raw_from", "raw_to", "spool_id", "last_sequence")
+_KEPT = ("raw_partition", "raw_from", "raw_to", "spool_id", "last_sequence", "uploaded_by")
 
 
 @dataclass(slots=True)
@@ -137,7 +137,9 @@ class Importer:
                 if known.state == ImportState.SENT and known.device_id is not None:
                     self._sent.append(Pending(outcome, known.sha256, known.device_id))
                 return False
-            status = status.model_copy(update={"found": known.found or known.time, "raw_from": known.raw_from})
+            who = status.uploaded_by or known.uploaded_by  # a file that is read again is still whose it was
+            update = {"found": known.found or known.time, "raw_from": known.raw_from, "uploaded_by": who}
+            status = status.model_copy(update=update)
             if self.asked.within is not None:  # only a part is read again: what is known of the whole stays
                 self._whole[status.sha256] = known
         self._mine[status.sha256] = Outcome(found, status)

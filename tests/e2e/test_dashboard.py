@@ -278,6 +278,9 @@ def fill_the_gap(site: Site, otto: Person, vera: Person) -> None:
     otto.page.locator("[data-backfill='demo-mast']").get_by_text("done", exact=True).wait_for(timeout=120_000)
     assert site.await_rows(f"SELECT count(DISTINCT time) {MAST_READINGS} HAVING count(*) = 2900") == [(100,)]
     assert site.rows("SELECT who, subject FROM audit_log WHERE what = 'imports.backfill'") == [("otto", "demo-mast")]
+    assert site.await_rows("SELECT uploaded_by FROM imports WHERE name = 'mast.dat' AND state = 'stored'") == [
+        ("otto",)
+    ]
 
 
 def test_behind_a_proxy_with_tls_cookies_are_secure_and_addresses_are_the_clients(
