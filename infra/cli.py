@@ -126,10 +126,11 @@ def status(folder: str | None, as_json: bool) -> None:
 
 
 def _show_status(found: "Stack", services: list[dict[str, Any]]) -> None:
-    click.echo(f"{'service':<12}{'state':<12}{'pid':>9}{'restarts':>10}{'uptime':>12}")
+    click.echo(f"{'service':<12}{'state':<12}{'pid':>9}{'restarts':>10}{'uptime':>12}  metrics")
     for each in services:
         uptime = "" if each["uptime_s"] is None else f"{each['uptime_s']:.0f} s"
-        click.echo(f"{each['name']:<12}{each['state']:<12}{each['pid'] or '':>9}{each['restarts']:>10}{uptime:>12}")
+        line = f"{each['name']:<12}{each['state']:<12}{each['pid'] or '':>9}{each['restarts']:>10}{uptime:>12}"
+        click.echo(f"{line}  {each['metrics'] or ''}".rstrip())
     for name, address in (("Kafka", found.kafka), ("database", found.database), ("dashboard", found.dashboard)):
         if address:
             click.echo(f"{name:<12}{address}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from infra import log_lines
 from infra.audit.commands import audited
 from schemas.errors import Refused, Unavailable
 
@@ -126,13 +127,13 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (Refused, Unavailable) as error:
-        click.echo(f"error: {error}", err=True)
+        log_lines.last_words(str(error))
         sys.exit(error.exit_code)
     except ValueError as error:
         said = _wrong_settings(error)
         if said is None:
             raise
-        click.echo(f"error: {said}", err=True)
+        log_lines.last_words(said)
         sys.exit(Refused.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)

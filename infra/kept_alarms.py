@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from infra import measured
 from infra.record_file import write
 from schemas.alarms import Alarm, AlarmEvent, AlarmState, Severity, alarm_event
 from schemas.errors import Unavailable
@@ -95,6 +96,7 @@ class KeptAlarms:
             message=message,
         )
         self._known.standing.append(alarm)
+        measured.RAISED.labels(rule, severity).inc()
         return self._note(alarm, now)
 
     def cleared(self, rule: str, *, source: str, now: datetime, message: str) -> AlarmEvent | None:

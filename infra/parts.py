@@ -42,6 +42,8 @@ class Part:
     launch: Callable[[], Launch]
     ready: Callable[[], bool]
     once: bool = False
+    metrics: str | None = None
+    """Where it answers /metrics, and /healthz and /readyz beside it."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_s_max: float = 20.0
     """A stream worker commits its last batch, PostgreSQL writes a checkpoint: seconds. Beyond this it is killed."""
@@ -96,7 +98,15 @@ def postgres_part(one: server.Server) -> Part:
     return Part(POSTGRES, launch, ready, stop_signal=server.STOP_SIGNAL, stop_s_max=30)
 
 
-def service_part(name: str, words: Sequence[str], *, folder: Path, env: Mapping[str, str], once: bool = False) -> Part:
+def service_part(
+    name: str,
+    words: Sequence[str],
+    *,
+    folder: Path,
+    env: Mapping[str, str],
+    once: bool = False,
+    metrics: str | None = None,
+) -> Part:
     """A part that is a command of telltale's own, announced by a file in the stack's folder."""
     ready_file = folder / "ready" / name
 
@@ -107,7 +117,7 @@ def service_part(name: str, words: Sequence[str], *, folder: Path, env: Mapping[
         command = [sys.executable, "-P", "-m", "infra.command", *words]
         return Launch(command, env={**env, READY_FILE: str(ready_file), "PYTHONUNBUFFERED": "1"})
 
-    return Part(name, launch, ready_file.exists, once=once)
+    return Part(name, launch, ready_file.exists, once=once, metrics=metrics)
 
 
 def declared() -> dict[str, dict[str, object]]:

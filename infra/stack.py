@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,15 @@ class Service:
     since_s: float = 0.0
     """When the process was started, in seconds since 1970."""
     stop_signal: int = 15
+    metrics: str | None = None
+    """Where it answers /metrics; /healthz and /readyz are beside it."""
 
     def now(self) -> "Service":
         """The same, believing the system more than the record: a supervisor that was killed notes no deaths."""
         if self.process is None or self.process.lives():
             return self
         gone = "done" if self.state == "done" else "stopped"
-        return Service(self.name, gone, None, self.restarts, self.since_s, self.stop_signal)
+        return replace(self, state=gone, process=None)
 
     def told(self) -> dict[str, Any]:
         """For people and scripts."""
@@ -47,6 +49,7 @@ class Service:
             "pid": self.process.pid if self.process else None,
             "restarts": self.restarts,
             "uptime_s": round(time.time() - self.since_s, 1) if self.process else None,
+            "metrics": self.metrics,
         }
 
 

@@ -67,7 +67,15 @@ class Running:
 
     def service(self) -> Service:
         alive = self.identity if self.state in (State.STARTING, State.RUNNING) else None
-        return Service(self.part.name, str(self.state), alive, self.restarts, self.since_s, int(self.part.stop_signal))
+        return Service(
+            self.part.name,
+            str(self.state),
+            alive,
+            self.restarts,
+            self.since_s,
+            int(self.part.stop_signal),
+            self.part.metrics,
+        )
 
 
 class Supervisor:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra import ports, processes, stack, systemd
 from infra.client import Access, operator
@@ -29,6 +30,8 @@ from schemas.errors import Refused, Unavailable
 DISK_BYTES_MIN = 500_000_000
 """What an empty stack takes (Kafka's and PostgreSQL's preallocated logs) and some room to run."""
 PORTS = "ports.json"
+TARGETS = "prometheus-targets.json"
+METRICS_PORT = "TELLTALE_METRICS_PORT"
 DEVICES_AT = "TELLTALE_DEVICES_AT"
 CERTIFICATES_AT = "TELLTALE_DEVICE_CERTIFICATES_AT"
 BROKERS = "TELLTALE_BROKERS"
@@ -119,7 +122,7 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     folder = wish.folder
     number = cluster.decided(folder, _brokers(wish))
     kafka, database = os.environ.get("TELLTALE_KAFKA"), os.environ.get("TELLTALE_DATABASE")
-    numbers = _ports(wish, number)
+    numbers = _ports(wish, number, names)
     parts: list[Part] = []
     devices = certificates = None
     who: Access | None = None
@@ -149,9 +152,9 @@ def _compose(wish: Wish, names: list[str]) -> tuple[Stack, list[Part]]:
     }
     for name, entry in declared().items():
         if name in names:
-            port = {str(entry["listens"]): str(numbers[name])} if "listens" in entry else {}
             own = principals.environment(folder, name) if who else {}
-            parts.append(_service(name, entry, folder=folder, env=env | port | own))
+            parts.append(_service(name, entry, numbers, folder=folder, env=env | own))
+    _tell_prometheus(folder, parts)
     dashboard = f"http://{ports.LOOPBACK}:{numbers[DASHBOARD]}" if DASHBOARD in names else None
     record = Stack(
         folder, processes.myself(), kafka, database, dashboard, devices, certificates, asks_who=who is not None
@@ -206,8 +209,34 @@ def _addresses(doors: dict[str, tuple[Door, ...]], *, by_certificate: bool) -> s
     return ",".join(found) or None
 
 
-def _service(name: str, entry: dict[str, Any], *, folder: Path, env: dict[str, str]) -> Part:
-    return service_part(name, entry["command"], folder=folder, env=env, once=entry.get("once", False))
+def _service(name: str, entry: dict[str, Any], numbers: dict[str, int], *, folder: Path, env: dict[str, str]) -> Part:
+    """With a port for its metrics, or the one that it listens at anyway."""
+    variable = entry.get("listens", METRICS_PORT)
+    number = numbers.get(name if "listens" in entry else _metrics_of(name))
+    own = {variable: str(number)} if number else {}
+    return service_part(
+        name,
+        entry["command"],
+        folder=folder,
+        env=env | own,
+        once=entry.get("once", False),
+        metrics=f"http://{ports.LOOPBACK}:{number}/metrics" if number else None,
+    )
+
+
+def _metrics_of(name: str) -> str:
+    """How the port of a part's metrics is called in the file of ports."""
+    return f"{name}-metrics"
+
+
+def _tell_prometheus(folder: Path, parts: list[Part]) -> None:
+    """Where the parts answer, for a `file_sd_configs` of Prometheus on this machine."""
+    targets = [
+        {"targets": [urlsplit(part.metrics).netloc], "labels": {"service": part.name}} for part in parts if part.metrics
+    ]
+    coming = folder / f"{TARGETS}.coming"
+    coming.write_text(json.dumps(targets, indent=1))
+    coming.replace(folder / TARGETS)
 
 
 def _demand(answers_: bool, trouble: str) -> None:
@@ -215,7 +244,7 @@ def _demand(answers_: bool, trouble: str) -> None:
         raise Unavailable(trouble)
 
 
-def _ports(wish: Wish, number: int) -> dict[str, int]:
+def _ports(wish: Wish, number: int, names: list[str]) -> dict[str, int]:
     """Those asked for, else those of the last start (edges know them), else free ones; remembered. Several brokers
     have the port that was asked for and those after it."""
     file = wish.folder / PORTS
@@ -225,6 +254,11 @@ def _ports(wish: Wish, number: int) -> dict[str, int]:
         DASHBOARD: wish.dashboard_port,
         **{name: wish.kafka_port and wish.kafka_port + at for at, name in enumerate(cluster.names(number))},
         **dict.fromkeys(cluster.names(number, of=cluster.CONTROLLER)),
+        **{
+            _metrics_of(name): None
+            for name, entry in declared().items()
+            if name in names and not entry.get("once") and "listens" not in entry
+        },
     }
     numbers: dict[str, int] = {}
     for name, port in asked.items():

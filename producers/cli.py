@@ -69,6 +69,8 @@ def send(
 ) -> None:
     """Send logger files: each row once, however often this is stopped and called again."""
     from infra.stack import kafka_address
+    from infra.telemetry.tracing import start as start_tracing
+    from producers.delivery.heartbeat import our_version
     from producers.edge import Edge
     from producers.files.described import read_description
     from producers.files.stamps import offset_minutes
@@ -89,7 +91,7 @@ def send(
     update = {"device_id": device_id, "spool": spool or settings.spool, "linger_s": 0.01}
     settings = settings.model_copy(update=update)
     device = _device(address, device_id, settings, timeout_s)
-    one = Edge(settings, address=address)
+    one = Edge(settings, address=address, tracing=start_tracing("edge", version=our_version(), log=_Quiet()))
     finished = False
     try:
         asked = Asked(device_id, told, described, again=again, timeout_s=timeout_s)
@@ -112,6 +114,16 @@ def send(
     else:
         report.print()
     _exit(sending, stuck, report.waiting, one.spool.folder)
+
+
+class _Quiet:
+    """A command that prints a summary has no log: only what is wrong is said."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Nobody asked."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        click.echo(f"{event}: {fields.get('detail', '')}", err=True)
 
 
 def _exit(sending: "Sending", stuck: str | None, waiting: int, folder: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from infra.telemetry.tracing import Tracing
 from producers.delivery.aside import States
 from producers.delivery.sender import Progress, Sender
 from producers.settings import EdgeSettings
@@ -60,9 +61,11 @@ class Edge:
         devices: Sequence[str] = (),
         sources: States = lambda _: (),
         beats: bool = True,
+        tracing: Tracing | None = None,
     ) -> None:
         """`devices` have heartbeats from the start; `sources` says how those of a device do.
 
+        With `tracing`, which is closed with the edge, some frames are followed to the database.
         Without `beats` no device has any: who imports a device's files is not the device, and does not know how it is.
         """
         from infra.stack import kafka_address  # noqa: PLC0415 - only composition needs the stack
@@ -81,7 +84,9 @@ class Edge:
             clock_us=wall_clock_us,
             sources=sources,
             beats=beats,
+            tracing=tracing,
         )
+        self._tracing = tracing
         self.waiting = 0  # readings left in the spool by `close`
         self._closed = threading.Lock()
         self._sender.start()
@@ -99,6 +104,8 @@ class Edge:
         if not self._closed.acquire(blocking=False):
             return
         self._sender.stop(drain_s=drain_s)
+        if self._tracing is not None:
+            self._tracing.end()
         self.waiting = self._waiting()
         self.spool.close()
         self._raise_failure()

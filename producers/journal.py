@@ -1,4 +1,4 @@
-"""Events of a running edge on standard output, one logfmt line each, as every service's log has them (infra.events).
+"""Events of a running edge on standard output, in the one shape of every service's log (infra.log_lines).
 
 Written here in a few lines because structlog, with what it imports, takes five of the eighty megabytes that
 an edge may have.
@@ -7,6 +7,10 @@ an edge may have.
 import sys
 import threading
 from datetime import UTC, datetime
+
+from infra import log_lines
+
+SERVICE = "edge"
 
 _lock = threading.Lock()
 
@@ -24,10 +28,9 @@ def error(event: str, **fields: object) -> None:
 
 
 def line(level: str, event: str, fields: dict[str, object], *, now: datetime) -> str:
-    """One event; values with blanks, quotes or equal signs are quoted, and nothing breaks the line."""
-    stamp = now.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    every = {"timestamp": stamp, "level": level, "event": event, **fields}
-    return " ".join(f"{name}={_value(value)}" for name, value in every.items())
+    """One event."""
+    every = {"ts": log_lines.stamp(now), "level": level, "event": event, "service": SERVICE, **fields}
+    return log_lines.render(every, log_lines.chosen())
 
 
 def _say(level: str, event: str, fields: dict[str, object]) -> None:
@@ -35,11 +38,3 @@ def _say(level: str, event: str, fields: dict[str, object]) -> None:
     with _lock:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
-
-
-def _value(value: object) -> str:
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    if any(each in text for each in ' ="\\\n\r'):
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
-        return f'"{escaped}"'
-    return text

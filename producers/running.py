@@ -4,12 +4,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infra import readiness, systemd
+from infra import log_lines, readiness, systemd
+from infra.telemetry.health import Health
+from infra.telemetry.tracing import start as start_tracing
 from producers import journal
 from producers.config import (
     EdgeConfig,
@@ -22,6 +24,7 @@ from producers.config import (
     StdinSource,
 )
 from producers.delivery.backoff import Backoff
+from producers.delivery.heartbeat import our_version
 from producers.edge import Edge
 from producers.files.described import Description, read_description
 from producers.files.logger_file import Stamping
@@ -47,8 +50,10 @@ def run(config: EdgeConfig, *, address: str | None = None) -> int:
     settings = config.settings
     backoff = Backoff(settings.restart_first_s, settings.restart_s_max)
     sources = Sources(watched, stop=stop, backoff=backoff)
-    with signals(stop):
-        edge = Edge(settings, address=address, devices=config.devices, sources=sources.states)
+    log_lines.speak_by(journal.error)
+    with ExitStack() as seen, signals(stop):
+        tracing = start_tracing("edge", version=our_version(), log=journal)
+        edge = Edge(settings, address=address, devices=config.devices, sources=sources.states, tracing=tracing)
         try:
             configured = Configured(edge.address, settings, remembered=edge.spool.folder)
             for number, one in enumerate(config.source):
@@ -57,9 +62,11 @@ def run(config: EdgeConfig, *, address: str | None = None) -> int:
                 watched.append(Watched(config.name_of(number), config.device_of(one), make, edge, stop))
             sources.watched = tuple(watched)
             sources.start()
+            health = Health("edge", stuck_s=STUCK_S_MAX)
+            seen.enter_context(_measured(health, edge, sources))
             journal.info("edge runs", spool=str(edge.spool.folder), kafka=edge.address, sources=len(watched))
             readiness.announce()
-            _watch(edge, sources, stop)
+            _watch(edge, sources, stop, health)
             systemd.notify("STOPPING=1")
             for name in sources.end():
                 journal.warning("source does not end", source=name)
@@ -69,7 +76,21 @@ def run(config: EdgeConfig, *, address: str | None = None) -> int:
     return edge.waiting
 
 
-def _watch(edge: Edge, sources: Sources, stop: threading.Event) -> None:
+def _measured(health: Health, edge: Edge, sources: Sources) -> AbstractContextManager[object]:
+    """Metrics, where there is a port for them; else what makes them is not even loaded: it takes megabytes."""
+    settings = edge.settings
+    if settings.metrics_port is None:
+        return nullcontext()
+    from infra.telemetry.serving import serving  # noqa: PLC0415
+    from infra.telemetry.settings import MetricsSettings  # noqa: PLC0415
+    from producers import measured  # noqa: PLC0415
+
+    measured.checks(health, edge, sources)
+    place = MetricsSettings(host=settings.metrics_host, port=settings.metrics_port)
+    return serving(health, measured.EdgeMetrics(edge, sources), settings=place, log=journal)
+
+
+def _watch(edge: Edge, sources: Sources, stop: threading.Event, health: Health) -> None:
     """Looks after the sender and the watchdog, and tells what becomes of the link."""
     link, healed = None, edge.spool.healed
     if edge.spool.recovered is not None:
@@ -84,6 +105,7 @@ def _watch(edge: Edge, sources: Sources, stop: threading.Event) -> None:
             journal.error("spool recovered", detail=str(edge.spool.recovered))
         if time.monotonic() - edge.turned_at < STUCK_S_MAX:
             systemd.notify("WATCHDOG=1")
+            health.beat()
         if sources.ended:
             journal.info("all sources ended")
             return

@@ -57,6 +57,11 @@ class EdgeSettings(BaseSettings):
     restart_first_s: float = Field(default=1.0, gt=0, description="First wait before a source starts again; doubles.")
     restart_s_max: float = Field(default=60.0, gt=0, description="Longest wait before a source starts again.")
 
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65_535, description="Where /metrics, /healthz, /readyz are; none: nowhere, 0: any."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Nobody is asked who he is: keep it on this machine.")
+
     security_protocol: str | None = Field(
         default=None, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; else as TELLTALE_KAFKA_... says."
     )

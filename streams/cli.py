@@ -4,6 +4,9 @@ from pathlib import Path
 
 import click
 
+STUCK_S = 120.0
+"""A worker's event loop that has not turned for so long hangs: twice what it waits for its first reading of topics."""
+
 
 @click.group()
 def streams() -> None:
@@ -14,14 +17,26 @@ def streams() -> None:
 @click.option("--kafka", metavar="HOST:PORT", help="Broker; else TELLTALE_KAFKA, else the stack in TELLTALE_DIR.")
 def run(kafka: str | None) -> None:
     """Run one worker until it is stopped. Any number may run; partitions are shared out among them."""
+    import structlog
+
     from infra import events
     from infra.stack import kafka_address
+    from infra.telemetry import probing
+    from infra.telemetry import tracing as tracing_
+    from infra.telemetry.health import Health
+    from infra.telemetry.serving import our_version, serving
     from streams.agents.app import Stage
     from streams.settings import StreamsSettings
 
-    settings = StreamsSettings()
-    events.configure(settings.log_level)
-    Stage(kafka_address(kafka), settings).run()
+    settings, address = StreamsSettings(), kafka_address(kafka)
+    events.configure(settings.log_level, service="streams")
+    health = Health("streams", stuck_s=STUCK_S)
+    tracing = tracing_.start("streams", version=our_version(), log=structlog.get_logger())
+    stage = Stage(address, settings, health=health, tracing=tracing)
+    with serving(health, probes={"broker": probing.broker(address)}):
+        stage.run()
+    if tracing is not None:
+        tracing.end()
 
 
 @streams.command()

@@ -24,6 +24,8 @@ from dashboard.pages import assets
 from dashboard.pages.render import STATIC, STATIC_PATH
 from dashboard.people import accounts
 from dashboard.web.state import Web, web_of
+from infra import log_lines
+from infra.telemetry.health import Check
 from schemas.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -111,6 +113,11 @@ def _started(web: Web) -> Running | None:
     hub.open()
     live.start(hub.publish)
     monitor.start()
+
+    def following() -> Check:
+        return Check(live.is_following, live.trouble or "the pages follow the live topics", required=False)
+
+    web.health.check("following", following)
     return Running(live, hub, monitor)
 
 
@@ -137,11 +144,18 @@ async def _first_link(web: Web) -> None:
         try:
             if await accounts.is_new(web.pools.pages):
                 secret = await accounts.first_link(web.pools.pages, created_by="first start")
-                click.echo(first_link_text(web.settings.address, secret), err=True)
+                _say_first_link(web.settings.address, secret)
         except psycopg.Error:
             await asyncio.sleep(FIRST_LINK_EVERY_S)
         else:
             return
+
+
+def _say_first_link(address: str, secret: str) -> None:
+    if log_lines.chosen() is log_lines.Format.JSON:
+        log.warning("no_administrator", link=f"{address}/welcome#{secret}", days=accounts.LINK_LIFE.days)
+    else:
+        click.echo(first_link_text(address, secret), err=True)
 
 
 def first_link_text(address: str, secret: str) -> str:

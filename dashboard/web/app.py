@@ -30,7 +30,7 @@ from starlette.responses import JSONResponse
 from dashboard.api import feature as api
 from dashboard.pages.feature import PAGES
 from dashboard.sensorthings import routes as sensorthings
-from dashboard.web import health, problems, state
+from dashboard.web import health, measured, problems, state
 from dashboard.web.access import public
 from dashboard.web.compression import Compression
 from dashboard.web.feature import Feature
@@ -75,6 +75,7 @@ def create_app(
     problems.install(app, pages[0] if pages else None)
     app.add_middleware(Compression)
     app.add_middleware(SecurityHeaders, behind_tls=settings.behind_tls)
+    app.add_middleware(measured.Requests)
     for feature in features:
         for router in feature.routers:
             app.include_router(router)

@@ -35,15 +35,17 @@ def dashboard() -> None:
 def run(host: str | None, port: int | None, kafka: str | None, database: str | None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     from dashboard.web.app import create_app
+    from dashboard.web.health import also_apart
     from dashboard.web.running import serve
     from dashboard.web.settings import WebSettings
 
     said = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = WebSettings().model_copy(update=said)
     dsn, address = stack.database_dsn(database), stack.kafka_address(kafka)
-    events.configure()
+    events.configure(service="dashboard")
     app = create_app(settings, database=dsn, kafka=address)
-    serve(app, host=settings.host, port=settings.port)
+    with also_apart(app):
+        serve(app, host=settings.host, port=settings.port)
 
 
 @dashboard.command()

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from dashboard.web.limits import CLIENTS_MAX, AtOnce, Rate
 from dashboard.web.pools import Pools
 from dashboard.web.settings import WebSettings
+from infra.telemetry.health import Health
 
 
 class Seen:
@@ -42,6 +43,8 @@ class Web:
     uploads: AtOnce
     live: AtOnce
     reading: asyncio.Semaphore
+    health: Health = field(default_factory=lambda: Health("dashboard"))
+    """What features know of themselves; the database is asked anew each time."""
     seen: Seen = field(default_factory=Seen)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

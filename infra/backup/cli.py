@@ -176,10 +176,13 @@ def run(once: bool, kafka: str | None, folder: str | None, database: str | None)
     from datetime import timedelta
 
     from infra import events, readiness
-    from infra.backup import making, restoring, server
+    from infra.backup import making, measured, restoring, server
     from infra.backup.alarms import Alarms
     from infra.backup.schedule import Plan, Schedule
     from infra.backup.settings import EVERY, BackupSettings
+    from infra.telemetry import probing
+    from infra.telemetry.health import Check, Health, age_check
+    from infra.telemetry.serving import serving
     from infra.telling import tell_all
     from schemas.errors import Refused
 
@@ -187,7 +190,7 @@ def run(once: bool, kafka: str | None, folder: str | None, database: str | None)
     if settings.every is None:
         raise Refused(f"no schedule: set {EVERY}, such as {EVERY}=12h")
     address, dsn = stack.kafka_address(kafka), stack.database_dsn(database)
-    events.configure()
+    events.configure(service="backup")
     place, name = opened(folder), server.database_of(dsn)
     schedule = Schedule(
         Plan(name, timedelta(seconds=settings.every), settings.keep, settings.verify),
@@ -203,7 +206,16 @@ def run(once: bool, kafka: str | None, folder: str | None, database: str | None)
     )
     if once:
         raise SystemExit(0 if schedule.turn() else 1)
-    _until_told_to_end(schedule.turn, working=readiness.announce)
+
+    def recent() -> Check:
+        rules = [str(rule) for rule in schedule.alarms.standing]
+        return Check(not rules, ", ".join(rules) or "backups are made as planned", required=False)
+
+    health = Health("backup")  # no bound on a turn: a large database takes hours
+    health.check("recent", recent)
+    health.check("last_made", lambda: age_check("backup", measured.LAST_MADE.age_s))
+    with serving(health, probes={"broker": probing.broker(address), "database": probing.database(dsn)}):
+        _until_told_to_end(schedule.turn, working=readiness.announce)
 
 
 def _until_told_to_end(turn: Callable[[], bool], *, working: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from infra.backup import measured
 from infra.backup.alarms import Alarms, Rule
 from infra.backup.folder import Backup, Folder
 from schemas.errors import Refused, Unavailable
@@ -86,8 +87,10 @@ class Schedule:
 
     def _make(self) -> None:
         try:
-            made = self.make()
+            with measured.TOOK.labels("make").time():
+                made = self.make()
         except (Refused, Unavailable) as error:
+            measured.FAILED.labels("make").inc()
             now = self.clock()
             self._making.failed(now, every=self.plan.every)
             log.warning("backup_failed", detail=str(error))
@@ -95,6 +98,9 @@ class Schedule:
             return
         self._making.went_well()
         self._verifying.went_well()  # it is another backup that is verified now
+        measured.MADE.inc()
+        measured.LAST_MADE.is_now()
+        measured.SIZE.set(made.manifest.bytes)
         log.info("backup_made", name=made.name, rows=made.manifest.rows, bytes=made.manifest.bytes)
 
     def _verify(self) -> None:
@@ -102,14 +108,17 @@ class Schedule:
         if newest is None or newest.verified or not self._verifying.may(self.clock()):
             return
         try:
-            self.verify(newest)
+            with measured.TOOK.labels("verify").time():
+                self.verify(newest)
         except (Refused, Unavailable) as error:
+            measured.FAILED.labels("verify").inc()
             now = self.clock()
             self._verifying.failed(now, every=self.plan.every)
             log.warning("backup_unverifiable", name=newest.name, detail=str(error))
             self.alarms.raised(Rule.UNVERIFIABLE, now=now, message=f"Backup {newest.name} was not verified: {error}")
             return
         self._verifying.went_well()
+        measured.VERIFIED.inc()
         log.info("backup_verified", name=newest.name)
 
     def _look(self) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
 DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 TELL_S_MAX = 3.0
+STUCK_S = 300.0
+"""Beyond its pause: all probes of a look together take a minute at worst. Longer means that it hangs."""
 
 
 @click.group()
@@ -29,16 +31,33 @@ def watchdog() -> None:
 def run(kafka: str | None, database: str | None) -> None:
     """Look every TELLTALE_WATCHDOG_EVERY_S and raise alarms, until SIGTERM or Ctrl-C."""
     from infra import events, readiness
+    from infra.telemetry.health import Check, Health
+    from infra.telemetry.serving import serving
+    from infra.watchdog import measured
 
-    events.configure()
+    events.configure(service="watchdog")
     rounds = _rounds(kafka, database)
+    health = Health("watchdog", stuck_s=rounds.settings.every_s + STUCK_S)
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
-    readiness.announce()
-    while not stop.is_set():
-        rounds.turn()
-        stop.wait(rounds.settings.every_s)
+
+    def looked() -> Check:
+        age_s = measured.LOOKED.age_s
+        said = "it has not looked yet" if age_s is None else f"it looked {age_s:.1f} s ago"
+        return Check(age_s is not None, said, age_s, "s")
+
+    def well() -> Check:
+        return Check(not rounds.bad, "; ".join(rounds.bad) or "nothing is amiss", len(rounds.bad), required=False)
+
+    health.check("looked", looked)
+    health.check("well", well)
+    with serving(health):
+        readiness.announce()
+        while not stop.is_set():
+            health.beat()
+            rounds.turn()
+            stop.wait(rounds.settings.every_s)
 
 
 @watchdog.command()

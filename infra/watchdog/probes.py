@@ -15,6 +15,7 @@ from infra.backup.settings import BackupSettings
 from infra.client import connection
 from infra.security.strangers import Strangers, Try
 from infra.settle import STAGES, behind
+from infra.watchdog import measured
 from infra.watchdog.findings import Filling, Finding, Progress, Rule, Work, of_copies, of_disk, of_expiry, of_group
 from infra.watchdog.settings import WatchdogSettings
 from schemas.errors import Refused, Unavailable
@@ -32,7 +33,10 @@ def broker(address: str) -> Finding:
     """Whether the broker answers."""
     try:
         AdminClient(connection(address)).list_topics(timeout=ANSWER_S)
+        measured.BROKER_UP.set(1)
     except KafkaException as error:
+        measured.BROKER_UP.set(0)
+        measured.forget_groups()
         said = f"Kafka at {address} does not answer ({error.args[0].str()}). Edges keep their readings meanwhile."
         return Finding(Rule.BROKER, "kafka", bad=True, said=said, reason="no_answer")
     return Finding(Rule.BROKER, "kafka", bad=False, said=f"Kafka at {address} answers", reason="no_answer")
@@ -41,6 +45,7 @@ def broker(address: str) -> Finding:
 def groups(address: str, progress: Progress, settings: WatchdogSettings, now: datetime) -> Iterator[Finding]:
     """Every consumer group of the pipeline. Raises `Unavailable`."""
     for group, topics in STAGES.items():
+        waits = behind(address, group, topics)
         left = [
             Work(
                 group,
@@ -50,9 +55,12 @@ def groups(address: str, progress: Progress, settings: WatchdogSettings, now: da
                 0.0 if each.waits_since is None else max(0.0, (now - each.waits_since).total_seconds()),
                 _retention_s(each.topic),
             )
-            for each in behind(address, group, topics)
+            for each in waits
         ]
         still = [progress.still_s(work, now) for work in left]
+        measured.GROUP_LAG_RECORDS.labels(group).set(sum(each.end - each.position for each in waits))
+        measured.GROUP_LAG_SECONDS.labels(group).set(max((work.waited_s for work in left), default=0.0))
+        measured.GROUP_STILL_SECONDS.labels(group).set(max(still, default=0.0))
         yield from of_group(
             group,
             left,
@@ -102,11 +110,13 @@ def database(dsn: str, settings: WatchdogSettings, now: datetime) -> Iterator[Fi
             asked = datetime.now(UTC)
             row = one.execute(CLOCK).fetchone()
             spent = datetime.now(UTC) - asked
+            measured.DATABASE_UP.set(1)
             yield Finding(Rule.DATABASE, "database", bad=False, said="the database answers", reason="no_answer")
             if row is not None:
                 yield _clock((row[0] - asked - spent / 2).total_seconds(), settings.clock_s)
             yield from _tokens(one, settings, now)
     except psycopg.Error as error:
+        measured.DATABASE_UP.set(0)
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         advice = "Nothing is stored meanwhile; readings wait in Kafka, and nothing is lost."
         yield Finding(Rule.DATABASE, "database", bad=True, said=f"The database: {said}. {advice}", reason="no_answer")
@@ -114,6 +124,7 @@ def database(dsn: str, settings: WatchdogSettings, now: datetime) -> Iterator[Fi
 
 def _clock(off_s: float, limit_s: float) -> Finding:
     bad = abs(off_s) > limit_s
+    measured.CLOCK.set(off_s)
     said = f"the database's clock is {off_s:+.1f} s from this machine's"
     return Finding(
         Rule.CLOCK,
@@ -149,6 +160,8 @@ def disks(places: list[Path], filling: Filling, settings: WatchdogSettings, now:
         except OSError as error:
             yield Finding(Rule.DISK, f"disk{place}", bad=True, said=f"{place}: {error.strerror}", reason="not_there")
             continue
+        measured.DISK_FREE.labels(str(place)).set(usage.free)
+        measured.DISK_SIZE.labels(str(place)).set(usage.total)
         yield of_disk(
             str(place),
             free_bytes=usage.free,
@@ -182,7 +195,7 @@ def backups(database_name: str, settings: WatchdogSettings, now: datetime) -> It
     """Whether there is a recent backup, whoever should have made it."""
     own = BackupSettings()
     hours = settings.backup_hours or (None if own.every is None else 3 * own.every / 3600)
-    if hours is None:
+    if hours is None:  # none is wanted
         return
     try:
         found = Folder(own.place(None)).backups(database_name)
@@ -192,6 +205,7 @@ def backups(database_name: str, settings: WatchdogSettings, now: datetime) -> It
         )
         return
     newest = max((each.manifest.taken for each in found if each.manifest.taken <= now), default=None)
+    measured.BACKUP.set(0 if newest is None else newest.timestamp())
     age = None if newest is None else (now - newest).total_seconds() / 3600
     bad = age is None or age > hours
     said = "There is no backup" if age is None else f"The newest backup is {age:.1f} h old"

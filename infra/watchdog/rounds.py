@@ -8,12 +8,13 @@ from pathlib import Path
 import httpx
 import structlog
 
+from infra import stack
 from infra.audit import journal
 from infra.kafka.cluster import NUMBERS, names
 from infra.kept_alarms import KeptAlarms
 from infra.logs import log_file
 from infra.security.strangers import LogEnd, Strangers, Try, tries
-from infra.watchdog import probes
+from infra.watchdog import measured, probes
 from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Rule
 from infra.watchdog.forged import Forged
 from infra.watchdog.settings import WatchdogSettings
@@ -40,6 +41,8 @@ class Rounds:
     progress: Progress = field(default_factory=Progress)
     filling: Filling = field(default_factory=Filling)
     strangers: Strangers = field(default_factory=Strangers)
+    bad: list[str] = field(default_factory=list)
+    """What was amiss at the last look."""
     broker_logs: list[LogEnd] = field(init=False)
     forged: Forged = field(init=False)
     patience: Patience = field(init=False)
@@ -88,7 +91,12 @@ class Rounds:
 
     def turn(self) -> list[Finding]:
         """Looks, and tells what has changed: to Kafka, or past it while it is away. What was found."""
-        found = self.look()
+        with measured.LOOK.time():
+            found = self.look()
+        measured.LOOKED.is_now()
+        measured.found(Rule, (finding.rule for finding in found if finding.bad))
+        self.bad = [f"{finding.rule} ({finding.source})" for finding in found if finding.bad]
+        measured.stack(stack.recorded(self.folder))
         now = self.clock()
         events = [event for finding in found if (event := self._judge(finding, now)) is not None]
         events += self._no_longer_there(found, now)

@@ -18,13 +18,15 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from infra.telemetry.tracing import Tracing
 from producers.delivery import client
 from producers.delivery.aside import Aside, States
 from producers.delivery.backoff import Backoff
 from producers.delivery.link import PURGED, TOO_LARGE, Link, LinkState, link_state
 from producers.delivery.pace import Pace
-from producers.delivery.signing import Signatures
+from producers.delivery.signing import Headers, Signatures
 from producers.delivery.told import LinkFile
+from producers.delivery.traces import Traces
 from producers.settings import EdgeSettings
 from producers.spool import Cut, Damaged, DiskTrouble, FrameKey, Spool
 from schemas.codec import Codec
@@ -65,6 +67,7 @@ class Sender:
         codec: Codec | None = None,
         sources: States = lambda _: (),
         beats: bool = True,
+        tracing: Tracing | None = None,
     ) -> None:
         self._spool = spool
         self._address = address
@@ -72,6 +75,7 @@ class Sender:
         self._clock_us = clock_us
         self._codec = codec or Codec()
         self._signatures = Signatures(settings)
+        self._traces = None if tracing is None else Traces(tracing)
         self._aside = Aside(
             spool,
             devices=devices,
@@ -262,7 +266,7 @@ class Sender:
                     READINGS_RAW,
                     value,
                     key=cut.key.device_id,
-                    headers=self._signatures.headers(READINGS_RAW, cut.key.device_id, value),
+                    headers=self._headers(cut, value),
                     on_delivery=partial(self._on_frame, self._generation, cut),
                 )
             except KeyError:  # the spool was damaged and recovered without it
@@ -281,6 +285,12 @@ class Sender:
             self._ready.popleft()
             self._in_flight[cut.key] = cut, now
             self._in_flight_bytes += cut.bytes
+
+    def _headers(self, cut: Cut, value: bytes) -> Headers | None:
+        headers = self._signatures.headers(READINGS_RAW, cut.key.device_id, value)
+        if self._traces is None:
+            return headers
+        return [*(headers or ()), *self._traces.begin(cut)] or None
 
     def _wait(self, now: float) -> None:
         until = [self._aside.beat_at - now]
@@ -311,6 +321,8 @@ class Sender:
     def _drop_producer(self) -> None:
         self._producer.purge()
         self._producer.flush(1.0)
+        if self._traces is not None:
+            self._traces.end_all()
         del self._producer
 
     # what librdkafka tells, in this thread, out of poll and flush
@@ -329,6 +341,8 @@ class Sender:
 
     def _on_frame(self, generation: int, cut: Cut, error: KafkaError | None, _: Message) -> None:
         now = time.monotonic()
+        if self._traces is not None:
+            self._traces.end(cut.key, error=None if error is None else error.str())
         if generation == self._generation and (sent := self._in_flight.pop(cut.key, None)) is not None:
             before = self._in_flight_bytes
             self._in_flight_bytes -= cut.bytes

@@ -28,6 +28,8 @@ FOLDER = click.option("--folder", metavar="DIR", help="Its memory; by default no
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
 TELL_S_MAX = 2.0
 SHOWN = 20
+STUCK_S = 120.0
+"""A loop that has not turned for so long hangs: its longest turn asks a broker that is away, for some ten seconds."""
 
 EXAMPLE = """\
 # Ways out of the house. Secrets stand in files or environment variables, never here.
@@ -118,13 +120,17 @@ def run(kafka: str | None, config: str | None, folder: str | None, verbose: bool
     """Tell people of alarms, until SIGTERM or Ctrl-C. One per folder."""
     from infra import events, readiness
     from infra.kept_alarms import KeptAlarms
+    from infra.telemetry import probing
+    from infra.telemetry.health import Check, Health
+    from infra.telemetry.serving import serving
     from infra.telling import tell_all
     from sinks.notify.alarm_log import AlarmLog
     from sinks.notify.ledger import Ledger
     from sinks.notify.notifier import Notifier
 
     read, address, path = _config(config), stack.kafka_address(kafka), _ledger_path(folder)
-    events.configure("debug" if verbose else "info")
+    events.configure("debug" if verbose else "info", service="notify")
+    health = Health("notify", stuck_s=STUCK_S)
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
@@ -143,9 +149,18 @@ def run(kafka: str | None, config: str | None, folder: str | None, verbose: bool
             alarms=kept,
             inbox_folder=path.with_name("inbox"),
             clock=now,
+            beat=health.beat,
         )
-        readiness.announce()
-        notifier.run(stop)
+
+        def delivered() -> Check:
+            left = notifier.undelivered
+            said = f"{left} notices have not left, {notifier.waiting} events wait"
+            return Check(not left, said, left, required=False)
+
+        health.check("delivered", delivered)
+        with serving(health, probes={"broker": probing.broker(address)}):
+            readiness.announce()
+            notifier.run(stop)
     finally:
         ledger.close()
 

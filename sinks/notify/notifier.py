@@ -1,6 +1,7 @@
 """The notifier's loop: takes events into the ledger, makes notices of them, has them carried. One thread decides; each
 way has one of its own, so that a slow one holds nobody up."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ import structlog
 
 from infra.kept_alarms import KeptAlarms
 from schemas.alarms import AlarmEvent, Severity
-from sinks.notify import inbox, notices
+from sinks.notify import inbox, measured, notices
 from sinks.notify.alarm_log import AlarmLog
 from sinks.notify.config import Config
 from sinks.notify.ledger import Ledger, Outgoing
@@ -41,9 +42,14 @@ class Notifier:
         alarms: KeptAlarms,
         inbox_folder: Path,
         clock: Callable[[], datetime],
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._config, self._ledger, self._carriers = config, ledger, carriers
         self._log, self._alarms, self._inbox, self._clock = alarm_log, alarms, inbox_folder, clock
+        self._beat = beat
+        self.waiting = self.undelivered = 0
+        for way in carriers:
+            measured.SENT.labels(way), measured.FAILED.labels(way)  # they are there, at 0, before anything happens
         self._threads = ThreadPoolExecutor(max(1, len(carriers)), thread_name_prefix="way")
         self._under_way: dict[str, tuple[Outgoing, Future[None]]] = {}
         start = clock()
@@ -68,6 +74,7 @@ class Notifier:
 
     def turn(self, wait_s: float) -> None:
         """Everything once."""
+        self._beat()
         now = self._clock()
         self._take_inbox(now)
         self._take_log(now, wait_s)
@@ -76,6 +83,7 @@ class Notifier:
             self._decide_at = now + timedelta(seconds=DECIDE_S)
             self._decide(now)
             self._judge_ways(now)
+            self._measure()
         self._send(now)
         if now >= self._ring_at:
             self._ring_at = now + timedelta(seconds=0 if self._alarms.ring() else RING_S)
@@ -136,7 +144,11 @@ class Notifier:
             busy.add(way)
             if now >= out.next_try:
                 self._ledger.sending(out.notice)
-                self._under_way[way] = out, self._threads.submit(self._carriers[way].carry, out.notice)
+                self._under_way[way] = out, self._threads.submit(self._carry, out.notice)
+
+    def _carry(self, notice: notices.Notice) -> None:
+        with measured.SEND.labels(notice.way).time():
+            self._carriers[notice.way].carry(notice)
 
     def _harvest(self, now: datetime) -> None:
         for way, (out, future) in list(self._under_way.items()):
@@ -149,9 +161,19 @@ class Notifier:
                 pause_s = min(PAUSE_S * 2 ** min(out.tries, 16), PAUSE_S_MAX)
                 log.warning("undelivered", way=way, notice=out.notice.notice_id, detail=str(error), again_s=pause_s)
                 self._ledger.failed(out.notice, str(error), now=now, pause_s=pause_s)
+                measured.FAILED.labels(way).inc()
             else:
                 log.info("sent", way=way, notice=out.notice.notice_id, alarms=len(out.notice.events))
                 self._ledger.sent(out.notice)
+                measured.SENT.labels(way).inc()
+                measured.SENT_AT.is_now()
+
+    def _measure(self) -> None:
+        outgoing = Counter(out.notice.way for out in self._ledger.outgoing())
+        self.waiting, self.undelivered = len(self._ledger.waiting()), outgoing.total()
+        measured.WAITING.set(self.waiting)
+        for way in self._carriers:
+            measured.UNDELIVERED.labels(way).set(outgoing[way])
 
     def _judge_ways(self, now: datetime) -> None:
         """A way that has failed for long is an alarm, told by the others."""

@@ -50,6 +50,7 @@ class Entry:
     payload: bytes | None
     timestamp_ms: int
     body: Body
+    traceparent: bytes | None = None  # the header, where traces are collected
     rows: int = field(init=False)  # what it makes in the database; 0 where that cannot be told
     told: bool = False  # a refusal that stands in `readings.rejected`
     remainder: Body | None = None  # of a refusal of some rows: the body once the refusal is told
@@ -88,6 +89,20 @@ class Batch:
     stretches: dict[Part, Stretch]
     doubted: bool = False  # the database has found fault with one of the entries
     prepared: Any = None  # the store's: rows as they go to the database; None once an entry has changed
+
+    @property
+    def followed(self) -> list[bytes]:
+        """Whose way is followed here."""
+        return [entry.traceparent for entry in self.entries if entry.traceparent is not None]
+
+    @property
+    def rows(self) -> int:
+        return sum(entry.rows for entry in self.entries)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When its first record was appended."""
+        return self.entries[0].timestamp_ms if self.entries else None
 
     def halves(self) -> tuple["Batch", "Batch"]:
         """The same in two, one after the other."""
@@ -135,6 +150,11 @@ class Pile:
     def moved(self) -> bool:
         """Whether any partition stands further than before, with or without records."""
         return bool(self._reached)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When its first record was appended."""
+        return self._entries[0].timestamp_ms if self._entries else None
 
     def add(self, entry: Entry) -> None:
         """A record; those of one partition come in the order of their offsets."""

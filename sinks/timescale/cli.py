@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ DATABASE = click.option("--database", metavar="DSN", help="The database; by defa
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
+STUCK_S = 300.0
+"""A loop that has not turned for so long hangs. Migrations of a large database come before its first turn."""
 SWITCH_S = 0.0005
 """How long the thread that decodes may keep the one that feeds the database waiting. With Python's 5 ms, each of a
 COPY's thirty waits for the socket ends in a wait for the interpreter."""
@@ -49,11 +52,16 @@ def db() -> None:
 @click.option("--verbose", is_flag=True, help="One line for each batch.")
 def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     """Store what arrives, until SIGTERM or Ctrl-C. Any number of these share the work."""
+    import structlog
     from pydantic import ValidationError
 
     from infra import telling
     from infra.security import keys
     from infra.security.keys import Keyring
+    from infra.telemetry import probing
+    from infra.telemetry import tracing as tracing_
+    from infra.telemetry.health import Health
+    from infra.telemetry.serving import our_version, serving
     from schemas.codec import Codec
     from sinks.timescale import schema
     from sinks.timescale.alarms import Waits
@@ -71,14 +79,17 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise Refused(f"TELLTALE_SINK_{str(first['loc'][0]).upper()}: {first['msg']}") from None
-    events.configure("debug" if verbose else "info")
+    events.configure("debug" if verbose else "info", service="sink")
     sys.setswitchinterval(SWITCH_S)
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     keyring = Keyring(keys.folder())
     keyring.refresh()
-    with _neighbours():
+    health = Health("sink", stuck_s=STUCK_S)
+    tracing = tracing_.start("sink", version=our_version(), log=structlog.get_logger())
+    probes = {"broker": probing.broker(address), "database": probing.database(dsn)}
+    with _neighbours(), serving(health, probes=probes):
         if settings.migrate:
             schema.migrate(dsn)
         admin = _admin(address)
@@ -96,11 +107,15 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
             settings=settings,
             waits=Waits(owner, settings.alarm_after_s),
             teller=telling.Teller(lambda: telling.producer(address, client_id="telltale-sink-alarms"), speaker="sink"),
+            health=health,
+            tracing=tracing,
             on_working=readiness.announce,
             keyring=keyring,
         )
         with upkeep_beside(dsn, period_s=settings.upkeep_s):
             loop.run(stop)
+    if tracing is not None:
+        tracing.end()
 
 
 @sink.command("status")
@@ -232,10 +247,22 @@ def keep(series: str, days: int | None, forever: bool, database: str | None, as_
 )
 @click.option("--connections", type=click.IntRange(1, 100), default=4, show_default=True, help="At the same time.")
 @click.option("--new-password", is_flag=True, help="For a reader that is there: the old one is void.")
+@click.option(
+    "--password-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Its password is what the file says, instead of one that is made.",
+)
 @DATABASE
 @AS_JSON
 def grant_reader(
-    *, name: str, timeout_s: int, connections: int, new_password: bool, database: str | None, as_json: bool
+    *,
+    name: str,
+    timeout_s: int,
+    connections: int,
+    new_password: bool,
+    password_file: Path | None,
+    database: str | None,
+    as_json: bool,
 ) -> None:
     """Make a role for notebooks: it reads the views, and nothing else. Its password is shown once.
 
@@ -244,9 +271,17 @@ def grant_reader(
     from sinks.timescale import readers
 
     dsn = _migrated(database)
+    password = password_file.read_text().strip() if password_file else None
+    if password == "":
+        raise Refused(f"--password-file: {password_file} is empty")
     with _neighbours(), _connected(dsn) as connection:
         made = readers.grant(
-            connection, name, statement_timeout_s=timeout_s, connections=connections, new_password=new_password
+            connection,
+            name,
+            statement_timeout_s=timeout_s,
+            connections=connections,
+            new_password=new_password,
+            password=password,
         )
         info = connection.info
         where = f"{info.host}:{info.port}/{info.dbname}"

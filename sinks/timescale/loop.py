@@ -9,7 +9,6 @@ seconds. Assignment is eager: each rebalance closes all partitions and opens wha
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -19,18 +18,21 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from infra.security.keys import Keyring
+from infra.telemetry import tracing as traces
+from infra.telemetry.health import Health
 from infra.telling import Teller
 from schemas.alarms import Alarm, AlarmEvent
 from schemas.errors import Unavailable
 from schemas.signing import HEADER
 from schemas.topics import HEARTBEATS
-from sinks.timescale import alarms
+from sinks.timescale import alarms, measured
 from sinks.timescale.alarms import Waits
 from sinks.timescale.batch import Batch, Body, Entry, Part, Pile, Refusal
 from sinks.timescale.claims import ANSWER_S, Identities, claims, mark
 from sinks.timescale.decode import Coded, Decoder
 from sinks.timescale.positions import Fenced, Position, Replay
 from sinks.timescale.settings import SinkSettings
+from sinks.timescale.standing import Outage, Standing
 from sinks.timescale.store import Store
 from sinks.timescale.writer import Waiting, Writer, waiting_for_database
 
@@ -55,17 +57,6 @@ class LogLost(Unavailable):
         self.part, self.detail = part, detail
 
 
-@dataclass(slots=True)
-class Outage:
-    """A neighbour is away: since when, and when to try again."""
-
-    why: str
-    detail: str
-    since: float
-    pause_s: float
-    retry_at: float
-
-
 class Loop:
     """One sink process. `on_working` is called once when partitions and database are there."""
 
@@ -80,6 +71,8 @@ class Loop:
         settings: SinkSettings,
         waits: Waits,
         teller: Teller,
+        health: Health,
+        tracing: traces.Tracing | None = None,
         on_working: Callable[[], None] = lambda: None,
         keyring: Keyring | None = None,
     ) -> None:
@@ -88,6 +81,9 @@ class Loop:
         self._store, self._writer, self._settings = store, writer, settings
         self._waits, self._teller = waits, teller
         self._on_working = on_working
+        self._tracing = tracing
+        self._health = health
+        self._standing = Standing(health)
         self._pile = Pile(settings.rows_max, settings.bytes_max)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._job: Future[Any] | None = None
@@ -131,6 +127,9 @@ class Loop:
 
     def _turn(self) -> None:
         now = time.monotonic()
+        self._health.beat()
+        if self._standing.due(now):
+            self._say_how_it_stands()
         self._watch(now)
         self._look(now)
         if self._job is not None:
@@ -186,6 +185,26 @@ class Loop:
         if alarm is not None:
             self._teller.tell(alarm)
 
+    def _say_how_it_stands(self) -> None:
+        """For those who look from outside."""
+        batches = [batch for batch in (self._in_hand, self._ready) if batch is not None]
+        lag: dict[str, int] = {}
+        for part, position in self._pile.positions.items():
+            # What the last fetch said of the log's end; nobody is asked.
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(*part), cached=True) or (0, 0)
+            lag[part.topic] = lag.get(part.topic, 0) + max(0, end - position)
+        for batch in batches:
+            for part, stretch in batch.stretches.items():
+                lag[part.topic] = lag.get(part.topic, 0) + stretch.end - stretch.start
+        stamps = [self._pile.oldest_ms, *(batch.oldest_ms for batch in batches)]
+        oldest = [stamp for stamp in stamps if stamp is not None]
+        self._standing.say(
+            partitions=len(self._positions) if self._open else None,
+            lag=lag,
+            oldest_ms=min(oldest, default=None),
+            rows=self._pile.rows + sum(batch.rows for batch in batches),
+        )
+
     def _look(self, now: float) -> None:
         """Takes topics over anew that are others than they were."""
         if self._open and (changed := self._identities.changed(now)):
@@ -226,7 +245,7 @@ class Loop:
             return
         if self._outage is not None:
             log.info("neighbour_back", why=self._outage.why, after_s=round(now - self._outage.since, 1))
-            self._outage = None
+            self._outage = self._standing.outage = None
         if (over := self._waits.working()) is not None:
             self._teller.tell(over)
         self._resume()
@@ -234,9 +253,19 @@ class Loop:
 
     def _stored(self, _: None, now: float) -> None:
         self._untold |= self._handed
+        if self._in_hand is not None:
+            self._standing.stored(self._in_hand)
+            if self._tracing is not None:
+                self._trace(self._in_hand, self._tracing, now)
         self._handed, self._in_hand = {}, None
         log.debug("stored", ms=round(1000 * (now - self._job_since), 1), **self._writer.tally.told())
         self._tell(now)
+
+    def _trace(self, batch: Batch, tracing: traces.Tracing, now: float) -> None:
+        if followed := batch.followed:
+            about = {"records": len(batch.entries), "rows": batch.rows, "partitions": len(batch.stretches)}
+            began_s = time.time() - (now - self._job_since)
+            tracing.batch("sink.transaction", followed, began_s=began_s, attributes=about).end()
 
     def _reopen(self, at: float) -> None:
         """Gives up what is open, and takes it over anew at that time, if it is still ours."""
@@ -252,6 +281,8 @@ class Loop:
         self._outage = Outage(trouble.why, trouble.detail, since, pause_s, now + pause_s)
         if before is None or before.detail[:5] != trouble.detail[:5]:  # another SQLSTATE is news
             log.warning("waiting", why=trouble.why, detail=trouble.detail)
+        measured.WAITS.labels(trouble.why).inc()
+        self._standing.outage = self._outage
         self._pause()
 
     def _read(self, timeout: float) -> bool:
@@ -276,7 +307,8 @@ class Loop:
             if topic == HEARTBEATS:
                 body = self._if_genuine(message, body)
             part = Part(topic, message.partition())
-            self._pile.add(Entry(part, message.offset(), key, value, message.timestamp()[1], body))
+            trace = None if self._tracing is None else _traceparent(message)
+            self._pile.add(Entry(part, message.offset(), key, value, message.timestamp()[1], body, trace))
         records = len(self._pile) - before[0]
         if records > 0:
             self._rows_a_record += 0.2 * (max(1.0, (self._pile.rows - before[1]) / records) - self._rows_a_record)
@@ -383,6 +415,7 @@ class Loop:
         for part, position, replay in opened:
             self._positions[part] = position
             if replay is not None:
+                measured.REPLAYS.inc()
                 log.warning("replay", part=str(part), reason=replay.reason, stood_at=replay.stood_at,
                             moved_to=replay.moved_to, generation=replay.generation)  # fmt: skip
         stands = {part: position.next_offset for part, position in self._positions.items()}
@@ -446,3 +479,10 @@ class Loop:
         generation = position.generation if position is not None else 0
         self._teller.tell(alarms.log_lost(lost.part, generation=generation, now=datetime.now(UTC), detail=lost.detail))
         self._teller.finish(LAST_S)
+
+
+def _traceparent(message: Message) -> bytes | None:
+    for name, value in message.headers() or ():
+        if name == traces.HEADER:
+            return value if isinstance(value, bytes) else None
+    return None

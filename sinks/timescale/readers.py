@@ -18,6 +18,7 @@ from schemas.errors import Refused
 READABLE = (
     *("stations", "devices", "sensors", "calibrations", "flag_categories"),
     *("readings_good", "statistics_10min", "statistics_hourly", "statistics_daily"),
+    *("devices_now", "alarms_now"),
     *("sensors_now", "data_recovery", "gaps", "sensor_lives", "flag_history"),
 )
 """What a reader may SELECT from. A new view is added here when it holds nothing that is not everybody's."""
@@ -53,8 +54,12 @@ def grant(
     statement_timeout_s: int,
     connections: int,
     new_password: bool = False,
+    password: str | None = None,
 ) -> Granted:
-    """Makes a reader, or brings one up to date with today's views and limits. Raises `Refused`."""
+    """Makes a reader, or brings one up to date with today's views and limits. Raises `Refused`.
+
+    `password` is used instead of one that is made.
+    """
     if not NAME.fullmatch(name) or name.startswith(RESERVED):
         raise Refused(f"role {name}: expected a name of a-z, 0-9 and _, such as analyst")
     with connection.transaction():
@@ -63,7 +68,8 @@ def grant(
             raise Refused(
                 f"role {name} is there, and was not made by grant-reader: it is left as it is; choose another name"
             )
-        password = secrets.token_urlsafe(24) if known is None or new_password else None
+        made = secrets.token_urlsafe(24) if password is None and (known is None or new_password) else None
+        password = password or made
         role = sql.Identifier(name)
         try:
             if known is None:
@@ -93,7 +99,7 @@ def grant(
                 sql.SQL("ALTER ROLE {} SET {} TO {}").format(role, sql.Identifier(setting), sql.Literal(value))
             )
         _privileges(connection, name)
-    return Granted(name, password, statement_timeout_s, connections, READABLE)
+    return Granted(name, made, statement_timeout_s, connections, READABLE)
 
 
 def _privileges(connection: psycopg.Connection[Any], name: str) -> None:

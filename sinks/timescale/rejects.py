@@ -14,6 +14,7 @@ from schemas.errors import Unavailable
 from schemas.keys import PARTITIONER
 from schemas.records import Rejected
 from schemas.topics import READINGS_REJECTED, TOPICS
+from sinks.timescale import measured
 from sinks.timescale.batch import Entry, Refusal
 
 FLUSH_S = 30.0  # above librdkafka's own retries of a broker that changes its leader; below the patience of a person
@@ -69,6 +70,8 @@ class Rejects:
             if left or failures:
                 raise Unavailable(f"{READINGS_REJECTED}: {left} records not acknowledged; {'; '.join(failures[:1])}")
         for entry in told:
+            assert isinstance(entry.body, Refusal)  # noqa: S101 - what callers select by
+            measured.REJECTED.labels(entry.body.reason).inc()
             entry.tell()
         return len(told)
 

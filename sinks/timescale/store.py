@@ -8,6 +8,7 @@ sensor's watermark by binary COPY inside a savepoint, the rest by an upsert from
 key is taken back, and all rows go by the upsert.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from psycopg.pq import ConnStatus, Format
 from schemas.columnar import Longs
 from schemas.frames import CleanFrame, WindowFrame
 from schemas.rejection import Rejection
-from sinks.timescale import horizon
+from sinks.timescale import horizon, measured
 from sinks.timescale import rows as rows_of
 from sinks.timescale.batch import Batch, Entry, Part, Refusal
 from sinks.timescale.months import Months
@@ -257,13 +258,19 @@ class Store:
 
     def _transact(self, connection: psycopg.Connection[Any], batch: Batch, pieces: Sequence[Piece]) -> bool:
         """The transaction; false, and nothing is written, when a position does not stand where we left it."""
+        began, written = time.monotonic(), []
         with connection.cursor() as cursor, connection.transaction() as transaction:
             done = advance(cursor, batch.stretches, epochs=self._epochs)
             if not done.is_mine:
                 raise psycopg.Rollback(transaction)
             project(cursor, batch.entries)
             for piece in pieces:
-                self._write_piece(cursor, piece, recalibrated=done.recalibrated)
+                ways = self._write_piece(cursor, piece, recalibrated=done.recalibrated)
+                written += [(piece.series.table, way, rows) for way, rows in ways.items()]
+        if done.is_mine:
+            measured.TRANSACTION.observe(time.monotonic() - began)
+            for table, way, rows in written:
+                measured.ROWS.labels(table, way).inc(rows)
         return done.is_mine
 
     def _stored_already(self, connection: psycopg.Connection[Any], batch: Batch) -> bool:
@@ -325,8 +332,10 @@ class Store:
         return Piece(series, rows, fresh, late, calculated_ms)
 
     @staticmethod
-    def _write_piece(cursor: psycopg.Cursor[Any], piece: Piece, *, recalibrated: datetime | None) -> None:
+    def _write_piece(cursor: psycopg.Cursor[Any], piece: Piece, *, recalibrated: datetime | None) -> dict[str, int]:
+        """Writes it; how many rows went which way."""
         series, late, fresh = piece.series, piece.late, piece.fresh
+        ways = {}
         if recalibrated is not None and series is READINGS and piece.calculated_ms < recalibrated.timestamp() * 1000:
             found = older(cursor, piece.rows)
             if found is not None:
@@ -334,22 +343,28 @@ class Store:
                 rows, late = rows_of.split(piece.rows | {"place": found.places}, is_older)
                 fresh = b""
                 cursor.execute(OLDER, [*_arrays(series.columns | {"place": INT4}, rows), found.told()])
+                ways["recalibrated"] = len(rows[series.time])
         if fresh:
             cursor.execute("SAVEPOINT copying")
             try:
                 _copy(cursor, series.copy, fresh)
                 cursor.execute("RELEASE copying")
+                ways["copy"] = len(piece.rows[series.time]) - len(late[series.time])
             except psycopg.errors.UniqueViolation:
                 cursor.execute("ROLLBACK TO copying")
                 late = piece.rows
         if len(late[series.time]):
             cursor.execute(series.upsert, _arrays(series.columns, late))
+            ways["upsert"] = len(late[series.time])
+        return ways
 
 
 def _copy(cursor: psycopg.Cursor[Any], statement: str, body: bytes) -> None:
+    began = time.monotonic()
     try:
         with cursor.copy(statement) as stream:
             stream.write(body)
+        measured.COPY.observe(time.monotonic() - began)
     except ValueError as error:
         # The server has ended us in mid COPY (we were frozen, it stops): two answers where psycopg expects one.
         if cursor.connection.pgconn.status == ConnStatus.OK:

@@ -12,6 +12,7 @@ import psycopg
 
 from schemas.errors import Unavailable
 from schemas.rejection import Rejection
+from sinks.timescale import measured
 from sinks.timescale.batch import Batch, Refusal
 from sinks.timescale.horizon import Outdated
 from sinks.timescale.rejects import Rejects
@@ -96,7 +97,9 @@ class Writer:
                 continue
             self._todo.popleft()
             self.tally.batches += 1
-            self.tally.rows += sum(entry.rows for entry in batch.entries)
+            self.tally.rows += batch.rows
+            measured.BATCHES.inc()
+            measured.RECORDS.inc(len(batch.entries))
 
     def _consider(self, batch: Batch, error: psycopg.Error) -> None:
         """Decides on an error: returns when the work has changed and can go on, else raises."""
@@ -110,6 +113,7 @@ class Writer:
             self._todo.popleft()
             self._todo.extendleft(reversed(batch.halves()))
             self.tally.halved += 1
+            measured.HALVED.inc()
         elif batch.entries and not isinstance(batch.entries[0].body, Refusal):
             batch.entries[0].body, batch.prepared = Refusal(Rejection.DATABASE_REFUSED, said(error)), None
         else:

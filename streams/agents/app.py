@@ -10,6 +10,8 @@ import ctypes
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,13 +22,17 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from faust.types import TP
 from faust.worker import Worker
 
+from infra import log_lines
 from infra.client import access, connection
 from infra.readiness import announce
 from infra.security import keys
 from infra.security.keys import Keyring
+from infra.telemetry.health import Check, Health, age_check, lag_check
+from infra.telemetry.tracing import Tracing
 from schemas.codec import Codec
 from schemas.errors import Refused, Unavailable
 from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
+from streams.agents import measured
 from streams.agents.credentials import credentials
 from streams.agents.devices import DeviceTable
 from streams.agents.driver import PollTransport
@@ -41,12 +47,12 @@ log = structlog.get_logger()
 def end_process(error: BaseException) -> None:
     """Nothing more is acknowledged; the supervisor starts a new worker, which goes on from what was committed."""
     if isinstance(error, Refused | Unavailable):  # for a person, as every command says it
-        said, code = f"error: {error}", error.exit_code
+        log_lines.last_words(str(error))
+        code = error.exit_code
     else:
         log.error("worker.ends", error=repr(error))
-        said, code = "", 1
+        code = 1
     sys.stdout.flush()
-    print(said, file=sys.stderr, end="\n" if said else "", flush=True)  # noqa: T201
     os._exit(code)
 
 
@@ -89,8 +95,17 @@ class Application(faust.App):  # type: ignore[misc]  # Faust has no types
 class Stage:
     """One worker's partitions."""
 
-    def __init__(self, kafka: str, settings: StreamsSettings) -> None:
+    def __init__(
+        self, kafka: str, settings: StreamsSettings, *, health: Health, tracing: Tracing | None = None
+    ) -> None:
         self._kafka = kafka
+        self._health = health
+        self._tracing = tracing
+        self._lag: dict[str, int] | None = None  # records by topic; None: not known yet
+        self._oldest_s = 0.0
+        health.check("assigned", self._is_assigned)
+        health.check("caught_up", self._caught_up)
+        health.check("last_commit", lambda: age_check("commit", measured.COMMITTED.age_s))
         self._settings = settings
         self._admin = AdminClient(connection(kafka))
         self._count = count_partitions(self._admin, kafka)
@@ -108,7 +123,7 @@ class Stage:
     def run(self) -> None:
         """Work until SIGTERM or Ctrl-C."""
         _keep_memory()
-        worker = Worker(self.app, loglevel="warning", redirect_stdouts=False, quiet=True)
+        worker = Worker(self.app, loglevel="warning", redirect_stdouts=False, quiet=True, override_logging=False)
         worker.spinner = None  # it writes control characters into the log
         worker.execute_from_commandline()
 
@@ -161,6 +176,7 @@ class Stage:
                     codec=self._codec,
                     devices=self._devices,
                     told=self._told,
+                    tracing=self._tracing,
                     keyring=self._keyring,
                 )
                 self._owned[tp.partition] = Partition(
@@ -180,7 +196,9 @@ class Stage:
         await loop.run_in_executor(self._executor, self._start_devices)
         announced = False
         while not self.app.should_stop:
+            self._health.beat()
             owned = dict(self._owned)
+            measured.PARTITIONS.set(sum(partition.opened.is_set() for partition in owned.values()))
             if owned and all(partition.opened.is_set() for partition in owned.values()):
                 if not announced:
                     announce()
@@ -205,6 +223,32 @@ class Stage:
         except Exception as error:  # noqa: BLE001 - the broker is away: silence cannot be judged meanwhile
             log.warning("ends.unknown", error=str(error))
             return
+        lag: Counter[str] = Counter()
         for number, partition in owned.items():
             ends = {tp.topic: info.offset for tp, info in answers.items() if tp.partition == number}
+            lag.update(partition.ownership.left(ends))
             self.app.loop.call_soon_threadsafe(partition.look_for_silence, ends, now_us)
+        self._measure(owned.values(), dict(lag), now_us)
+
+    # -- what the worker says of itself --
+
+    def _measure(self, owned: Collection[Partition], lag: dict[str, int], now_us: int) -> None:
+        waiting = [partition.waiting() for partition in owned]
+        oldest_ms = min((each.oldest_ms for each in waiting if each.oldest_ms is not None), default=None)
+        self._oldest_s = 0.0 if oldest_ms is None else max(0.0, now_us / 1e6 - oldest_ms / 1e3)
+        self._lag = lag
+        for topic, records in lag.items():
+            measured.LAG_RECORDS.labels(topic).set(records)
+        measured.LAG_SECONDS.set(self._oldest_s)
+        measured.WAITING_RECORDS.set(sum(each.records for each in waiting))
+        measured.WAITING_BYTES.set(sum(each.bytes for each in waiting))
+        measured.DEVICES.set(sum(partition.ownership.devices for partition in owned))
+
+    def _is_assigned(self) -> Check:
+        owned = dict(self._owned)
+        opened = sum(partition.opened.is_set() for partition in owned.values())
+        return Check(0 < opened == len(owned), f"{opened} of {len(owned)} assigned partitions are open", opened)
+
+    def _caught_up(self) -> Check:
+        lag = self._lag
+        return lag_check(None if lag is None else sum(lag.values()), self._oldest_s)

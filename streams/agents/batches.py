@@ -24,6 +24,7 @@ class Record(Protocol):
     timestamp: int  # ms, the broker's append time
     signature: bytes | None  # the header of that name
     oversized: bool  # its content was withheld: its batch unpacks to more than is taken
+    traceparent: bytes | None  # as well
 
 
 def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict[bytes, Batch], list[int]]:

@@ -13,6 +13,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
+from infra.telemetry.tracing import HEADER as TRACE
 from schemas.signing import HEADER
 from streams.agents.unpacking import Bounded, Withheld, install
 
@@ -28,15 +29,22 @@ class Taken(NamedTuple):
     key: bytes | None
     value: bytes | None
     signature: bytes | None
+    traceparent: bytes | None
     oversized: bool = False  # its batch unpacks to more than is taken: it has no content
 
 
-def _signature(headers: list[tuple[str, bytes | None]]) -> bytes | None:
-    """The first header of that name."""
-    for name, value in headers:
+def _marks(headers: list[tuple[str, bytes | None]]) -> tuple[bytes | None, bytes | None]:
+    """The first signature and the first traceparent."""
+    signature = traceparent = None
+    for name, value in reversed(headers):
         if name == HEADER:
-            return value
-    return None
+            signature = value
+        elif name == TRACE:
+            traceparent = value
+    return signature, traceparent
+
+
+UNMARKED = (None, None)
 
 
 class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
@@ -49,6 +57,7 @@ class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka 
 
     def _consumer_record(self, tp: Any, record: Any) -> Taken:
         headers = record.headers
+        signature, traceparent = _marks(headers) if headers else UNMARKED
         return Taken(
             tp.topic,
             tp.partition,
@@ -57,7 +66,8 @@ class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka 
             record.timestamp_type,
             record.key,
             record.value,
-            _signature(headers) if headers else None,
+            signature,
+            traceparent,
             type(record) is Withheld,
         )
 

@@ -8,7 +8,8 @@ successor goes on from what was committed. Opening order matters: fence first, t
 import hashlib
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -21,6 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from infra.client import connection, reader
 from infra.offsets import Mark, committed, mark_of
 from infra.security.keys import Keyring
+from infra.telemetry.tracing import Tracing
 from schemas.alarms import (
     ActionAnswer,
     ActionAnswerEvent,
@@ -50,6 +52,7 @@ from schemas.topics import (
     TOPICS,
     WINDOWS,
 )
+from streams.agents import measured
 from streams.agents.batches import Record, batches
 from streams.agents.devices import DeviceTable
 from streams.agents.looks import Looks
@@ -65,6 +68,8 @@ from streams.validation import Arrival, Batch
 
 log = structlog.get_logger()
 
+Headers = tuple[tuple[str, bytes], ...]
+
 SOURCES = (READINGS_RAW, HEARTBEATS, ALARM_ACTIONS)
 
 PENDING_S = 2.0
@@ -79,24 +84,14 @@ CELLS_MAX = 65_536
 """Readings in one output frame: 1.2 MB at most, far below the topic's limit, and enough to pay for its header."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What the partition has done since it was opened."""
-
-    frames: int = 0
-    readings: int = 0
-    rejected: int = 0
-    windows: int = 0
-    alarms: int = 0
-    transactions: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Worked:
     """What the records of one transaction brought about."""
 
     outputs: list[tuple[str, Outcome]]
     rejected: list[Rejected]
+    began_s: float  # time.time()
+    followed: dict[str, list[bytes]]  # traceparents of frames, by device
 
 
 class GapError(RuntimeError):
@@ -116,14 +111,15 @@ class Ownership:
         devices: DeviceTable,
         told: Told,
         keyring: Keyring | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.number = number
-        self.counts = Counts()
         self.generation = 0
         self._kafka = kafka
         self._codec = codec
         self._devices = devices
         self._keyring = keyring
+        self._tracing = tracing
         self._looks = Looks(number, partitions, devices=devices, told=told)
         self._applied_us = 0  # when the newest reading applied was appended
         self._states: dict[str, State] = {}
@@ -274,6 +270,7 @@ class Ownership:
 
         What has been worked out must be committed before anything else is done here.
         """
+        began = time.monotonic()
         fresh: dict[str, list[Record]] = {}
         for topic, some in groupby(records, key=attrgetter("topic")):
             fresh.setdefault(topic, []).extend(self._fresh(topic, list(some)))
@@ -296,7 +293,19 @@ class Ownership:
         outputs += self._act(fresh.get(ALARM_ACTIONS, []), rejected)
         if readings:
             self._applied_us = max(self._applied_us, max(record.timestamp for record in readings) * 1000)
-        return Worked(outputs, rejected)
+        for topic, taken in fresh.items():
+            measured.RECORDS.labels(topic).inc(len(taken))
+        measured.WORK.observe(time.monotonic() - began)
+        return Worked(outputs, rejected, time.time() - (time.monotonic() - began), self._followed(readings))
+
+    def _followed(self, readings: Sequence[Record]) -> dict[str, list[bytes]]:
+        """What the edge wants followed. Not even looked for where nobody collects it."""
+        found: dict[str, list[bytes]] = {}
+        if self._tracing is not None:
+            for record in readings:
+                if record.traceparent is not None:
+                    found.setdefault(_key(record), []).append(record.traceparent)
+        return found
 
     def _genuine(self, records: list[Record], rejected: list[Rejected]) -> list[Record]:
         """Those that are what they say; the others are rejected."""
@@ -312,7 +321,14 @@ class Ownership:
 
     def commit(self, worked: Worked) -> None:
         """Make it visible, all or nothing."""
-        self._transact(worked.outputs, worked.rejected)
+        if not worked.followed or self._tracing is None:
+            self._transact(worked.outputs, worked.rejected)
+            return
+        origins = [origin for some in worked.followed.values() for origin in some]
+        about = {"partition": self.number, "outputs": len(worked.outputs), "rejected": len(worked.rejected)}
+        span = self._tracing.batch("stage.transaction", origins, began_s=worked.began_s, attributes=about)
+        self._transact(worked.outputs, worked.rejected, headers=dict.fromkeys(worked.followed, span.headers))
+        span.end()
 
     def _fresh(self, topic: str, records: list[Record]) -> list[Record]:
         """Those that have not been delivered before; none may be missing between them and those."""
@@ -371,7 +387,7 @@ class Ownership:
             if advanced is not None:
                 device_id = member.batch.device_id
                 self._states[device_id] = advanced[0]
-                self.counts.frames += len(by_device.pop(device_id))
+                del by_device[device_id]
                 outputs.append((device_id, advanced[1]))
         return outputs
 
@@ -386,7 +402,6 @@ class Ownership:
         """The device's frames through the core; a frame on which our code throws is set aside, the others go on."""
         state = self._state(device_id)
         outcomes: list[Outcome] = []
-        self.counts.frames += len(arrivals)
         try:
             state, outcome = advance(state, arrivals, plan, generation=self.generation)
             outcomes.append(outcome)
@@ -482,6 +497,17 @@ class Ownership:
     def _state(self, device_id: str) -> State:
         return self._states.get(device_id) or State(device_id, generation=self.generation)
 
+    # -- how it stands, from any thread --
+
+    @property
+    def devices(self) -> int:
+        return len(self._states)
+
+    def left(self, ends: dict[str, int]) -> dict[str, int]:
+        """Records of each source topic up to `ends` that are not worked out. Actions are left out: our own answers
+        stand among them, and end in a transaction's marker."""
+        return {topic: max(0, ends[topic] - self._next[topic]) for topic in (READINGS_RAW, HEARTBEATS) if topic in ends}
+
     # -- what time alone brings about --
 
     def look_for_silence(self, ends: dict[str, int], *, now_us: int, look_every_us: int) -> None:
@@ -514,18 +540,23 @@ class Ownership:
     # -- the transaction --
 
     def _transact(
-        self, outcomes: list[tuple[str, Outcome]], rejected: list[Rejected], *, forgotten: Iterable[bytes] = ()
+        self,
+        outcomes: list[tuple[str, Outcome]],
+        rejected: list[Rejected],
+        *,
+        forgotten: Iterable[bytes] = (),
+        headers: Mapping[str, Headers] | None = None,
     ) -> None:
         """Outputs, touched states and marked offsets, all or nothing. Any failure is the process's end."""
+        began = time.monotonic()
         self._producer.begin_transaction()
         parts = [part for _, outcome in outcomes for clean in outcome.clean for part in _parts(clean)]
         closed = [frame for _, outcome in outcomes for frame in outcome.windows]
         sent: tuple[tuple[str, Sequence[CleanFrame | WindowFrame]], ...] = ((READINGS_CLEAN, parts), (WINDOWS, closed))
         for topic, frames in sent:
             for frame, value in zip(frames, self._codec.encode_each(frames), strict=True):
-                self._produce(topic, frame.device_id.encode(), value)
-        self.counts.readings += sum([part.values.size for part in parts])
-        self.counts.windows += sum([len(frame.channels) for frame in closed])
+                marks = headers.get(frame.device_id) if headers else None
+                self._produce(topic, frame.device_id.encode(), value, marks)
         for device_id, outcome in outcomes:
             key = device_id.encode()
             for alarm in outcome.alarms:
@@ -550,22 +581,29 @@ class Ownership:
         offsets = [TopicPartition(topic, self.number, at, metadata=mark) for topic, at in self._next.items()]
         self._producer.send_offsets_to_transaction(offsets, self._group, self._timeout_s)
         self._producer.commit_transaction(self._timeout_s)
-        self.counts.rejected += len(rejected)
-        self.counts.transactions += 1
+        measured.TRANSACTION.observe(time.monotonic() - began)
+        measured.COMMITTED.is_now()
+        measured.READINGS.inc(sum([part.values.size for part in parts]))
+        measured.WINDOWS.inc(sum([len(frame.channels) for frame in closed]))
+        for reason, count in Counter(refusal.reason for refusal in rejected).items():
+            measured.REJECTED.labels(reason).inc(count)
 
-    def _produce(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        self._produce_to(self.number, topic, key, value)
+    def _produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+        self._produce_to(self.number, topic, key, value, headers)
 
     def _produce_alarm(self, alarm: Alarm) -> None:
         event = alarm_event(alarm, time=datetime.now(UTC), speaker="streams")
         self._produce_to(-1, ALARMS, alarm.alarm_id.encode(), event.model_dump_json().encode())
-        self.counts.alarms += 1
+        measured.ALARM_EVENTS.labels(alarm.state, alarm.severity).inc()
         log.info("alarm", state=alarm.state, rule=alarm.rule, source=alarm.source, id=alarm.alarm_id)
 
-    def _produce_to(self, partition: int, topic: str, key: bytes | None, value: bytes | None) -> None:
+    def _produce_to(
+        self, partition: int, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None
+    ) -> None:
+        marks = None if headers is None else list(headers)
         while True:
             try:
-                self._producer.produce(topic, value=value, key=key, partition=partition)
+                self._producer.produce(topic, value=value, key=key, partition=partition, headers=marks)
             except BufferError:  # librdkafka's queue is full: what is in it goes out meanwhile
                 self._producer.poll(0.05)
             else:

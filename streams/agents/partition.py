@@ -7,7 +7,7 @@ add to it, and with that fetching waits.
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -18,6 +18,14 @@ from streams.settings import StreamsSettings
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+
+class Waiting(NamedTuple):
+    """What a partition has in hand."""
+
+    records: int
+    bytes: int
+    oldest_ms: int | None  # when the oldest was appended
 
 
 class Partition:
@@ -40,6 +48,7 @@ class Partition:
         self._failed = failed
         self._pile: list[Record] = []
         self._bytes = 0
+        self._working_since_ms: int | None = None  # when the oldest record in work was appended
         self._ends: tuple[dict[str, int], int] | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -61,6 +70,13 @@ class Partition:
         """Judge silence after what is on the pile."""
         self._ends = ends, now_us
         self._wake.set()
+
+    def waiting(self) -> Waiting:
+        """From any thread: what has been fetched and is not committed."""
+        pile, oldest_ms = self._pile, self._working_since_ms
+        if oldest_ms is None and pile:
+            oldest_ms = pile[0].timestamp
+        return Waiting(len(pile), self._bytes, oldest_ms)
 
     async def close(self) -> None:
         """Let the transaction under way end; what is on the pile is the next owner's."""
@@ -87,10 +103,12 @@ class Partition:
                 async with self._turn:
                     pile, self._pile, self._bytes = self._pile, [], 0
                     self._room.set()
+                    self._working_since_ms = pile[0].timestamp if pile else None
                     if pile and not self._closing:
                         worked = await self._in_thread(lambda pile=pile: self.ownership.work_out(pile))  # type: ignore[misc]
                 if worked is not None:
                     await self._in_thread(lambda worked=worked: self.ownership.commit(worked))  # type: ignore[misc]
+                self._working_since_ms = None
                 if ends and not self._pile and not self._closing:
                     await self._in_thread(lambda ends=ends: self._look(*ends))  # type: ignore[misc]
         except asyncio.CancelledError:  # the worker stops: what is on the pile is the next owner's

@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fix_edge import mast_rows, toa5_text
 from fix_services import Start, await_true
+from metric_catalogue import listed, scraped
 
 from producers.spool.look import look
 from schemas.codec import Codec
@@ -79,6 +82,7 @@ spool = "spool"
 heartbeat_s = 0.3
 linger_s = 0.02
 restart_first_s = 0.05
+metrics_port = 0
 
 [[source]]
 kind = "exec"
@@ -162,11 +166,34 @@ def test_six_sources_of_five_devices_in_one_process(tmp_path: Path, cluster: str
     assert states()["exec-1"].state == "running"
     assert any("no such sensor" in s.detail for b in beats() for s in b.sources if s.name == "broken")
     assert beats()[-1].clock_synchronised in (True, False)
+    look_inside(service.log.read_text())
     assert service.stop() == 0
     assert "driver closed" in service.log.read_text()
     assert "Traceback" not in service.log.read_text()
     (left,) = {each.folder for each in look(tmp_path / "spool")}
     assert sum(each.waiting for each in look(left)) == 0
+
+
+def look_inside(log: str) -> None:
+    """What the edge says of itself where a port is set."""
+    at = re.search(r"event=metrics service=edge url=(\S+)/metrics", log)
+    assert at is not None
+    text = httpx.get(f"{at[1]}/metrics", trust_env=False).text
+    names = {entry.name for entry in scraped(text)}
+    assert {name for name in listed() if name.startswith("telltale_edge_")} <= names <= listed().keys()
+    figures = dict(re.findall(r"^(telltale_edge_\S+) (\S+)$", text, re.MULTILINE))
+    assert float(figures["telltale_edge_accepted_readings_total"]) >= 23
+    assert 0 < float(figures["telltale_edge_frames_total"]) <= float(figures["telltale_edge_sent_readings_total"])
+    assert (figures['telltale_edge_link{state="up"}'], figures["telltale_edge_devices"]) == ("1.0", "5.0")
+    ready = httpx.get(f"{at[1]}/readyz", trust_env=False)
+    checks = ready.json()["checks"]
+    assert checks["link"]["ok"]
+    assert checks["spool"]["ok"]
+    assert "last acknowledgement" in checks["last_acknowledged"]["said"]
+    # The broken source is tried again and again: it runs for a moment or waits, and has failed in any case.
+    assert float(figures["telltale_edge_source_restarts_total"]) > 0
+    assert ready.status_code == (200 if checks["sources"]["ok"] else 503)
+    assert httpx.get(f"{at[1]}/healthz", trust_env=False).status_code == 200
 
 
 def telltale(*words: object, cwd: Path, text: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,9 @@
 """`telltale db grant-reader`: a role for notebooks sees the views and nothing else, and changes nothing."""
 
 import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -98,3 +101,54 @@ def test_roles_that_are_not_readers_are_left_alone(hill: Database) -> None:
         refused = telltale(hill, *words).exception
         assert isinstance(refused, Refused)
         assert said in str(refused)
+
+
+BOARDS = sorted((Path(__file__).parents[2] / "infra" / "grafana" / "dashboards").glob("*.json"))
+
+
+def grafana_queries() -> Iterator[tuple[str, str]]:
+    for path in BOARDS:
+        board = json.loads(path.read_text())
+        for variable in board["templating"]["list"]:
+            yield f"{path.stem}: ${variable['name']}", variable["query"]
+        for panel in board["panels"]:
+            for target in panel.get("targets", ()):
+                if "rawSql" in target:
+                    yield f"{path.stem}: {panel['title']}", target["rawSql"]
+
+
+def as_grafana_sends_it(query: str) -> str:
+    """Its macros and our variables filled in. A variable of several values comes as quoted words."""
+    begin, end = "'2024-05-01T00:00:00Z'", "'2024-05-08T00:00:00Z'"
+    query = re.sub(r"\$__timeFilter\(([\w.]+)\)", rf"\1 BETWEEN {begin} AND {end}", query)
+    query = query.replace("$__timeFrom()", begin).replace("$__timeTo()", end)
+    query = query.replace("($station)", "('hill', 'other')").replace("($sensor)", "('mast/Spd80', 'mast/Dir78')")
+    return query.replace("$station", "hill").replace("$quantity", "wind_speed")
+
+
+def test_grafana_asks_as_a_reader_what_there_is(hill: Database, role: str, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("of-the-compose-file\n")
+    words = ("grant-reader", role, "--connections", "8", "--password-file", str(secret), "--json")
+    granted = telltale(hill, *words)
+    assert granted.exit_code == 0, granted.output
+    assert "of-the-compose-file" not in granted.output
+    assert telltale(hill, *words).exit_code == 0  # as at each start of the compose file
+    with psycopg.connect(hill.dsn, user=role, password="of-the-compose-file", autocommit=True) as reader:
+        queries = dict(grafana_queries())
+        assert len(queries) > 20
+        for where, query in queries.items():
+            sent = as_grafana_sends_it(query)
+            assert "$" not in sent, where
+            try:
+                reader.execute(f"EXPLAIN {sent}".encode())
+                columns = [each.name for each in reader.execute(sent.encode()).description or ()]
+            except psycopg.Error as error:
+                pytest.fail(f"{where}: {error}")
+            assert "AS metric" not in sent or columns[:2] == ["time", "metric"], where
+
+
+def test_an_empty_password_is_refused(hill: Database, role: str, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("\n")
+    done = telltale(hill, "grant-reader", role, "--password-file", str(tmp_path / "password"))
+    assert isinstance(done.exception, Refused)

@@ -14,13 +14,14 @@ def test_an_event_is_one_line_whatever_is_in_it() -> None:
         "info", "source failed", {"source": "exec", "detail": 'said "no"\nand a=b', "code": None}, now=AT
     )
     assert said == (
-        'timestamp=2024-05-01T12:00:00.000000Z level=info event="source failed" source=exec '
+        'ts=2024-05-01T12:00:00.000000Z level=info event="source failed" service=edge source=exec '
         'detail="said \\"no\\"\\nand a=b" code='
     )
 
 
 def test_a_running_edge_loads_nothing_that_it_does_not_need() -> None:
     """What is left out here was measured in megabytes."""
-    asked = "import sys, producers.running; print([m for m in ('structlog', 'rich', 'psutil') if m in sys.modules])"
+    heavy = ("structlog", "rich", "psutil", "prometheus_client", "opentelemetry")
+    asked = f"import sys, producers.running; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,6 +8,9 @@ import click
 
 from schemas.errors import Refused
 
+STUCK_S = 900.0
+"""A loop that has not turned for so long hangs. One turn reads a large file to its end, which takes minutes."""
+
 _KAFKA = click.option("--kafka", metavar="HOST:PORT", help="Kafka; by default TELLTALE_KAFKA or the stack's.")
 
 
@@ -20,14 +23,19 @@ def run(*, kafka: str | None) -> None:
     """
     from infra import events
     from infra.stack import kafka_address
+    from infra.telemetry import probing
+    from infra.telemetry.health import Health
+    from infra.telemetry.serving import serving
     from producers.imports.settings import ImportSettings
     from producers.imports.upkeep.keeping import keep
 
-    events.configure()
+    events.configure(service="imports")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    keep(kafka_address(kafka), ImportSettings(), stop)
+    address, health = kafka_address(kafka), Health("imports", stuck_s=STUCK_S)
+    with serving(health, probes={"broker": probing.broker(address)}):
+        keep(address, ImportSettings(), stop, health=health)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

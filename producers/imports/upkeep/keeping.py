@@ -4,6 +4,7 @@ alarms about files and uploads. Composes; what is wrong and when, `alarms` knows
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ import structlog
 from infra import readiness
 from infra.kept_alarms import KeptAlarms
 from infra.stack import folder
+from infra.telemetry.health import Check, Health
 from infra.telling import tell_all
 from producers.imports.identifying import learned
 from producers.imports.importer import FLUSH_S, Importer, concluded
@@ -21,6 +23,7 @@ from producers.imports.run import Run, open_spool
 from producers.imports.settings import ImportSettings
 from producers.imports.statuses import Followed, Statuses
 from producers.imports.storage import Storage
+from producers.imports.upkeep import measured
 from producers.imports.upkeep.alarms import expectation, reconcile, troubles
 from producers.imports.upkeep.incoming import Incoming
 from producers.settings import default_spool
@@ -39,11 +42,17 @@ CATCH_UP_S = 60.0
 SPOOL = "imports-service"
 
 
-def keep(kafka: str, settings: ImportSettings, stop: threading.Event) -> None:
+def keep(kafka: str, settings: ImportSettings, stop: threading.Event, *, health: Health) -> None:
     """Until `stop`. A broker that is away is waited for."""
     announced = False
-    told = ""
+    told = "not connected yet"
+
+    def follows() -> Check:
+        return Check(not told, told or "files are followed")
+
+    health.check("follows", follows)
     while not stop.is_set():
+        health.beat()
         try:
             keeper = Keeper(kafka, settings)
         except Unavailable as error:
@@ -54,14 +63,18 @@ def keep(kafka: str, settings: ImportSettings, stop: threading.Event) -> None:
             continue
         try:
             while not stop.is_set():
+                health.beat()
                 keeper.turn()
+                told = ""
+                measured.LOOKED.is_now()
                 if not announced:
                     announced = True
                     readiness.announce()
                     log.info("imports followed", incoming=str(settings.incoming_folder()), files=len(keeper.known))
                 stop.wait(LOOK_S)
         except Unavailable as error:
-            log.warning("waiting", detail=str(error))
+            told = str(error)
+            log.warning("waiting", detail=told)
             stop.wait(AWAY_S)
         finally:
             keeper.close()
@@ -123,6 +136,10 @@ class Keeper:
             found = troubles(self.known.values(), now=now, waiting_s=self._settings.waiting_s, expected=self._expected)
             reconcile(self._alarms, found, now=now)
             self._alarms.ring()
+            counts = Counter(each.state for each in self.known.values())
+            for state in ImportState:
+                measured.FILES.labels(state).set(counts[state])
+            measured.ALARMS.set(len(self._alarms.standing))
 
     def _look_stored(self) -> None:
         """Files whose importer has gone, or did not wait."""
@@ -161,4 +178,5 @@ class Keeper:
             self._importer.asked = replace(self._importer.asked, devices=devices, taken=taken)
 
     def _say(self, status: ImportStatus) -> None:
+        measured.CHANGES.labels(status.state).inc()
         log.info("import", state=str(status.state), file=status.name, device=status.device_id, detail=status.reason)
