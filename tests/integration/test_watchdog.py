@@ -126,6 +126,7 @@ def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):
     from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
     watch = Watch(cluster, database, tmp_path)
+    watch.await_well()  # topics that were just made have no leader for a moment
     change = ConfigResource(
         ConfigResource.Type.TOPIC,
         ALARMS,
