@@ -7,7 +7,7 @@ DEV := $(VENV)/.ready-dev
 BENCH := .venv-bench
 PEERS := $(BENCH)/.ready
 
-.PHONY: help setup assets browser demo test check bench up lock clean
+.PHONY: help setup assets browser demo test faults check bench up lock clean
 help: ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
@@ -52,6 +52,9 @@ test: $(DEV) browser ## lint, types and all tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+faults: $(DEV) ## the fault book: each fault in its long form, under load; prints it and writes FAULTS.md
+	@$(BIN)/pytest -q -n 0 --faults long tests/fault tests/integration $(ARGS)
 
 check: $(DEV) ## lint, types and the tests that need no broker
 	@$(BIN)/ruff check .

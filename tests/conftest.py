@@ -20,7 +20,9 @@ pytest_plugins = [
     "fix_timescaledb",
     "fix_web",
     "fix_house",  # knows others
-    "fix_site",  # knows the others
+    "fix_site",  # these know the others
+    "fix_faultbook",
+    "fix_pipeline",
 ]
 
 # How long an example takes says something of the machine's load, not of the code.

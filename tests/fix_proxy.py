@@ -12,6 +12,7 @@ import pytest
 from infra import ports
 
 CHUNK_BYTES = 1_400  # as a packet carries
+STALL_S = 0.3  # a little above the shortest retransmission timeout
 
 
 class Proxy:
@@ -23,6 +24,7 @@ class Proxy:
         self.delay_s = 0.0  # of each chunk, each way
         self.bytes_per_s: float | None = None  # of all connections together, each way
         self.cut_chance = 0.0  # of a chunk to break its connection
+        self.stall_chance = 0.0  # of a chunk to be held back for STALL_S, as TCP does with a packet that was lost
         self.bytes_passed = 0
         self._chance = random.Random(5)
         self._open: set[socket.socket] = set()
@@ -38,9 +40,14 @@ class Proxy:
         host, port = self._listener.getsockname()
         return f"{host}:{port}"
 
+    @property
+    def _is_bad(self) -> bool:
+        return bool(self.bytes_per_s or self.cut_chance or self.stall_chance)
+
     def heal(self) -> None:
         """As a good line."""
-        self.refuses, self.delay_s, self.bytes_per_s, self.cut_chance = False, 0.0, None, 0.0
+        self.refuses, self.delay_s, self.bytes_per_s = False, 0.0, None
+        self.cut_chance = self.stall_chance = 0.0
 
     def cut(self) -> None:
         """Break every connection."""
@@ -81,9 +88,13 @@ class Proxy:
 
     def _pump(self, one: socket.socket, other: socket.socket, up: bool) -> None:
         with suppress(OSError):
-            while chunk := one.recv(CHUNK_BYTES if self.bytes_per_s or self.cut_chance else 65_536):
+            while chunk := one.recv(
+                CHUNK_BYTES if self.bytes_per_s or self.cut_chance or self.stall_chance else 65_536
+            ):
                 if self.cut_chance and self._chance.random() < self.cut_chance:
                     break
+                if self.stall_chance and self._chance.random() < self.stall_chance:
+                    time.sleep(STALL_S)
                 if self.delay_s:
                     time.sleep(self.delay_s)
                 if self.bytes_per_s:

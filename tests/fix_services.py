@@ -19,7 +19,7 @@ class Service:
     def __init__(self, words: list[str], folder: Path, env: dict[str, str]) -> None:
         self._words = words
         self._ready = folder / f"ready-{time.monotonic_ns()}"
-        self.log = folder / f"{'-'.join(words)}-{time.monotonic_ns()}.log"
+        self.log = folder / f"{'-'.join(words).replace('/', '_')}-{time.monotonic_ns()}.log"
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "infra.command", *words],

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,25 @@ def alarms_are_over(stored: "Database") -> bool:
     history = stored.rows("SELECT alarm_id, array_agg(state ORDER BY time) FROM alarm_events GROUP BY 1")
     now = {state for (state,) in stored.rows("SELECT state FROM alarms")}
     return bool(history) and all(states == ["raised", "cleared"] for _, states in history) and now == {"cleared"}
+
+
+TOLD = """
+SELECT a.rule, min(e.time) FILTER (WHERE e.state = 'raised'), max(e.time) FILTER (WHERE e.state = 'cleared')
+FROM alarms a JOIN alarm_events e USING (alarm_id) WHERE e.time >= %s GROUP BY a.alarm_id, a.rule ORDER BY 2"""
+
+
+def alarms_heard(stored: "Database", *, fault: datetime, mended: datetime) -> str:
+    """Each alarm since the fault, as the fault book has it: seconds from the fault, and from the mending."""
+    return "; ".join(
+        f"{rule} {(raised - fault).total_seconds():.1f} s"
+        + (f", cleared {(cleared - mended).total_seconds():.1f} s" if cleared else "")
+        for rule, raised, cleared in stored.rows(TOLD, fault)
+        if raised
+    )
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 STORED = """

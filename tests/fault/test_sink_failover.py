@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from fix_sink import DEVICES, Database, Line, alarms_are_over, clean_frame, settled, until
+from fix_sink import DEVICES, Database, Line, alarms_are_over, alarms_heard, clean_frame, now, settled, until
 from fix_stack import _start, _stop
 
 from infra import ports
@@ -61,7 +61,7 @@ def send(clean, round_):
     clean.send(*(clean_frame(device, 300 * round_, 300) for device in DEVICES))
 
 
-def test_failover_to_a_standby_that_lacks_the_last_commits(clean, pair, start_sink, tmp_path):
+def test_failover_to_a_standby_that_lacks_the_last_commits(clean, pair, start_sink, tmp_path, book):
     primary, standby = pair
     processes = [running(primary, tmp_path / "primary.log")]
     line = None
@@ -82,6 +82,7 @@ def test_failover_to_a_standby_that_lacks_the_last_commits(clean, pair, start_si
         _kill(processes[1])  # what follows never reaches it
         send(clean, 1)
         settled(first, clean)
+        fault = now()
         _kill(processes[0])
         (standby.place / "data" / "standby.signal").touch()
         processes[1] = running(standby, tmp_path / "standby2.log")
@@ -89,13 +90,22 @@ def test_failover_to_a_standby_that_lacks_the_last_commits(clean, pair, start_si
         send(clean, 2)
         until(lambda: "25006" in sink.said() or "read-only" in sink.said(), what="a standby takes no writes")
         until(lambda: "state=raised" in sink.said(), what="the alarm")
+        mended = now()
         with psycopg.connect(standby.dsn("postgres"), autocommit=True) as look:
             look.execute("SELECT pg_promote()")
         second = Database(standby.dsn("telltale"), migrate=False)
         settled(second, clean)
+        recovered_s = (now() - mended).total_seconds()
         until(lambda: alarms_are_over(second), what="the alarm is raised and cleared")
         assert second.one("SELECT count(*) FROM rejected") == 0
         assert not sink.ended
+        book.tell(
+            "standby failover",
+            "the database killed, its standby without the last 3,600 readings promoted",
+            accepted=len(clean.expected),
+            alarm=alarms_heard(second, fault=fault, mended=mended),
+            recovered_s=recovered_s,
+        )
     finally:
         for process in processes:
             _kill(process)
@@ -128,7 +138,7 @@ def small_disk(folder):
         subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def test_full_disk_is_waited_for(clean, pair, start_sink, tmp_path):
+def test_full_disk_is_waited_for(clean, pair, start_sink, tmp_path, book):
     primary, _ = pair
     process = running(primary, tmp_path / "pg.log")
     try:
@@ -142,22 +152,32 @@ def test_full_disk_is_waited_for(clean, pair, start_sink, tmp_path):
             send(clean, 0)
             settled(database, clean)
             database.call("ALTER TABLE readings_2016_11 SET TABLESPACE small")
+            fault = now()
             filler.write_bytes(bytes(5 * 2**20))
             for round_ in range(1, 10):
                 send(clean, round_)
             until(lambda: "53100" in sink.said() and "state=raised" in sink.said(), what="the disk is full")
             until(lambda: database.one("SELECT count(*) FROM sink_offsets") > 0, what="the server goes on")
+            mended = now()
             filler.unlink()
             subprocess.run(["mount", "-o", "remount,size=64m", str(filler.parent)], check=True)
             settled(database, clean)
+            recovered_s = (now() - mended).total_seconds()
             until(lambda: alarms_are_over(database), what="the alarm is raised and cleared")
             assert database.one("SELECT count(*) FROM rejected") == 0
+            book.tell(
+                "disk full: database",
+                "the disk of its readings filled; room made after the alarm",
+                accepted=len(clean.expected),
+                alarm=alarms_heard(database, fault=fault, mended=mended),
+                recovered_s=recovered_s,
+            )
             _stop(process, server.STOP_SIGNAL)
     finally:
         _kill(process)
 
 
-def test_damaged_index_is_waited_for_and_mended(clean, pair, start_sink, tmp_path):
+def test_damaged_index_is_waited_for_and_mended(clean, pair, start_sink, tmp_path, book):
     primary, _ = pair
     process = running(primary, tmp_path / "pg.log")
     try:
@@ -174,12 +194,20 @@ def test_damaged_index_is_waited_for_and_mended(clean, pair, start_sink, tmp_pat
         file = primary.place / "data" / path
         file.write_bytes(b"\x55" * file.stat().st_size)
         process = running(primary, tmp_path / "pg2.log")
+        fault = now()
         send(clean, 1)
         until(lambda: "XX00" in sink.said() and "state=raised" in sink.said(), what="the sink meets the damage")
+        mended = now()
         database.call(f"REINDEX INDEX {index}")
         settled(database, clean)
         until(lambda: alarms_are_over(database), what="the alarm is raised and cleared")
         assert database.one("SELECT count(*) FROM rejected") == 0
         assert not sink.ended
+        book.tell(
+            "database throws: XX002, a damaged index",
+            "the index's file overwritten; REINDEX after the alarm",
+            accepted=len(clean.expected),
+            alarm=alarms_heard(database, fault=fault, mended=mended),
+        )
     finally:
         _kill(process)

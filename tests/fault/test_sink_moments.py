@@ -52,7 +52,7 @@ class Strike:
         return "in mid copy" if up and len(piece) > 1_000 else None
 
 
-def test_sink_killed_at_any_moment_loses_and_repeats_nothing(clean, stored, line, start_sink):
+def test_sink_killed_at_any_moment_loses_and_repeats_nothing(clean, stored, line, start_sink, book):
     sink = start_sink(dsn=line.dsn).working()
     for round_, moment in enumerate(("before commit", "after commit", "in mid copy")):
 
@@ -66,9 +66,10 @@ def test_sink_killed_at_any_moment_loses_and_repeats_nothing(clean, stored, line
         sink = start_sink(dsn=line.dsn).working()
         settled(stored, clean)
     assert not sink.ended
+    book.tell("sink killed at chosen moments", "before COMMIT, after it, in mid COPY", accepted=len(clean.expected))
 
 
-def test_commit_whose_answer_is_lost_is_not_done_twice(clean, stored, line, start_sink):
+def test_commit_whose_answer_is_lost_is_not_done_twice(clean, stored, line, start_sink, book):
     sink = start_sink(dsn=line.dsn).working()
     line.moment = Strike("after commit", lambda _: None)
     send(clean, 0)
@@ -79,9 +80,10 @@ def test_commit_whose_answer_is_lost_is_not_done_twice(clean, stored, line, star
     until(lambda: "neighbour_back" in sink.said(), what="the sink goes on")
     assert "fenced" not in sink.said()  # it has recognised its own work
     assert not sink.ended
+    book.tell("commit reply lost", "line cut between COMMIT and its answer", accepted=len(clean.expected))
 
 
-def test_frozen_owner_is_refused_by_the_fence(clean, stored, line, start_sink):
+def test_frozen_owner_is_refused_by_the_fence(clean, stored, line, start_sink, book):
     zombie = start_sink(dsn=line.dsn)
     held, go, refused = threading.Event(), threading.Event(), threading.Event()
     asked = b""
@@ -122,6 +124,11 @@ def test_frozen_owner_is_refused_by_the_fence(clean, stored, line, start_sink):
     send(clean, 1)
     settled(stored, clean)
     assert not zombie.ended
+    book.tell(
+        "sink frozen past its session and woken",
+        "SIGSTOP before its position moves; a successor stores; the zombie's transaction is refused",
+        accepted=len(clean.expected),
+    )
 
 
 def test_owner_frozen_in_mid_copy_does_not_hold_its_successor(clean, stored, line, start_sink):

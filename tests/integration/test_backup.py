@@ -156,7 +156,7 @@ def test_sink_goes_on_from_the_restored_offsets(load, position, stored, start_si
     assert stored.rows("SELECT * FROM replays") == []
 
 
-def test_database_is_replaced_under_a_running_sink(load, stored, start_sink, telltale):
+def test_database_is_replaced_under_a_running_sink(load, stored, start_sink, telltale, book):
     clean = load.clean
     sink = start_sink().working()
     load.go_on(20)
@@ -168,6 +168,11 @@ def test_database_is_replaced_under_a_running_sink(load, stored, start_sink, tel
     until(lambda: stored.readings() == clean.expected, what="what is missing is read again")
     assert not sink.ended
     assert stored.rows("SELECT * FROM replays") == []
+    book.tell(
+        "backup restored under load",
+        "the database replaced by an older backup while the sink writes: what is missing is read again",
+        accepted=len(clean.expected),
+    )
 
 
 def test_backup_is_listed_verified_and_restored_beside(some, telltale):
@@ -283,7 +288,7 @@ def take(consumer, found):
     return False
 
 
-def test_failed_backup_is_an_alarm_that_the_next_one_clears(cluster, some, telltale, monkeypatch):
+def test_failed_backup_is_an_alarm_that_the_next_one_clears(cluster, some, telltale, monkeypatch, book):
     monkeypatch.setenv("TELLTALE_KAFKA", cluster)
     monkeypatch.setenv("TELLTALE_BACKUP_EVERY", "1h")
     write(some.dsn, "ALTER TABLE migrations RENAME TO away")
@@ -294,6 +299,12 @@ def test_failed_backup_is_an_alarm_that_the_next_one_clears(cluster, some, tellt
     told = [("backup_failed", state, "telltale/backup") for state in ("raised", "cleared")]
     assert alarms(cluster, 2) == told
     assert telltale("list", "--json")["backups"][0]["verified"]
+    book.tell(
+        "backup fails",
+        "a table is not there; then it is",
+        accepted=0,
+        alarm="backup_failed when the backup ends, cleared by the next",
+    )
 
 
 def test_schedule_runs_until_it_is_told_to_end(cluster, some, start, telltale, monkeypatch):

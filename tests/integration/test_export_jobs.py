@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fix_exports import STEPS, Exported
+from fix_faultbook import Book
 from fix_sink import Database, until
 
 from dashboard.acting import standing
@@ -163,7 +164,7 @@ def test_failed_and_slow_exports_are_alarms_until_the_same_export_works(exported
     assert {event.data.source for event in told.events} == {f"export/hill/csv/{CSV.digest}"}
 
 
-def test_alarm_of_a_failed_export_reaches_kafka(exported: Exported, cluster: str) -> None:
+def test_alarm_of_a_failed_export_reaches_kafka(exported: Exported, cluster: str, book: Book) -> None:
     away = exported.dsn.rpartition("/")[0] + "/none"
     env = {**os.environ, "TELLTALE_KAFKA": cluster, "TELLTALE_EXPORTS_FOLDER": str(exported.folder / "known")}
     words = ("csv", "--station", "hill", "--out", "x.csv")
@@ -174,3 +175,9 @@ def test_alarm_of_a_failed_export_reaches_kafka(exported: Exported, cluster: str
     works = exported.command(*words, "--json", env=env)
     assert json.loads(works.stdout)["rows"] == STEPS  # nothing else is on standard output
     assert standing(cluster) == []
+    book.tell(
+        "export fails",
+        "its database is not there; then it is",
+        accepted=0,
+        alarm="export_failed when the export ends, cleared by the next of the same",
+    )

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,8 @@ def test_a_device_writes_readings_and_heartbeats_and_nothing_else(house):
         credentials.add(house.admin, "pi-1")
 
 
-def test_strangers_stay_out_and_are_told_of(house):
+def test_strangers_stay_out_and_are_told_of(house, book):
+    began = time.monotonic()
     end, known = LogEnd(house.log), Strangers()
     end.lines()
     password = let_in(house, "pi-2")["sasl.password"]
@@ -104,9 +106,15 @@ def test_strangers_stay_out_and_are_told_of(house):
     assert found["device/pi-2"].bad
     assert "topic alarms" in found["device/pi-2"].said
     assert any(source.startswith("address/127.0.0.1") and each.bad for source, each in found.items())
+    book.tell(
+        "unauthorised device: no credential",
+        "wrong password, unknown name, no password, no TLS, another authority, another topic: nothing written",
+        accepted=0,
+        alarm=f"unauthorised_device {time.monotonic() - began:.1f} s",
+    )
 
 
-def test_a_new_password_replaces_the_old_and_a_revoked_device_is_a_stranger(house):
+def test_a_new_password_replaces_the_old_and_a_revoked_device_is_a_stranger(house, book):
     first = let_in(house, "pi-3")
     second = house.by_password("pi-3", credentials.rotate(house.admin, "pi-3"))
     comes_to("_AUTHENTICATION", first)
@@ -114,6 +122,9 @@ def test_a_new_password_replaces_the_old_and_a_revoked_device_is_a_stranger(hous
     credentials.revoke(house.admin, "pi-3")
     comes_to("_AUTHENTICATION", second)
     assert "pi-3" not in credentials.known(house.admin)
+    book.tell(
+        "unauthorised device: revoked", "a password replaced, then the device: neither writes any more", accepted=1
+    )
     with pytest.raises(Refused, match="has no credential"):
         credentials.revoke(house.admin, "pi-3")
 

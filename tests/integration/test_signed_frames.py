@@ -1,10 +1,12 @@
 """Signed frames through a whole stage: what a stolen credential can write, and what becomes of it."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from fix_faultbook import Book
 from fix_services import Start, await_true
 from fix_stage import Wire, make_device, make_frame
 
@@ -52,7 +54,7 @@ class Thief:
         assert self._producer.flush(30) == 0
 
 
-def test_a_stolen_credential_writes_as_nobody_else(wire: Wire, start: Start, tmp_path: Path) -> None:
+def test_a_stolen_credential_writes_as_nobody_else(wire: Wire, start: Start, tmp_path: Path, book: Book) -> None:
     place = tmp_path / "security"
     key = keys.issue(place, "pi-1", now=NOW - timedelta(minutes=5), grace=timedelta(0))
     keys.issue(place, "pi-2", now=NOW - timedelta(minutes=5), grace=timedelta(0))
@@ -64,7 +66,7 @@ def test_a_stolen_credential_writes_as_nobody_else(wire: Wire, start: Start, tmp
         edge.accept_row(make_frame("pi-1", 0, first=0, rows=1).times[0], {"c0": 1.0, "c1": 2.0, "c2": 3.0})
         await_true(lambda: edge.drained, what="the edge's reading delivered", within_s=30)
     wire.send(make_frame("demo", 0, first=0, rows=5))  # no key, as files at the shell of a machine without any
-    thief = Thief(wire, key)
+    began, thief = time.monotonic(), Thief(wire, key)
     thief.write(1, of="pi-2")  # as another device
     thief.write(2, of="pi-2", key="pi-1")  # the same, under one's own key
     thief.write(3, of="pi-1", topic=HEARTBEATS)  # signed, but for heartbeats: of no use as a frame, nor as a heartbeat
@@ -94,6 +96,13 @@ def test_a_stolen_credential_writes_as_nobody_else(wire: Wire, start: Start, tmp
     assert set(found) == {"device/pi-1", "device/pi-2"}
     assert found["device/pi-2"].bad
     assert 'in the name of "pi-2"' in found["device/pi-2"].said
+    book.tell(
+        "unauthorised device: another's id",
+        "a stolen credential writes as another device, unsigned, and with a revoked key: 5 records refused with their "
+        "reason, 18 readings of others stored",
+        accepted=18,
+        alarm=f"unauthorised_device {time.monotonic() - began:.1f} s",
+    )
 
     # An operator sends it again: only knowingly, and then it counts.
     chosen = [

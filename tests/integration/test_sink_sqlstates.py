@@ -98,7 +98,7 @@ def beat(minute=0, version="1.0"):
 
 
 @pytest.mark.parametrize("case", PASSING)
-def test_trouble_that_passes_is_waited_for(stored, role, database_server, sink, case):
+def test_trouble_that_passes_is_waited_for(stored, role, database_server, sink, *, case, book):
     sink.take(beat(0), part=BEATS)
     names = {"db": stored.dsn.rpartition("/")[2], "role": role.partition("//")[2].partition(":")[0]}
     begin, end = (statement.format(**names) for statement in PASSING[case])
@@ -112,6 +112,7 @@ def test_trouble_that_passes_is_waited_for(stored, role, database_server, sink, 
     sink.writer.work()
     assert stored.one("SELECT count(*) FROM heartbeats") == 2
     assert sink.told.details == []
+    book.tell(f"database throws: {case}", "made by an administrator, then undone: waited for", accepted=2)
 
 
 def _done(admin, statement):
@@ -125,7 +126,7 @@ def _done(admin, statement):
 @pytest.mark.parametrize(
     "state", ["53100", "53200", "58030", "40001", "40P01", "55P03", "57014", "57P02", "57P03", "XX000"]
 )
-def test_outage_that_cannot_be_made_is_told_by_the_server_all_the_same(stored, sink, state):
+def test_outage_that_cannot_be_made_is_told_by_the_server_all_the_same(stored, sink, state, book):
     """Its code is raised by a trigger: what counts is that the real line carries it."""
     stored.call(
         f"CREATE FUNCTION strike() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE '{state}'; END $$;"
@@ -137,18 +138,20 @@ def test_outage_that_cannot_be_made_is_told_by_the_server_all_the_same(stored, s
     sink.writer.work()
     assert stored.one("SELECT count(*) FROM heartbeats") == 1
     assert sink.told.details == []
+    book.tell(f"database throws: {state}", "raised by the server, then not: waited for, nothing rejected", accepted=1)
 
 
-def test_lock_held_by_somebody_else_is_waited_for(stored, sink):
+def test_lock_held_by_somebody_else_is_waited_for(stored, sink, book):
     with psycopg.connect(stored.dsn) as other:
         other.execute("LOCK heartbeats IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(Waiting, match="55P03"):
             sink.take(beat(), part=BEATS)
     sink.writer.work()
     assert stored.one("SELECT count(*) FROM heartbeats") == 1
+    book.tell("database throws: a real lock", "held by somebody else, then released: waited for", accepted=1)
 
 
-def test_serialization_failure_is_tried_again(stored, sink):
+def test_serialization_failure_is_tried_again(stored, sink, book):
     stored.call(f"ALTER DATABASE {stored.dsn.rpartition('/')[2]} SET default_transaction_isolation = 'serializable'")
     sink.store.close()
     waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'telltale-sink test' AND wait_event_type = 'Lock'"
@@ -161,6 +164,7 @@ def test_serialization_failure_is_tried_again(stored, sink):
             taking.result()
     sink.writer.work()
     assert stored.one("SELECT count(*) FROM heartbeats") == 1
+    book.tell("database throws: a real serialization failure", "two transactions at one row: tried again", accepted=1)
 
 
 def test_session_that_stands_still_in_a_transaction_is_ended_by_the_server(stored, sink):
@@ -174,7 +178,7 @@ def test_session_that_stands_still_in_a_transaction_is_ended_by_the_server(store
     assert stored.one("SELECT count(*) FROM heartbeats") == 1
 
 
-def test_bad_records_are_found_among_the_good_and_told(stored, sink):
+def test_bad_records_are_found_among_the_good_and_told(stored, sink, book):
     stored.call("ALTER TABLE heartbeats ADD CONSTRAINT positive CHECK (depth >= 0)")
     stored.call("CREATE UNIQUE INDEX one_version ON heartbeats (version, received)")
     nul, negative = beat(1, "1\0"), beat(2).model_copy(update={"depth": -1})
@@ -185,12 +189,22 @@ def test_bad_records_are_found_among_the_good_and_told(stored, sink):
     sink.take(*good[:5], nul, *good[5:9], negative, *good[9:], wide, too_wide, part=BEATS)
     assert stored.one("SELECT count(*) FROM heartbeats") == 21
     assert sorted(detail[:5] for detail in sink.told.details) == ["22003", "22P05", "23514"]
+    book.tell(
+        "database throws: constraint, number out of range, no such character",
+        "3 bad records among 21 good ones in a batch: those 3 rejected with their reason, 21 stored",
+        accepted=24,
+    )
 
 
-def test_our_own_bug_ends_the_work_and_acknowledges_nothing(stored, sink):
+def test_our_own_bug_ends_the_work_and_acknowledges_nothing(stored, sink, book):
     sink.take(clean_frame("mast-0", 0, 5))
     stored.call("ALTER TABLE heartbeats DROP COLUMN spool_id")
     with pytest.raises(psycopg.errors.UndefinedColumn):
         sink.take(beat(), part=BEATS)
     assert stored.one("SELECT next_offset FROM sink_offsets WHERE topic = %s", HEARTBEATS) == 0
     assert sink.told.details == []
+    book.tell(
+        "database throws: our own bug",
+        "42703, a column that is not there: the sink ends, nothing acknowledged, the record is read again",
+        accepted=10,
+    )

@@ -5,7 +5,7 @@ import signal
 from contextlib import contextmanager
 
 import pytest
-from fix_sink import Database, clean_frame, reset_group, until
+from fix_sink import Database, alarms_heard, clean_frame, now, reset_group, until
 from fix_stack import _start, _stop
 
 from infra import ports
@@ -114,7 +114,7 @@ def own_server(stack_folder):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_database_that_goes_away_is_waited_for(clean, start_sink, own_server, tmp_path, ending):
+def test_database_that_goes_away_is_waited_for(clean, start_sink, own_server, tmp_path, *, ending, book):
     with server_running(own_server, tmp_path / "pg1.log") as running:
         server.ensure_database(own_server.dsn("postgres"), "telltale")
         database = Database(own_server.dsn("telltale"))
@@ -122,22 +122,32 @@ def test_database_that_goes_away_is_waited_for(clean, start_sink, own_server, tm
         clean.send(clean_frame("mast-0", 0, 10))
         until(lambda: database.readings() == clean.expected, what="the first readings")
         clean.send(clean_frame("mast-0", 10, 1000))
+        fault = now()
         running.send_signal(ending)
         running.wait()
     clean.send(clean_frame("mast-0", 2000, 10))
     [raised] = until(lambda: alarms_told(clean.address), what="the alarm")
     assert (raised["state"], raised["rule"]) == ("raised", "sink_waiting")
+    mended = now()
     with server_running(own_server, tmp_path / "pg2.log"):
         until(lambda: database.readings() == clean.expected, what="all readings")
+        recovered_s = (now() - mended).total_seconds()
         assert database.one("SELECT count(*) FROM rejected") == 0
         until(lambda: states_of_alarms(database) == [["raised", "cleared"]], what="the alarm's history")
         assert "neighbour_back" in sink.said()
         assert not sink.ended
+        book.tell(
+            f"database {'stopped' if ending == signal.SIGINT else 'killed'}, then up",
+            f"{ending.name}, started again after the alarm",
+            accepted=len(clean.expected),
+            alarm=alarms_heard(database, fault=fault, mended=mended),
+            recovered_s=recovered_s,
+        )
         sink.send(signal.SIGTERM)
         assert sink.wait() == 0
 
 
-def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored, start_sink):
+def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored, start_sink, book):
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -155,6 +165,7 @@ def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored
     for future in admin.delete_records([TopicPartition(READINGS_CLEAN, part, -1)]).values():
         future.result()
     clean.send(clean_frame("mast-0", 20, 10))
+    fault = now()
     for _ in range(2):  # as a supervisor would
         sink = start_sink()
         assert sink.wait() == 1
@@ -162,10 +173,17 @@ def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored
         assert "Traceback" not in sink.said()
     assert len({alarm["alarm_id"] for alarm in alarms_told(cluster)}) == 1
     starts = admin.list_offsets({TopicPartition(READINGS_CLEAN, part): OffsetSpec.earliest()})
+    mended = now()
     reset_group(cluster, part=part, offset=next(iter(starts.values())).result().offset)
     start_sink().working()
     until(lambda: stored.one("SELECT count(*) FROM readings") == 40, what="what there is")
     until(lambda: states_of_alarms(stored) == [["raised", "cleared"]], what="the alarm's history")
+    book.tell(
+        "retention overtakes the stopped sink",
+        "20 of 60 readings deleted unread: the sink ends and says so until an operator says from where to go on",
+        accepted=40,
+        alarm=alarms_heard(stored, fault=fault, mended=mended),
+    )
 
 
 def test_rejected_record_is_told_before_its_offset_is_passed(cluster, stored, start_sink):
