@@ -33,10 +33,12 @@ def run(kafka: str | None) -> None:
     health = Health("streams", stuck_s=STUCK_S)
     tracing = tracing_.start("streams", version=our_version(), log=structlog.get_logger())
     stage = Stage(address, settings, health=health, tracing=tracing)
-    with serving(health, probes={"broker": probing.broker(address)}):
-        stage.run()
-    if tracing is not None:
-        tracing.end()
+    try:
+        with serving(health, probes={"broker": probing.broker(address)}):
+            stage.run()
+    finally:
+        if tracing is not None:
+            tracing.end()
 
 
 @streams.command()
