@@ -205,10 +205,13 @@ def _within(logged: Doubles, s: Segments, i: int) -> tuple[Doubles, Bools]:
     values = logged
     with np.errstate(over="ignore", invalid="ignore"):  # a number beyond all numbers becomes infinite, and fails
         if s.scaled[i].any():
-            x = (logged - s.logger_offset[i]) / s.logger_slope[i]
+            x = logged - s.logger_offset[i]
+            x /= s.logger_slope[i]
             x *= s.slope[i]
             x += s.offset[i]
-            values = x if s.scaled[i].all() else np.where(s.scaled[i], x, logged)
+            stays = np.flatnonzero(~s.scaled[i])
+            x[:, stays] = logged[:, stays]
+            values = x
         if s.turned[i].any():
             at = np.flatnonzero(s.turned[i])  # few, and `mod` is slow
             values = values.copy() if values is logged else values

@@ -19,12 +19,11 @@ from streams.calibration import calibrate_each
 from streams.pipeline import WINDOWS_MAX, Outcome, Usual, corrected, judge_rules, usual
 from streams.plan import Plan, Selection, WindowPlan
 from streams.quality.context import NEVER, Context, fitted
+from streams.quality.cut import Cut, cut_of
 from streams.quality.settled import Settled
 from streams.quality.together import (
-    Cut,
     contexts_after,
     correction,
-    cut_of,
     judge_together,
     memories_of,
     settled_together,

@@ -90,7 +90,7 @@ class Plan:
             checks,
             tuple(windows),
             thresholds_of(self.rules, channels),
-            self._kind() if checks.whole.places.whole and not checks.whole.tracks.keys else None,
+            self._kind() if checks.whole.places.whole and checks.whole.track_places.whole else None,
             segments.all_numbers(),
         )
 

@@ -20,7 +20,6 @@ from schemas.frames import Ints
 from schemas.quality import Flag
 
 Bools = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.generic]
 
 US = 1_000_000
 
@@ -94,17 +93,39 @@ def gathered(  # noqa: PLR0917 - as `gather`, with the rows' parts
     first = np.flatnonzero(np.concatenate(([True], window[1:] != window[:-1])))
     used = (flags == GOOD) | (flags == NOT_EVALUATED)
 
-    def total(what: Numbers) -> Numbers:
-        return np.add.reduceat(what, first, axis=0)
+    def total(what: Doubles) -> Doubles:
+        sums: Doubles = np.add.reduceat(what, first, axis=0)
+        return sums
 
     def number(flag: int) -> Longs:
         return np.add.reduceat(flags == flag, first, axis=0, dtype=np.int64)
 
+    if not circular.any() and used.all():  # nothing to leave out: the same numbers for half of the work
+        sizes = np.diff(first, append=len(window))
+        counts = np.repeat(sizes[:, None], values.shape[1], axis=1)
+        means = total(values) / counts
+        away = values - (means if len(first) == 1 else np.repeat(means, sizes, axis=0))
+        away *= away
+        suspect, failed, missing, told = np.zeros((4, *counts.shape), np.int64)
+        return Open(
+            length_s,
+            channels,
+            window[first],
+            counts,
+            suspect,
+            failed,
+            missing,
+            means,
+            total(away),
+            np.minimum.reduceat(values, first, axis=0),
+            np.maximum.reduceat(values, first, axis=0),
+            told,
+        )
     counts = np.add.reduceat(used, first, axis=0, dtype=np.int64)
     means = np.where(counts > 0, total(np.where(used, values, 0.0)) / counts, 0.0)
     of_each = means if len(first) == 1 else np.repeat(means, np.diff(first, append=len(window)), axis=0)
     away = np.where(used, values - of_each, 0.0)
-    m2s = np.asarray(total(away * away), np.float64)
+    m2s = total(away * away)
     if circular.any():
         at = np.flatnonzero(circular)
         angle, here = np.radians(values[:, at]), used[:, at]

@@ -75,6 +75,21 @@ def perhaps_flat(before: Records, values: Doubles, tolerance: Doubles, rows: int
     return perhaps
 
 
+def perhaps_flat_inside(before: Records, values: Doubles, tolerance: Doubles, rows: Longs, shortest: int) -> Bools:
+    """Which tracks may have a flat window of `rows` (t,) rows, none of which is longer than the frame or `shortest`.
+
+    A window inside the frame holds a whole block of half the shortest one's rows; one that reaches back holds the first
+    block, or more rows before the frame.
+    """
+    n, half = len(values), (shortest + 1) // 2
+    blocks = values[: n // half * half].reshape(n // half, half, -1)
+    still = ~(np.fmax.reduce(blocks, axis=1) - np.fmin.reduce(blocks, axis=1) >= tolerance)
+    near = np.where(before.ages <= rows - half, before.values, np.nan)
+    moved = np.fmax.reduce(near, axis=0) - np.fmin.reduce(near, axis=0) >= tolerance
+    perhaps: Bools = (still.any(axis=0) | (~moved & (before.depth >= rows - half))) & (tolerance > 0)
+    return perhaps
+
+
 def _perhaps(before: Records, values: Doubles, tolerance: Doubles, rows: int) -> Index:
     """Tracks that may have a flat window."""
     n = len(values)
@@ -128,15 +143,15 @@ def remember(before: Records, values: Doubles, tolerance: Doubles, depth_max: Lo
     depth = np.minimum(before.depth + n, depth_max)
     tail = values[: -TAIL_ROWS - 1 : -1]
     if n > TAIL_ROWS:
-        kept = _records(tail, np.arange(1, TAIL_ROWS + 1)[:, None], tolerance, depth, depth_max)
+        kept = records_among(tail, np.arange(1, TAIL_ROWS + 1)[:, None], tolerance, depth, depth_max)
         if kept is not None:
             return kept
     newest_first = np.concatenate([values[::-1], before.values])
     ages = np.concatenate([np.broadcast_to(np.arange(1, n + 1)[:, None], values.shape), before.ages + n])
-    return _records(newest_first, ages, tolerance, depth, depth_max, all_there=True) or no_records(values.shape[1])
+    return records_among(newest_first, ages, tolerance, depth, depth_max, all_there=True) or no_records(values.shape[1])
 
 
-def _records(
+def records_among(
     values: Doubles, ages: Longs, tolerance: Doubles, depth: Longs, depth_max: Longs, *, all_there: bool = False
 ) -> Records | None:
     """The records among values (m, t), the newest first; None if the rest is needed to know them all."""

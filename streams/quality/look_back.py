@@ -238,13 +238,19 @@ def _still(
         row = found.rows if rows is None else rows[found.rows]
         sheet.flag(row, at[found.columns], found.flag, found.bits)
     if doubtful:
-        for some, evaluated in (
-            (tracks.stalled, ~np.isnan(watched[:, tracks.stalled])),
-            (tracks.icing, ~np.isnan(tracks.cold.temperature.of(frame))),
-        ):
-            if len(some):
-                sheet.evaluated(evaluated, at[tracks.columns.at[some]], rows)
+        evaluated_by(sequence, watched, frame, sheet, rows)
     return records
+
+
+def evaluated_by(sequence: Sequence, watched: Doubles, frame: Doubles, sheet: Sheet, rows: Index | None) -> None:
+    """Where a cup's offset, or the temperature that ice needs, was known."""
+    tracks, at = sequence.tracks, sequence.columns.at
+    for some, evaluated in (
+        (tracks.stalled, ~np.isnan(watched[:, tracks.stalled])),
+        (tracks.icing, ~np.isnan(tracks.cold.temperature.of(frame))),
+    ):
+        if len(some):
+            sheet.evaluated(evaluated, at[tracks.columns.at[some]], rows)
 
 
 def replaced(context: Context, times: Longs, parts: list[Part], checks: Checks) -> Context:

@@ -27,4 +27,13 @@ def rates(values: Doubles, before: Doubles, steps_s: Doubles, test: Rates) -> tu
     change = values - before
     if test.circular:
         change = turn(change)
-    return beyond(np.abs(change) / steps_s[:, None], test.suspect, test.fail)
+    np.abs(change, out=change)
+    shortest = steps_s.min()
+    if (
+        shortest > 0
+    ):  # the largest change in the shortest time: a bound of all, for division never turns an order around
+        largest = np.fmax.reduce(change, axis=0)
+        if not (largest / shortest > np.fmin(test.suspect, test.fail)).any():
+            return None, None
+    change /= steps_s[:, None]
+    return beyond(change, test.suspect, test.fail)

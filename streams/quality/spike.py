@@ -40,6 +40,9 @@ def spikes(before: Doubles, here: Doubles, after: Doubles, test: Spikes) -> Foun
         return Found(suspect, fail, size)
     if test.circular:
         size = np.abs(turn(here - before - turn(after - before) / 2.0))
-    else:
-        size = np.abs(here - (before + after) / 2.0)
+    else:  # |here - (before + after) / 2|, in place
+        size = before + after
+        size /= 2.0
+        np.subtract(here, size, out=size)
+        np.abs(size, out=size)
     return Found(*beyond(size, test.suspect, test.fail), size)

@@ -6,6 +6,7 @@ one, which all its channels share. Devices of which that is not so are pointed o
 
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,40 +14,24 @@ from schemas.columnar import Doubles, Longs
 from schemas.quality import Flag, Test
 from streams.quality.checks import Checks, Sequence
 from streams.quality.context import FLAG, NEVER, SETTLED, WAITS, Bytes, Context
+from streams.quality.cut import Cut, cut_of
+from streams.quality.flat_line import Records
 from streams.quality.found import Bools, Found, Index
 from streams.quality.gap import gaps
 from streams.quality.gross_range import gross_range
 from streams.quality.judge import Correction
+from streams.quality.look_back import evaluated_by
 from streams.quality.rate_of_change import rates
 from streams.quality.settled import Settled
 from streams.quality.sheet import Sheet
 from streams.quality.spike import spikes
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """n rows of d devices, one device behind the other; each has some."""
-
-    sizes: Index  # (d,)
-    begins: Index  # (d,)
-    lasts: Index  # (d,)
-    of: Index  # (n,) whose row it is
-
-    def parts(self) -> list[slice]:
-        """Of each device."""
-        return [slice(begin, last + 1) for begin, last in zip(self.begins.tolist(), self.lasts.tolist(), strict=True)]
-
-
-def cut_of(sizes: Several[int]) -> Cut:
-    """The cut of devices of so many rows."""
-    each = np.array(sizes, np.intp)
-    ends = np.cumsum(each)
-    return Cut(each, ends - each, ends - 1, np.repeat(np.arange(len(each)), each))
+from streams.quality.still_together import perhaps_still, remember_together, wide
+from streams.quality.tracks import watched_by
 
 
 @dataclass(frozen=True, slots=True)
 class Memories:
-    """What is remembered of d devices' c channels: `Context`, without records."""
+    """What is remembered of d devices' c channels and t tracks: `Context`."""
 
     times: Longs  # (d, c)
     values: Doubles
@@ -54,11 +39,24 @@ class Memories:
     flags: Bytes
     tests: Longs
     first: Bools
+    records: list[Records]  # of each device
 
 
 def memories_of(contexts: Several[Context]) -> Memories:
     """Of devices of one layout."""
-    return Memories(*(np.array([getattr(each, name) for each in contexts]) for name in Memories.__slots__))
+
+    def column(name: str) -> Any:
+        return np.array([getattr(each, name) for each in contexts])
+
+    return Memories(
+        column("times"),
+        column("values"),
+        column("previous"),
+        column("flags"),
+        column("tests"),
+        column("first"),
+        [each.records for each in contexts],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,7 @@ class Looked:
     last_flags: Bytes  # (d, c) of the row before these, after the verdict
     last_tests: Longs
     corrected: Bools  # (d,) whose row before these has another flag now
+    records: list[Records]  # of each device, after these rows
 
 
 def judge_together(
@@ -169,9 +168,17 @@ def _look_back(  # noqa: PLR0917 - as `look_back`
             suspect, fail = gaps(steps_s, sequence.gaps)
             columns = at[sequence.gaps.columns.at]
             sheet.mark(Test.GAP, Found(suspect, fail, None), columns, doubtful=doubtful)
+    alone, records = _unusual(before, sequence), before.records
+    if sequence.tracks.keys:
+        watched = watched_by(sequence.tracks, here, times)
+        beside = wide(records)
+        alone |= perhaps_still(beside, watched, cut, sequence.tracks)
+        records = remember_together(records, beside, watched, cut, sequence.tracks)
+        if doubtful:
+            evaluated_by(sequence, watched, here, sheet, None)
     open_ = (before.flags & SETTLED) == 0
     changed = ((wait.flags != before.flags & FLAG) | (wait.tests != before.tests)) & open_
-    return Looked(_unusual(before, sequence), former[cut.lasts], wait.flags, wait.tests, changed.any(axis=1))
+    return Looked(alone, former[cut.lasts], wait.flags, wait.tests, changed.any(axis=1), records)
 
 
 def _rows(found: Found, which: Index) -> Found:
@@ -215,10 +222,10 @@ def contexts_after(  # noqa: PLR0917 - the memory's parts
             flag.copy(),
             bits.copy(),
             no_first,
-            context.records,
+            records,
             waits is not None,
         )
-        for context, last_us, value, as_logged, before, flag, bits in zip(
+        for context, last_us, value, as_logged, before, flag, bits, records in zip(
             contexts,
             times[at].tolist(),
             values[at],
@@ -226,6 +233,7 @@ def contexts_after(  # noqa: PLR0917 - the memory's parts
             looked.previous,
             flags,
             tests,
+            looked.records,
             strict=True,
         )
     ]

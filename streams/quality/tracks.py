@@ -15,7 +15,7 @@ from schemas.devices import Sensor
 from schemas.quality import Flag, Test
 from streams.calibration import wrap
 from streams.quality.dated import Dated, dated
-from streams.quality.flat_line import Records, flat, perhaps_flat, remember
+from streams.quality.flat_line import Records, flat, perhaps_flat, perhaps_flat_inside, remember
 from streams.quality.found import Bools, Columns, Index, columns, limits
 from streams.quality.icing import Cold, cold
 from streams.quality.stalled import APART, AT_OFFSET, at_offset
@@ -170,6 +170,22 @@ class Stood:
     flag: Flag
 
 
+def watched_by(tracks: Tracks, values: Doubles, times: Longs) -> Doubles:
+    """What the tracks look at (n, t) of values (n, k)."""
+    watched = tracks.columns.of(values)
+    if tracks.circular.any():
+        at = np.flatnonzero(tracks.circular)
+        north = wrap(watched[:, at])
+        watched = watched.copy() if watched is values else watched
+        watched[:, at] = np.where(tracks.south[at] & (north >= 180.0), north - 360.0, north)
+    stalled = tracks.stalled
+    if len(stalled):
+        if watched is values:
+            watched = values.copy()
+        watched[:, stalled] = at_offset(watched[:, stalled], times, tracks.offset, tracks.offset_tolerance)
+    return watched
+
+
 def stood_still(
     before: Records, values: Doubles, frame: Doubles, times: Longs, tracks: Tracks
 ) -> tuple[Records, list[Stood], Doubles]:
@@ -185,21 +201,13 @@ def stood_still(
     Returns:
         What to remember, which readings stood still, and what the tracks looked at (n, t): NaN is not evaluated.
     """
-    watched = tracks.columns.of(values)
-    if tracks.circular.any():
-        at = np.flatnonzero(tracks.circular)
-        north = wrap(watched[:, at])
-        watched = watched.copy() if watched is values else watched
-        watched[:, at] = np.where(tracks.south[at] & (north >= 180.0), north - 360.0, north)
-    stalled = tracks.stalled
-    if len(stalled):
-        if watched is values:
-            watched = values.copy()
-        watched[:, stalled] = at_offset(watched[:, stalled], times, tracks.offset, tracks.offset_tolerance)
+    watched = watched_by(tracks, values, times)
     found = []
     perhaps = None  # which tracks may stand still at all, where one look can tell
     if len(values) < tracks.shortest:
         perhaps = perhaps_flat(before, watched, tracks.tolerance, tracks.rows_min)
+    elif len(values) > tracks.shortest:
+        perhaps = perhaps_flat_inside(before, watched, tracks.tolerance, tracks.rows_min, tracks.shortest)
     for window in tracks.windows if perhaps is None or perhaps.any() else ():
         at = window.at if perhaps is None else window.at[perhaps[window.at]]
         flats = flat(before.of(at), watched[:, at], tracks.tolerance[at], window.rows) if len(at) else None

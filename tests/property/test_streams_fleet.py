@@ -21,7 +21,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
-from schemas.devices import AlarmRule, DeadBand, Device, Gap, GrossRange, Limits, RateOfChange, RuleKind, Spike
+from schemas.devices import (
+    AlarmRule,
+    DeadBand,
+    Device,
+    FlatLine,
+    Gap,
+    GrossRange,
+    Icing,
+    Limits,
+    RateOfChange,
+    RuleKind,
+    Spike,
+)
 from schemas.frames import DeviceState
 from streams.fleet import Member, advance_fleet
 from streams.pipeline import Outcome, advance
@@ -54,6 +66,11 @@ def device(name: str, number: int, kind: str) -> Device:
             Limits(spike=Spike(method="differential", suspect=60, fail=100), gap=Gap(suspect_s=25, fail_s=200)),
             Limits(gap=Gap(suspect_s=25)),
         ],
+        "still": [
+            Limits(gross_range=RANGE, flat_line=FlatLine(tolerance=0.5, suspect_s=40, fail_s=400)),
+            Limits(flat_line=FlatLine(tolerance=20, suspect_s=100)),
+            Limits(icing=Icing(temperature="temp", below=10, tolerance=0.5, suspect_s=60), spike=Spike(suspect=4)),
+        ],
         "banded": [Limits(), Limits(dead_band=DeadBand(suspect_width_deg=20, fail_width_deg=8)), Limits()],
     }
     limits["late"], limits["alarmed"] = limits["spiked"], limits["spiked"]
@@ -70,7 +87,7 @@ def device(name: str, number: int, kind: str) -> Device:
 
 PLANS = {
     kind: {name: plan_of(device(name, number, kind)) for number, name in enumerate(DEVICES)}
-    for kind in ("plain", "steps", "spiked", "banded", "late", "alarmed")
+    for kind in ("plain", "steps", "spiked", "banded", "still", "late", "alarmed")
 }
 
 
@@ -95,6 +112,8 @@ def piles(draw: st.DrawFn) -> list[dict[str, Batch]]:
             at[name] += 20 * n + (900 if wrong[1] else 0)
             values = random.normal([0, 180, 10], [20, 60, 3], (n, 3))
             values[random.random((n, 3)) < 0.05] = np.nan
+            if random.random() < 0.3:
+                values = np.repeat(values, 1 + random.integers(0, 9), axis=0)[:n]  # some stand still
             values[random.random((n, 3)) < careless / 9] = np.inf
             frame = make_frame(seconds, values, channels=CHANNELS)
             channels = CHANNELS[::-1] if wrong[2] else CHANNELS
@@ -109,7 +128,7 @@ def piles(draw: st.DrawFn) -> list[dict[str, Batch]]:
     return found
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=8)
 @given(piles=piles(), generation=st.sampled_from([0, 0, 1]))
 @pytest.mark.parametrize("kind", list(PLANS))
 def test_a_fleet_brings_about_what_its_devices_do(kind: str, piles: list[dict[str, Batch]], generation: int) -> None:
@@ -148,7 +167,8 @@ def said(outcome: Outcome) -> tuple[Any, ...]:
 
 
 def tidy(number: int, plans: dict[str, Plan]) -> list[Member]:
-    frame = make_frame(20 * (number * 5 + np.arange(5)), np.full((5, 3), 7.0), channels=CHANNELS)
+    values = np.add.outer(np.arange(5) % 2 * 40.0, [7.0, 7.0, 7.0])
+    frame = make_frame(20 * (number * 5 + np.arange(5)), values, channels=CHANNELS)
     appended, rows = np.full(5, APPENDED_US + number), np.ones(5, np.intp)
     one = 5 * number + np.arange(5)
     return [
