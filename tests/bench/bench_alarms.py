@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 from bench_latency import broker_alone
 from bench_stack import Figure, figure, service, stack
 from bench_stage import START_US, device
@@ -102,12 +103,14 @@ def run() -> list[Figure]:
             provision(kafka)
             publish(kafka, devices())
             bare = np.percentile(broker_alone(kafka), [50, 99]) * 1000
-            with service(folder, "streams", "run", TELLTALE_KAFKA=kafka):
+            with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
                 ours = np.percentile(append_to_alarm(kafka), [50, 99]) * 1000
+                times = psutil.Process(pid).cpu_times()
     figures = []
     for name, of_bare, of_ours in zip(("p50", "p99"), bare, ours, strict=True):
         figures += [
             figure("alarms", f"broker alone, produce to consume, {name}", of_bare, "ms"),
             figure("alarms", f"append to alarm at {PER_S} frames/s, {name}", of_ours, "ms"),
         ]
-    return figures
+    each_ms = (times.user + times.system) * 1000 / (PER_S * SECONDS)
+    return [*figures, figure("alarms", "CPU of the worker, start included", each_ms, "ms/frame")]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, service, share_of, stack
 from bench_stage import SPAN, fill
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -56,7 +56,8 @@ class Ran:
 def run() -> list[Figure]:
     """The stage first, then each peer that can be had here."""
     figures = []
-    for work, (devices, channels, rows, total) in WORK.items():
+    for work, (devices, channels, rows, records) in WORK.items():
+        total = share_of(records, devices)
         with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
             folder = Path(named)
             folder.chmod(0o711)
@@ -135,7 +136,8 @@ def raced(kafka: str, work: str, command: list[str], topics: list[str], folder: 
 
 def measured(kafka: str, work: str, pid: int, clean: str, windows: str) -> Ran:
     """Wait until all is out or the time is over, then read back what came."""
-    devices, channels, rows, total = WORK[work]
+    devices, channels, rows, records = WORK[work]
+    total = share_of(records, devices)
     process = psutil.Process(pid)
     admin = AdminClient(connection(kafka))
     rss, until = 0, time.monotonic() + LIMIT_S

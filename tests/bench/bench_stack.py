@@ -15,6 +15,11 @@ from infra.kafka import broker
 from infra.postgres import server
 
 
+def share_of(records: int, devices: int) -> int:
+    """So many of the records, a whole number for each device: `make bench ARGS="... --share 0.1"`."""
+    return max(1, round(float(os.environ.get("TELLTALE_BENCH_SHARE", "1")) * records / devices)) * devices
+
+
 @dataclass(frozen=True)
 class Figure:
     """One measured number, and what share of its limit it is."""

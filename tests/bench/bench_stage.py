@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, service, share_of, stack
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -121,7 +121,8 @@ def stage_rate(kafka: str, folder: Path, total: int) -> tuple[float, float]:
 def run() -> list[Figure]:
     """The stage beside the limit, for both kinds of work."""
     figures = []
-    for name, (devices, channels, rows, total) in WORK.items():
+    for name, (devices, channels, rows, records) in WORK.items():
+        total = share_of(records, devices)
         with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
             folder = Path(named)
             folder.chmod(0o711)
