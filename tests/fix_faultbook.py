@@ -27,7 +27,8 @@ What was done to Telltale, and what it did. `make faults` makes this file: real 
 machine, each row a test in `tests/fault` or `tests/integration` that fails unless every accepted reading became one row
 with its right value, and unless the alarm named was raised and, the trouble over, cleared. `make faults ARGS="-k NAME"`
 does some of them again; rows of the others stay, with the date on which they were seen. `make test` does the short form
-of all (fewer kills, shorter outages) and writes nothing.
+of most (fewer kills, shorter outages) and writes nothing. `TELLTALE_FAULT_KILLS` (50), `TELLTALE_FAULT_OUTAGE_S` (120,
+beyond the alarm) and `TELLTALE_FAULT_SOAK_S` (1,800) say how long the long form is.
 
 - **accepted**: readings whose acceptance was told to their device. **lost**: accepted, and neither stored nor told of
   as refused. **twice**: more than once in what the stage committed, or in the table.
@@ -95,6 +96,9 @@ class Book:
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._request = request
         self.is_long = request.config.getoption("--faults") == "long"
+        self.kills = int(os.environ.get("TELLTALE_FAULT_KILLS", "50"))  # of the long form
+        self.outage_s = float(os.environ.get("TELLTALE_FAULT_OUTAGE_S", "120"))  # beyond the alarm
+        self.soak_s = float(os.environ.get("TELLTALE_FAULT_SOAK_S", "1800" if self.is_long else "12"))
         self.began = time.monotonic()
 
     def tell(self, scenario: str, done: str, *, accepted: int, **seen: Any) -> None:

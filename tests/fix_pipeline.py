@@ -43,6 +43,7 @@ from producers.settings import EdgeSettings
 from producers.spool import Rows
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.devices import AlarmRule, Device
+from schemas.frames import CleanFrame
 from schemas.topics import ALARMS, READINGS_CLEAN
 
 PARTITIONS = 4
@@ -625,24 +626,26 @@ class Pipeline:
     def twice(self, since: dict[int, int], *, but: str) -> int:
         """Readings that the stage committed more than once after these offsets, generation by generation."""
         consumer = Consumer(reader(self.kafka.address, group="fault-book-look"))
-        seen: dict[tuple[str, int, str], list[np.ndarray[Any, Any]]] = {}
+        seen: dict[tuple[str, int, str, int], list[str]] = {}  # (device, generation, channel, time): where it lies
         try:
             consumer.assign([TopicPartition(READINGS_CLEAN, part, at) for part, at in since.items()])
             left = set(since)
             while left:
                 for message in consumer.consume(10_000, timeout=0.05):
                     if message.error() is None:
-                        from schemas.frames import CleanFrame
-
                         frame = self.wire.codec.decode_frame(CleanFrame, message.value())
+                        where = f"{message.partition()}/{message.offset()}"
                         for channel in frame.channels:
-                            seen.setdefault((frame.device_id, frame.generation, channel), []).append(frame.times)
+                            for at in frame.times.tolist():
+                                seen.setdefault((frame.device_id, frame.generation, channel, at), []).append(where)
                     elif message.error().code() == KafkaError._PARTITION_EOF:
                         left.discard(message.partition())
         finally:
             consumer.close()
-        piles = [np.concatenate(pile) for (device, *_), pile in seen.items() if device != but]
-        return sum(len(times) - len(np.unique(times)) for times in piles)
+        again = {reading: places for reading, places in seen.items() if len(places) > 1 and reading[0] != but}
+        for (device, generation, channel, at), places in list(again.items())[:50]:
+            print(f"twice: {device}/{channel}, generation {generation}, row {(at - START_US) / US:g} at {places}")
+        return sum(len(places) - 1 for places in again.values())
 
     def close(self) -> None:
         self._stop.set()

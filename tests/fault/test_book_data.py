@@ -126,7 +126,6 @@ def sensor(channel: str, **about: Any) -> Sensor:
 QUALITY = AlarmRule.model_validate({"name": "quality_share", "kind": "quality_share", "limit": 0.5, "window_s": 60})
 
 
-@pytest.mark.usefixtures("long_form")
 def test_wrong_values_are_flagged(pipeline: Pipeline, begin: Begin) -> None:
     """Wrong units by a factor, and a value that stands still: an alarm of that sensor, and the rest stays good."""
     limits = (Limits(gross_range=GrossRange(fail=(0, 75))), Limits(flat_line=FlatLine(tolerance=0.001, fail_s=10)))
@@ -349,7 +348,6 @@ def planted(pipeline: Pipeline, name: str) -> dict[str, str]:
     return {"PYTHONPATH": str(place)}
 
 
-@pytest.mark.usefixtures("long_form")
 def test_a_bug_in_a_quality_test(pipeline: Pipeline, begin: Begin) -> None:
     """Of one sensor: its device's frames wait among the rejected, everybody else's go on."""
     spiky = Limits(spike=Spike(suspect=1000.0))
@@ -385,7 +383,6 @@ def test_a_bug_in_a_quality_test(pipeline: Pipeline, begin: Begin) -> None:
     )
 
 
-@pytest.mark.usefixtures("long_form")
 def test_a_bug_in_the_sink(pipeline: Pipeline, begin: Begin) -> None:
     """On one record: it ends, acknowledges nothing, and the record is stored once the bug is mended."""
     pipeline.configure(make_device("cursed"))
@@ -425,7 +422,6 @@ WRONG_FILES = {
 }
 
 
-@pytest.mark.usefixtures("long_form")
 def test_wrong_files(pipeline: Pipeline, begin: Begin) -> None:
     """Uploaded: told by line and reason, an alarm for each that is not imported, what is right in them stored."""
     pipeline.configure(mast("file-mast"))
@@ -490,7 +486,6 @@ def test_nothing_is_uploaded(pipeline: Pipeline, begin: Begin) -> None:
     scenario.row("readings not uploaded", "a device that uploads files brings none in time; then one comes")
 
 
-@pytest.mark.usefixtures("long_form")
 def test_a_source_of_the_edge_fails(pipeline: Pipeline, begin: Begin) -> None:
     """What fetches a device's readings is down, then works."""
     pipeline.configure(make_device("fetcher"))
@@ -518,7 +513,6 @@ def test_a_source_of_the_edge_fails(pipeline: Pipeline, begin: Begin) -> None:
     scenario.row("fetcher down", "the program that fetches a device's readings ends with an error; then it works")
 
 
-@pytest.mark.usefixtures("long_form")
 def test_backlog_is_drained_while_live_data_flows(pipeline: Pipeline, begin: Begin, book: Book) -> None:
     devices, rows, step_s = (100, 8_640, 10) if book.is_long else (10, 3_600, 1)
     names = [f"back-{number}" for number in range(devices)]

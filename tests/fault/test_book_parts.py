@@ -1,6 +1,6 @@
 """The fault book: parts of the pipeline go away under load and come back. Devices notice nothing, people hear of it.
 
-The soak in the end draws from them for `TELLTALE_FAULT_SOAK_S`: 1,800 s in the long form, 12 s in the short one.
+The soak draws from them for `TELLTALE_FAULT_SOAK_S`: 1,800 s in the long form, 12 s in the short one.
 """
 
 import os
@@ -28,7 +28,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 def outages(book: Book) -> list[tuple[str, float]]:
     """(how it is called, seconds beyond the alarm)."""
-    return [("for a moment", 0.0), ("for long", 120.0)] if book.is_long else [("for a moment", 0.0)]
+    return (
+        [("for a moment", 0.0), (f"for {book.outage_s:g} s more", book.outage_s)]
+        if book.is_long
+        else [("for a moment", 0.0)]
+    )
 
 
 @pytest.mark.usefixtures("long_form")
@@ -151,7 +155,7 @@ VICTIMS = ("edge", "streams", "sink", "edge, streams", "edge, sink", "kafka", "d
 
 @pytest.mark.timeout(600)
 def test_edge_and_server_killed_at_random(pipeline: Pipeline, begin: Begin, book: Book) -> None:
-    seed, kills = 20_161_221, 50 if book.is_long else 3
+    seed, kills = 20_161_221, book.kills if book.is_long else 3
     dice, done = random.Random(seed), Counter[str]()
     pipeline.configure(make_device("pushed", len(CHANNELS)))
     pusher = Pusher(pipeline.kafka.line.address, pipeline.folder, "pushed")
@@ -361,7 +365,7 @@ def faults_of(pipeline: Pipeline) -> dict[str, Callable[[], None]]:
 
 @pytest.mark.usefixtures("long_form")
 def test_soak(pipeline: Pipeline, begin: Begin, book: Book) -> None:
-    length_s = float(os.environ.get("TELLTALE_FAULT_SOAK_S", "1800" if book.is_long else "12"))
+    length_s = book.soak_s
     dice, done, sizes, lags = random.Random(SEED), Counter[str](), Sizes(), list[float]()
     faults = faults_of(pipeline)
     scenario = begin()

@@ -163,7 +163,7 @@ def await_drained(edge: Edge, within_s: float = 60) -> None:
 
 
 def test_kills_while_accepting_and_sending(tmp_path: Path, line: Line, book: Book) -> None:
-    kills = 50 if book.is_long else 20
+    kills = max(20, book.kills) if book.is_long else 20
     chance = random.Random(11)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fix_edge", "producers.delivery.sender"])

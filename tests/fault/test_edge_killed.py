@@ -62,7 +62,7 @@ def run_and_kill(folder: Path, first: int, *, after_s: float) -> list[list[str]]
 
 
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, book: Book) -> None:
-    kills = 50 if book.is_long else 10
+    kills = book.kills if book.is_long else 10
     chance = random.Random(7)
     folder = tmp_path / "spool"
     told: set[int] = set()
