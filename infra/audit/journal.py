@@ -85,16 +85,8 @@ def bring(where: Path, dsn: str) -> int:
                     connection.execute(STORE, {**facts, "detail": json.dumps(facts["detail"])})
             _note(where, lines[-1][1])
             return len(lines)
-    except (psycopg.Error, OSError) as error:
-        _say_that_it_waits(error)
+    except (psycopg.Error, OSError):  # nothing to say of: it stands in the journal, and the next one brings it
         return 0
-
-
-def _say_that_it_waits(error: Exception) -> None:
-    import structlog  # noqa: PLC0415 - rarely needed, and every command imports this
-
-    said = str(error).strip().splitlines() or [repr(error)]
-    structlog.get_logger(__name__).info("audit.waits", detail=said[0])
 
 
 def bring_all_again(where: Path) -> None:
