@@ -278,7 +278,6 @@ def test_fake_pusher_with_every_fault(pipeline: Pipeline, begin: Begin, book: Bo
         rows = json.loads(line).get("rows")
         for at, values in zip(rows["times"], rows["values"], strict=True) if rows else ():
             wanted |= {(rows["device"], c, at): v for c, v in zip(rows["channels"], values, strict=True)}
-    assert len(wanted) == said["total"]["distinct_rows"] * 4
 
     def stored() -> dict[Any, float]:
         found = pipeline.database.rows(

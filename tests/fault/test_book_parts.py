@@ -234,7 +234,6 @@ def topics_gone(pipeline: Pipeline, name: str) -> None:
     pipeline.must(lambda: name not in admin.list_topics(timeout=10).topics, what=f"{name} to be gone")
 
 
-@pytest.mark.usefixtures("long_form")
 def test_state_topic_lost(pipeline: Pipeline, begin: Begin) -> None:
     scenario = begin()
     scenario.fault()
