@@ -163,7 +163,10 @@ def test_a_pile_brings_about_what_its_frames_do_one_by_one(
         assert (outcome.late, outcome.repeated) == (expected.late, expected.repeated)
         assert steps_of(outcome) == steps_of(expected)
         for length_s in LENGTHS_S:
-            ours, theirs = windows_of(outcome, length_s), windows_of(expected, length_s)
+            # One by one, a window that a hole held may close some frames sooner: which comes first means nothing.
+            ours, theirs = (
+                sorted(windows_of(each, length_s), key=lambda row: (row[0], row[2])) for each in (outcome, expected)
+            )
             assert [row[:8] for row in ours] == [row[:8] for row in theirs]
             for mine, other in zip(ours, theirs, strict=True):
                 assert mine[8:] == pytest.approx(other[8:], rel=1e-7, abs=1e-6, nan_ok=True)
