@@ -1,12 +1,13 @@
-"""`make bench`: every benchmark, or those named; figures as a table or as JSON lines."""
+"""`make bench`: every benchmark, or those named; figures as a table or as JSON lines, and in BENCHMARKS.md."""
 
 import argparse
 import importlib
 import json
 import os
 import platform
+import statistics
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the records of stage and peers: a trial whether it runs at all"
     )
+    parser.add_argument("--rounds", type=int, default=1, help="of each benchmark; the figures are their medians")
     parser.add_argument("--json", action="store_true", help="one JSON object per figure")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(known):
@@ -28,13 +30,30 @@ def main() -> None:
     if not asked.json:
         print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
         print("Compare figures within one run only: on a shared machine they swing by a third from run to run.")
+    import benchbook
+
     for name in asked.names or known:
-        for each in importlib.import_module(f"bench_{name}").run():
+        load = os.getloadavg()[0]
+        figures = medians([importlib.import_module(f"bench_{name}").run() for _ in range(asked.rounds)])
+        for each in figures:
             if asked.json:
                 print(json.dumps(asdict(each)), flush=True)
             else:
                 share = f"{each.of_limit:>8.0%} of the limit" if each.of_limit is not None else ""
                 print(f"{each.what:<56}{each.value:>14,} {each.unit:<11}{share}", flush=True)
+        if asked.share == 1.0:
+            benchbook.write(name, figures, rounds=asked.rounds, load=load)
+
+
+def medians(rounds):
+    """Of each figure that all rounds have."""
+    found = []
+    for first in rounds[0]:
+        same = [each for figures in rounds for each in figures if each.what == first.what]
+        shares = [each.of_limit for each in same if each.of_limit is not None]
+        share = statistics.median(shares) if shares else None
+        found.append(replace(first, value=statistics.median(each.value for each in same), of_limit=share))
+    return found
 
 
 if __name__ == "__main__":
