@@ -19,6 +19,7 @@ import faust
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
 from faust.worker import Worker
 
@@ -85,6 +86,17 @@ def _keep_memory() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
+class Assignor(PartitionAssignor):  # type: ignore[misc]  # Faust has no types
+    """Faust's, which leaves out topics that the broker does not tell of. A broker that has just started tells of none
+    for a moment: all workers would be given nothing, for good."""
+
+    def assign(self, cluster: Any, member_metadata: Any) -> Any:
+        missing = [topic for topic in SOURCES if not cluster.partitions_for_topic(topic)]
+        if missing:
+            end_process(Unavailable(f"kafka does not tell of {', '.join(missing)} (yet); a new worker shares them out"))
+        return super().assign(cluster, member_metadata)
+
+
 class Application(faust.App):  # type: ignore[misc]  # Faust has no types
     """Faust without the folders that its tables would need."""
 
@@ -149,6 +161,7 @@ class Stage:
             broker_request_timeout=max(30.0, settings.session_timeout_s),
             broker_max_poll_records=5000,
             web_enabled=False,
+            PartitionAssignor=Assignor,
         )
         app.transport = PollTransport(app.conf.broker_consumer, app)
         app.agent(app.topic(*SOURCES, key_type=bytes, value_type=bytes), name="sources")(self._consume)

@@ -7,13 +7,10 @@ from typing import Any
 import httpx
 import numpy as np
 import polars as pl
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fix_web import CHANNELS, MAST, ROWS, Served, fill, serving
-
-from dashboard.web import health, pools
+from fix_web import CHANNELS, MAST, ROWS, Served
 
 pytestmark = pytest.mark.integration
 
@@ -136,31 +133,3 @@ def test_answers_are_compressed_on_request(served: Served, client: httpx.Client,
     answer = client.get(READINGS, params={**ALL, "format": "ndjson"}, headers={"Accept-Encoding": encoding})
     assert answer.headers["content-encoding"] == encoding
     assert len(answer.text.splitlines()) == ROWS * len(CHANNELS)
-
-
-def test_hypertables_with_compressed_chunks_and_aggregates_answer_the_same(
-    client: httpx.Client, timescaledb: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(timescaledb)
-    with psycopg.connect(timescaledb, autocommit=True, prepare_threshold=None) as connection:
-        chunks = "show_chunks('readings', older_than => '2024-02-01'::timestamptz)"
-        connection.execute(f"SELECT compress_chunk(c, true) FROM {chunks} c".encode())
-        for name in ("aggregate_10min", "aggregate_hourly", "aggregate_daily"):
-            connection.execute(f"CALL refresh_continuous_aggregate('{name}', NULL, NULL)".encode())
-    # All connections of PGlite are one backend, which no client can cancel: nobody may lose patience with it.
-    monkeypatch.setattr(pools, "PREPARE_AFTER", None)
-    monkeypatch.setattr(health, "READY_S_MAX", 120.0)
-    patient = {"pages_statement_s": 300.0, "api_statement_s": 300.0, "wait_s_max": 120.0}
-    asked = (
-        *(f"readings?device={MAST}&format={form}" for form in ("arrow", "csv", "ndjson")),
-        # Of directions WebAssembly's sine differs in the last digit.
-        *(f"statistics?sensor=1&sensor=3&format=csv&interval={each}" for each in ("10min", "hourly", "daily")),
-        *(f"sensors/1/series?width=100&source={each}" for each in ("auto", "hourly")),
-        *("latest", f"gaps?device={MAST}&to=2024-03-01T00:00Z", f"recovery?device={MAST}"),
-        "readings?sensor=2&good=true&limit=50",
-    )
-    with serving(timescaledb, pages_connections=1, api_connections=1, **patient) as other:
-        there = other.client()
-        there.timeout = httpx.Timeout(300)
-        for path in asked:
-            assert there.get(f"/api/v1/{path}").content == client.get(f"/api/v1/{path}").content, path

@@ -37,3 +37,25 @@ asyncio.run(main())
 def test_acknowledged_events_leave_nothing_behind() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "0 0\n", done.stderr
+
+
+ASSIGNING = """
+from types import SimpleNamespace
+from streams.agents import app
+
+app.PartitionAssignor.assign = lambda *_: "shared out"
+assignor = object.__new__(app.Assignor)
+told = {topic: {0, 1} for topic in app.SOURCES}
+cluster = SimpleNamespace(partitions_for_topic=told.get)
+print(assignor.assign(cluster, {}), flush=True)
+del told["readings.raw"]
+assignor.assign(cluster, {})
+print("nothing shared out")
+"""
+
+
+def test_topics_that_the_broker_does_not_tell_of_are_not_shared_out_as_nothing() -> None:
+    """Seen after a broker's restart: every worker was given no partition, for good."""
+    ran = subprocess.run([sys.executable, "-c", ASSIGNING], capture_output=True, text=True, check=False, timeout=120)
+    assert (ran.stdout, ran.returncode) == ("shared out\n", 1), ran.stderr
+    assert "does not tell of readings.raw" in ran.stderr
