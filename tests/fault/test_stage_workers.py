@@ -213,7 +213,9 @@ def await_progress(wire: Wire, workers: Workers) -> None:
     await_true(lambda: workers.tend() and len(wire.clean()) > before + 20, what="work goes on", within_s=120)
 
 
-def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire) -> None:
+@pytest.fixture
+def owners(wire: Wire) -> Iterator[tuple[Ownership, Ownership]]:
+    """Two of one partition; the first has it, and has applied a frame of five rows."""
     failures: list[BaseException] = []
     table = DeviceTable(wire.kafka, AdminClient(connection(wire.kafka)), wire.codec, failed=failures.append)
     told = Told(wire.kafka, failed=failures.append)
@@ -223,6 +225,14 @@ def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire) -> None:
     former, later = (Ownership(0, 6, kafka=wire.kafka, codec=wire.codec, devices=table, told=told) for _ in range(2))
     former.open(transaction_timeout_s=20)
     former.apply([consumed(0, make_frame("d0", 0, first=0, rows=5), at_s=10)])
+    yield former, later
+    told.stop()
+    table.stop()
+    assert failures == []
+
+
+def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire, owners: tuple[Ownership, Ownership]) -> None:
+    former, later = owners
     later.open(transaction_timeout_s=20)
     with pytest.raises(KafkaException, match=r"FENCED|fenced"):
         former.apply([consumed(1, make_frame("d0", 1, first=5, rows=5), at_s=11)])
@@ -231,22 +241,13 @@ def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire) -> None:
     former.open(transaction_timeout_s=20)  # as its supervisor starts it again
     with pytest.raises(KafkaException, match=r"FENCED|fenced"):
         later.apply([consumed(2, make_frame("d0", 2, first=10, rows=5), at_s=12)])
-    told.stop()
-    table.stop()
-    assert failures == []
 
 
-def test_offsets_that_stay_pending_do_not_keep_a_partition_closed(wire: Wire) -> None:
+def test_offsets_that_stay_pending_do_not_keep_a_partition_closed(
+    wire: Wire, owners: tuple[Ownership, Ownership]
+) -> None:
     """As after a broker that was killed while it ended a transaction: here somebody else's stays open."""
-    failures: list[BaseException] = []
-    table = DeviceTable(wire.kafka, AdminClient(connection(wire.kafka)), wire.codec, failed=failures.append)
-    told = Told(wire.kafka, failed=failures.append)
-    wire.configure(make_device("d0"))
-    table.start()
-    told.start()
-    former, later = (Ownership(0, 6, kafka=wire.kafka, codec=wire.codec, devices=table, told=told) for _ in range(2))
-    former.open(transaction_timeout_s=20)
-    former.apply([consumed(0, make_frame("d0", 0, first=0, rows=5), at_s=10)])
+    _, later = owners
     hanging = Producer({**connection(wire.kafka), "transactional.id": "hanging", "transaction.timeout.ms": 60_000})
     hanging.init_transactions(20)
     hanging.begin_transaction()
@@ -259,6 +260,3 @@ def test_offsets_that_stay_pending_do_not_keep_a_partition_closed(wire: Wire) ->
     [found] = committed(member, [TopicPartition(READINGS_RAW, 0)])
     assert found.offset == 2
     member.close()
-    told.stop()
-    table.stop()
-    assert failures == []
