@@ -35,9 +35,10 @@ from schemas.errors import Refused, Unavailable
 from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
 from streams.agents import measured
 from streams.agents.credentials import credentials
+from streams.agents.delivered import SOURCES
 from streams.agents.devices import DeviceTable
 from streams.agents.driver import PollTransport
-from streams.agents.ownership import SOURCES, Ownership
+from streams.agents.ownership import Ownership
 from streams.agents.partition import Partition
 from streams.agents.told import Told
 from streams.settings import StreamsSettings, Unsigned

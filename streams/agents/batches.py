@@ -27,6 +27,11 @@ class Record(Protocol):
     traceparent: bytes | None  # as well
 
 
+def key_of(record: Record) -> str:
+    """The device that its sender says it is of."""
+    return (record.key or b"").decode(errors="replace")
+
+
 def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict[bytes, Batch], list[int]]:
     """One batch for each key whose frames are all in blocks, and which records of the blocks are to be read singly.
 
