@@ -5,7 +5,6 @@ So an alarm is cleared by whoever finds the trouble gone, and one that was raise
 event may be told twice; its id is the same.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra import measured
 from infra.record_file import write
-from schemas.alarms import Alarm, AlarmEvent, AlarmState, Severity, alarm_event
+from schemas.alarms import Alarm, AlarmEvent, AlarmState, Severity, alarm_event, alarm_id
 from schemas.errors import Unavailable
 from schemas.records import Utc
 
@@ -81,7 +80,7 @@ class KeptAlarms:
             return None
         onset_us = (now - EPOCH) // EPOCH.resolution
         alarm = Alarm(
-            alarm_id=hashlib.sha256(f"{rule}|{source}|{onset_us}".encode()).hexdigest()[:16],
+            alarm_id=alarm_id(rule, source, onset_us),
             rule=rule,
             source=source,
             device_id=device_id,

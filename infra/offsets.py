@@ -1,4 +1,4 @@
-"""What a consumer group has committed, asked patiently, and the mark that the stage leaves beside it.
+"""What a consumer group has committed, asked patiently, and the mark that our services leave beside it.
 
 The first question about any group makes the broker create the topic that holds offsets; until that has a leader it
 answers "not coordinator", which only means: ask again.
@@ -36,10 +36,10 @@ def committed(
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the stage writes beside an offset that it commits; an offset without it was set by an operator."""
+    """What we write beside an offset that we commit; an offset without it was set by an operator."""
 
     generation: int
-    devices: int | None = None  # whose states `streams.state` holds since that transaction; None: an older mark
+    devices: int | None = None  # of the stage: whose states `streams.state` holds since then; None: an older mark
 
     def __str__(self) -> str:
         return "/".join(map(str, (MARK, self.generation, *(() if self.devices is None else (self.devices,)))))

@@ -3,6 +3,7 @@
 JSON, so that `kafka-console-consumer`, kcat and every Kafka user interface show an alarm as it is.
 """
 
+import hashlib
 import re
 from enum import StrEnum
 from typing import Literal, TypeVar
@@ -31,6 +32,11 @@ class AlarmState(StrEnum):
     SHELVED = "shelved"
     SUPPRESSED = "suppressed"  # stands under another alarm that is its cause
     CLEARED = "cleared"
+
+
+def alarm_id(rule: str, source: str, onset: int | str) -> str:
+    """Sixteen hex digits, the same for the same trouble; `onset` as its speaker counts: mostly µs since 1970."""
+    return hashlib.sha256(f"{rule}|{source}|{onset}".encode()).hexdigest()[:16]
 
 
 STANDING = frozenset(AlarmState) - {AlarmState.CLEARED}

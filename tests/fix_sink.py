@@ -17,10 +17,11 @@ import numpy as np
 import psycopg
 import pytest
 
+from infra.offsets import mark_of
 from schemas.codec import Codec
 from schemas.frames import CleanFrame
 from schemas.keys import PARTITIONER
-from schemas.topics import MARK, READINGS_CLEAN, SINK_GROUP
+from schemas.topics import READINGS_CLEAN, SINK_GROUP
 from sinks.timescale import schema
 
 WAIT_S_MAX = 60
@@ -135,7 +136,7 @@ def positions_agree(stored: "Database", cluster: str) -> bool:
         {tp: OffsetSpec.latest() for tp in parts}).items()}  # fmt: skip
     asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(SINK_GROUP, parts)])
     told = next(iter(asked.values())).result().topic_partitions
-    marked = {tp.partition: tp.offset for tp in told if (tp.metadata or "").startswith(f"{MARK}/")}
+    marked = {tp.partition: tp.offset for tp in told if mark_of(tp.metadata)}
     return bool(stands) and stands == ends == marked
 
 

@@ -11,14 +11,14 @@ from datetime import datetime
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from infra.client import reader
-from infra.offsets import ANSWER_S_MAX, committed
+from infra.offsets import ANSWER_S_MAX, committed, mark_of
 from infra.whole_topic import partitions_of, read_to_end
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Unavailable
 from schemas.keys import partition_of
 from schemas.records import ImportStatus, Rejected
-from schemas.topics import MARK, READINGS_CLEAN, READINGS_RAW, READINGS_REJECTED, SINK_GROUP, STREAMS_GROUP
+from schemas.topics import READINGS_CLEAN, READINGS_RAW, READINGS_REJECTED, SINK_GROUP, STREAMS_GROUP
 
 SINCE_MS = 60_000  # clocks of broker and importer may differ
 
@@ -66,7 +66,7 @@ class Storage:
             found = committed(consumer, [TopicPartition(topic, partition) for partition in sorted(partitions)])
         except KafkaException as error:
             raise Unavailable(f"kafka at {self.kafka} does not answer: {error.args[0].str()}") from None
-        return {one.partition: one.offset for one in found if (one.metadata or "").startswith(f"{MARK}/")}
+        return {one.partition: one.offset for one in found if mark_of(one.metadata)}
 
     def _end(self, topic: str, partition: int) -> int:
         try:

@@ -1,10 +1,9 @@
 """The sink's own alarms: a neighbour has been away for long, or the log has lost what comes next.
 
-`Waits` and the alarms are pure. `over` looks for alarms whose
-cause is gone and whose sink is not there to say so: it was killed, or it had to stop.
+`Waits` and the alarms are pure. `over` looks for alarms whose cause is gone and whose sink is not there to say so: it
+was killed, or it had to stop.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import psycopg
 from confluent_kafka.admin import AdminClient
 
-from schemas.alarms import Alarm, AlarmEvent, AlarmState, Severity
+from schemas.alarms import Alarm, AlarmEvent, AlarmState, Severity, alarm_id
 from schemas.topics import SINK_GROUP
 from sinks.timescale.batch import Part
 from sinks.timescale.positions import SINK
@@ -33,13 +32,9 @@ ORDER BY a.alarm_id, e.time DESC"""
 GENERATIONS = "SELECT topic, part, generation FROM sink_offsets WHERE sink = %s"
 
 
-def _id(rule: str, source: str, onset: object) -> str:
-    return hashlib.sha256(f"{rule}|{source}|{onset}".encode()).hexdigest()[:16]
-
-
 def lost_id(part: Part, generation: int) -> str:
     """The alarm's id for as long as nobody has said from where to go on; a sink that tries again raises the same."""
-    return _id(LOG_LOST, SOURCE.format(part), generation)
+    return alarm_id(LOG_LOST, SOURCE.format(part), generation)
 
 
 def log_lost(part: Part, *, generation: int, now: datetime, detail: str) -> Alarm:
@@ -77,7 +72,7 @@ class Waits:
             return None
         source, onset = SOURCE.format(self.owner), now - timedelta(seconds=lasting_s)
         self.standing = Alarm(
-            alarm_id=_id(WAITING, source, onset.isoformat()),
+            alarm_id=alarm_id(WAITING, source, onset.isoformat()),
             rule=WAITING,
             source=source,
             device_id=None,

@@ -8,23 +8,13 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from infra.offsets import mark_of
 from schemas.errors import Unavailable
-from schemas.topics import MARK
 from sinks.timescale.batch import Part
 from sinks.timescale.positions import Claim
 
 LOOK_S = 5.0  # how late a topic that was made again is noticed; each look costs the broker less than a poll
 ANSWER_S = 10.0  # above an election of a new leader; below it a slow broker would look dead
-
-
-def mark(generation: int) -> str:
-    """The metadata of an offset that we commit."""
-    return f"{MARK}/{generation}"
-
-
-def is_marked(metadata: str | None) -> bool:
-    """Whether an offset's metadata says that we have committed it."""
-    return (metadata or "").startswith(f"{MARK}/")
 
 
 def claims(consumer: Consumer, admin: AdminClient, parts: Sequence[Part]) -> list[Claim]:
@@ -48,7 +38,7 @@ def claims(consumer: Consumer, admin: AdminClient, parts: Sequence[Part]) -> lis
 
 def _reset(committed: Any) -> int | None:
     """The offset that an operator has set, or None."""
-    if committed is None or committed.offset < 0 or is_marked(committed.metadata):
+    if committed is None or committed.offset < 0 or mark_of(committed.metadata):
         return None
     return int(committed.offset)
 

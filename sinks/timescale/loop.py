@@ -17,6 +17,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from infra.offsets import Mark
 from infra.security.keys import Keyring
 from infra.telemetry import tracing as traces
 from infra.telemetry.health import Health
@@ -28,7 +29,7 @@ from schemas.topics import HEARTBEATS
 from sinks.timescale import alarms, measured
 from sinks.timescale.alarms import Waits
 from sinks.timescale.batch import Batch, Body, Entry, Part, Pile, Refusal
-from sinks.timescale.claims import ANSWER_S, Identities, claims, mark
+from sinks.timescale.claims import ANSWER_S, Identities, claims
 from sinks.timescale.decode import Coded, Decoder
 from sinks.timescale.positions import Fenced, Position, Replay
 from sinks.timescale.settings import SinkSettings
@@ -433,7 +434,7 @@ class Loop:
         if not self._untold or (now - self._told_at < COMMIT_S and not now_or_never):
             return
         offsets = [
-            TopicPartition(*part, offset, metadata=mark(self._positions[part].generation))
+            TopicPartition(*part, offset, metadata=str(Mark(self._positions[part].generation)))
             for part, offset in self._untold.items()
         ]
         self._untold, self._told_at = {}, now

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import structlog
 
-from schemas.alarms import Alarm, AlarmState, Severity
+from schemas.alarms import Alarm, AlarmState, Severity, alarm_id
 from schemas.keys import partition_of
 from streams.agents.devices import DeviceTable
 from streams.agents.told import Told
 from streams.alarms import watch
-from streams.alarms.panel import alarm_id, instant
+from streams.alarms.panel import instant
 from streams.alarms.rules import DEVICE_SILENT, STAGE_BEHIND, STATION_SILENT, device_source, station_source
 from streams.alarms.watch import StationView
 from streams.pipeline import Outcome, look

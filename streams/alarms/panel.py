@@ -7,12 +7,11 @@ Chattering: an alarm that is raised for the fifth time in ten minutes stays unti
 Flood: from ten alarms of a device within a minute on, one alarm stands for those that follow.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from schemas.alarms import Action, Alarm, AlarmAction, AlarmState, Severity
+from schemas.alarms import Action, Alarm, AlarmAction, AlarmState, Severity, alarm_id
 from schemas.devices import Device, RuleKind
 from streams.alarms.lifecycle import Cause, Phase, move
 from streams.alarms.memory import NEVER, Entry
@@ -44,11 +43,6 @@ _SHOWN = {
     Phase.LATCHED: AlarmState.LATCHED,
     Phase.SHELVED: AlarmState.SHELVED,
 }
-
-
-def alarm_id(rule: str, source: str, onset_us: int) -> str:
-    """Sixteen hex digits, the same for the same trouble."""
-    return hashlib.sha256(f"{rule}|{source}|{onset_us}".encode()).hexdigest()[:16]
 
 
 def instant(time_us: int) -> datetime:

@@ -14,7 +14,6 @@ from schemas.records import ImportStatus
 from sinks.timescale import rows as rows_of
 from sinks.timescale import schema
 from sinks.timescale.batch import Batch, Entry, Part, Pile, Stretch
-from sinks.timescale.claims import is_marked, mark
 from sinks.timescale.packing import FLOAT8, READINGS, TIMESTAMPTZ, array_bytes, copy_bytes
 from sinks.timescale.trouble import Trouble, trouble
 from sinks.timescale.watermarks import NEVER, Watermarks
@@ -155,11 +154,6 @@ def test_sqlstate_decides(state, meaning):
 def test_lost_line_is_away_and_nul_is_data():
     assert trouble(psycopg.OperationalError("server closed the connection")) is Trouble.AWAY
     assert trouble(psycopg.DataError("PostgreSQL text fields cannot contain NUL")) is Trouble.DATA
-
-
-def test_offset_is_ours_only_with_our_mark():
-    assert is_marked(mark(3))
-    assert not any(is_marked(each) for each in (None, "", "telltale", "elsewhere/3"))
 
 
 def test_edited_or_newer_schema_is_refused():
