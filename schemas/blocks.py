@@ -9,7 +9,7 @@ left to the codec. `Codec.decode_frame` is the oracle: a block's frames equal wh
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +160,7 @@ def read_clean_blocks(values: Sequence[bytes | None], header: bytes) -> tuple[li
 
 
 def _sorted_out(
-    values: Sequence[bytes | None], header: bytes, layout_of: Callable[[bytes, bytes], L | None]
+    values: Sequence[bytes | None], header: bytes, layout_of: Callable[[bytes, int], L | None]
 ) -> tuple[list[tuple[Octets, Index, L]], list[int]]:
     """Frames by kind: their bytes (m, length), which records they are, how they lie. And which records are left."""
     lengths = np.array([len(value or b"") for value in values], np.int64)
@@ -201,7 +201,7 @@ def _by_layout(
     grid: Octets,
     at: Index,
     header: bytes,
-    layout_of: Callable[[bytes, bytes], L | None],
+    layout_of: Callable[[bytes, int], L | None],
     kinds: list[tuple[Octets, Index, L]],
 ) -> list[int]:
     """Puts frames of one length to their kinds; those that are left."""
@@ -209,7 +209,7 @@ def _by_layout(
     for _ in range(KINDS_MAX):
         if len(at) < FEW:
             break
-        layout = layout_of(grid[0].tobytes(), header)
+        layout = _layout(grid[0], header, layout_of)
         if layout is None:
             left.append(int(at[0]))
             grid, at = grid[1:], at[1:]
@@ -224,37 +224,59 @@ def _by_layout(
     return left
 
 
-def _raw_layout(data: bytes, header: bytes) -> _RawLayout | None:
-    """Where the parts of a plain frame lie; None: it is not plain (or not readable at all)."""
+def _layout(frame: Octets, header: bytes, layout_of: Callable[[bytes, int], L | None]) -> L | None:
+    """How a frame lies; None: it is not plain, or not readable at all."""
+    data = frame.tobytes()
+    if not data.startswith(header):
+        return None
     try:
-        if not data.startswith(header):
-            return None
-        device, device_end = _text(data, len(header))
-        spool, spool_end = _text(data, device_end)
-        _, sequence_end = read_long(data, spool_end)
-        rows, times = read_long(data, sequence_end)
-        times_end = times + 8 * rows
-        if rows < 1 or times_end >= len(data) or data[times_end] != 0:
-            return None
-        channels, channels_end = read_strings(data, times_end + 1)
-        count, values = read_long(data, channels_end)
-        values_end = values + 8 * count
-        if count != rows * len(channels) or count < 1 or data[values_end:] != b"\0\0":
-            return None
-        if sequence_end - spool_end > SEQUENCE_BYTES_MAX:
-            return None
+        layout = layout_of(data, len(header))
     except Unreadable:
         return None
-    layout = _RawLayout(
+    return layout if layout is not None and layout.same(frame[None]).all() else None
+
+
+def _raw_layout(data: bytes, begin: int) -> _RawLayout | None:
+    """Where the parts of a plain frame lie. Raises `Unreadable`."""
+    device, device_end = _text(data, begin)
+    spool, spool_end = _text(data, device_end)
+    _, sequence_end = read_long(data, spool_end)
+    rows = _rows(data, sequence_end)
+    if rows is None or sequence_end - spool_end > SEQUENCE_BYTES_MAX:
+        return None
+    count, values = read_long(data, rows.end)
+    values_end = values + 8 * count
+    if count != rows.cells or data[values_end:] != b"\0\0":
+        return None
+    times, times_end = rows.times
+    return _RawLayout(
         (device, device_end),
         (spool, spool_end),
         (spool_end, sequence_end),
-        (times, times_end),
-        channels,
+        rows.times,
+        rows.channels,
         (values, values_end),
         ((0, device), (device_end, spool), (sequence_end, times), (times_end, values), (values_end, len(data))),
     )
-    return layout if layout.same(np.frombuffer(data, np.uint8)[None]).all() else None
+
+
+class _Rows(NamedTuple):
+    """What a frame's values are of."""
+
+    times: Where
+    channels: tuple[str, ...]
+    cells: int  # values, at least one
+    end: int  # where the values follow
+
+
+def _rows(data: bytes, at: int) -> _Rows | None:
+    """The times and channels that a frame has there; None: none, or times in several blocks. Raises `Unreadable`."""
+    rows, begin = read_long(data, at)
+    end = begin + 8 * rows
+    if rows < 1 or end >= len(data) or data[end] != 0:
+        return None
+    channels, after = read_strings(data, end + 1)
+    return _Rows((begin, end), channels, rows * len(channels), after) if channels else None
 
 
 def _text(data: bytes, at: int) -> tuple[int, int]:
@@ -308,43 +330,35 @@ def _raw_block(grid: Octets, at: Index, layout: _RawLayout) -> RawBlock:
     )
 
 
-def _clean_layout(data: bytes, header: bytes) -> _CleanLayout | None:
-    """Where the parts of a clean frame lie; None: it has empty arrays, or flags and tests of more than a byte."""
-    try:
-        if not data.startswith(header):
+def _clean_layout(data: bytes, begin: int) -> _CleanLayout | None:
+    """Where the parts of a frame lie whose flags and tests are of a byte each. Raises `Unreadable`."""
+    device, device_end = _text(data, begin)
+    generation, generation_end = read_long(data, device_end)
+    rows = _rows(data, generation_end)
+    if rows is None:
+        return None
+    parts, at = [rows.times], rows.end
+    for width in (8, 8, 1, 1):  # logged, values, quality, tests
+        count, begin = read_long(data, at)
+        at = begin + width * count + 1
+        if count != rows.cells or data[at - 1 : at] != b"\0":
             return None
-        device, device_end = _text(data, len(header))
-        generation, generation_end = read_long(data, device_end)
-        rows, times = read_long(data, generation_end)
-        times_end = times + 8 * rows
-        if rows < 1 or times_end >= len(data) or data[times_end] != 0:
-            return None
-        channels, at = read_strings(data, times_end + 1)
-        parts = [(at, times_end)]
-        for width in (8, 8, 1, 1):  # logged, values, quality, tests
-            count, begin = read_long(data, at)
-            at = begin + width * count + 1
-            if count != rows * len(channels) or count < 1 or data[at - 1 : at] != b"\0":
-                return None
-            parts.append((begin, at - 1))
-        if at != len(data):
-            return None
-    except Unreadable:
+        parts.append((begin, at - 1))
+    if at != len(data):
         return None
     between = [(former[1], later[0]) for former, later in pairwise(parts)]
-    _, logged, values, quality, tests = parts
-    layout = _CleanLayout(
+    times, logged, values, quality, tests = parts
+    return _CleanLayout(
         (device, device_end),
         generation,
-        (times, times_end),
-        channels,
+        times,
+        rows.channels,
         logged,
         values,
         quality,
         tests,
-        ((0, device), (device_end, times), *between, (at - 1, len(data))),
+        ((0, device), (device_end, times[0]), *between, (at - 1, len(data))),
     )
-    return layout if layout.same(np.frombuffer(data, np.uint8)[None]).all() else None
 
 
 def _clean_block(grid: Octets, at: Index, layout: _CleanLayout) -> CleanBlock:
