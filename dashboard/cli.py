@@ -2,17 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from infra import stack
-from schemas.errors import Refused, Unavailable
+from infra.database import connected
+from schemas.errors import Refused
 
 if TYPE_CHECKING:
-    import psycopg
+    pass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +47,7 @@ def count(*, database: str | None, as_json: bool, **chosen: str | None) -> None:
     from dashboard import readings as stored
 
     selection = stored.selection(**chosen)
-    with connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         counts = stored.count(connection, selection)
     total = sum(counts.values())
     if as_json:
@@ -71,7 +71,7 @@ def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: st
     bound = limit or (None if as_json else SHOWN)
     names = {flag.value: flag.name.lower() for flag in Flag}
     shown = 0
-    with connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         for row in stored.show(connection, selection, limit=bound):
             shown += 1
             if as_json:
@@ -85,19 +85,6 @@ def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: st
             )
     if not limit and shown == bound:
         click.echo(f"the first {shown}; more with --limit", err=True)
-
-
-@contextmanager
-def connected(database: str | None) -> "Iterator[psycopg.Connection[Any]]":
-    import psycopg
-
-    try:
-        with psycopg.connect(
-            stack.database_dsn(database), autocommit=True, prepare_threshold=None, connect_timeout=10
-        ) as connection:
-            yield connection
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
 
 
 @click.group()

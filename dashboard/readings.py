@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from infra.moments import moment
 from schemas.errors import Refused
 from schemas.quality import Flag, Test
 
@@ -77,17 +78,6 @@ def selection(
     if chosen.begin and chosen.end and chosen.begin >= chosen.end:
         raise Refused(f"--from {begin} must be before --to {end}")
     return chosen
-
-
-def moment(text: str | None, *, option: str) -> datetime | None:
-    """ISO 8601; UTC where no zone is given. Raises `Refused`."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refused(f"{option} {text}: expected a time such as 2016-12-20 or 2016-12-20T10:00+01:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def flags_of(text: str | None) -> tuple[Flag, ...]:

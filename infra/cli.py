@@ -348,6 +348,7 @@ def _since(since: str | None, length: str | None) -> "datetime | None":
     import re
     from datetime import UTC, datetime, timedelta
 
+    from infra.moments import zoned_moment
     from schemas.errors import Refused
 
     if length is not None:
@@ -356,15 +357,7 @@ def _since(since: str | None, length: str | None) -> "datetime | None":
             raise Refused(f'--by: expected a length such as 30m, 8h or 2d, got "{length}"')
         seconds = float(parts[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[parts[2]]
         return datetime.now(UTC) - timedelta(seconds=seconds)
-    if since is None:
-        return None
-    try:
-        time = datetime.fromisoformat(since)
-    except ValueError:
-        raise Refused(f'--from: expected a time such as 2026-11-24T08:00Z, got "{since}"') from None
-    if time.tzinfo is None:
-        raise Refused(f'--from: "{since}" has no zone; add Z for UTC, or an offset such as +01:00')
-    return time
+    return None if since is None else zoned_moment(since, option="--from")
 
 
 @replay.command("list")

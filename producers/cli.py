@@ -70,7 +70,7 @@ def send(
     """Send logger files: each row once, however often this is stopped and called again."""
     from infra.stack import kafka_address
     from infra.telemetry.tracing import start as start_tracing
-    from producers.delivery.heartbeat import our_version
+    from infra.version import our_version
     from producers.edge import Edge
     from producers.files.described import read_description
     from producers.files.stamps import offset_minutes

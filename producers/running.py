@@ -12,6 +12,7 @@ from typing import Any
 from infra import log_lines, readiness, systemd
 from infra.telemetry.health import Health
 from infra.telemetry.tracing import start as start_tracing
+from infra.version import our_version
 from producers import journal
 from producers.config import (
     EdgeConfig,
@@ -24,7 +25,6 @@ from producers.config import (
     StdinSource,
 )
 from producers.delivery.backoff import Backoff
-from producers.delivery.heartbeat import our_version
 from producers.edge import Edge
 from producers.files.described import Description, read_description
 from producers.files.logger_file import Stamping

@@ -6,7 +6,7 @@ JSON, so that `kafka-console-consumer`, kcat and every Kafka user interface show
 import hashlib
 import re
 from enum import StrEnum
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -156,6 +156,22 @@ class ActionAnswer(BaseModel):
     reason: Refusal | None = None  # None: applied
     state: AlarmState | None = None  # the alarm's, if it stands
     message: str
+
+    @classmethod
+    def to(
+        cls, event: AlarmActionEvent, message: str, *, reason: Refusal | None = None, state: AlarmState | None = None
+    ) -> Self:
+        """The answer to an action."""
+        action = event.data
+        return cls(
+            action_id=event.id,
+            alarm_id=action.alarm_id,
+            device_id=action.device_id,
+            action=action.action,
+            reason=reason,
+            state=state,
+            message=message,
+        )
 
 
 class ActionAnswerEvent(BaseModel):

@@ -24,7 +24,8 @@ def run(kafka: str | None) -> None:
     from infra.telemetry import probing
     from infra.telemetry import tracing as tracing_
     from infra.telemetry.health import Health
-    from infra.telemetry.serving import our_version, serving
+    from infra.telemetry.serving import serving
+    from infra.version import our_version
     from streams.agents.app import Stage
     from streams.settings import StreamsSettings
 

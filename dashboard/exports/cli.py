@@ -323,7 +323,8 @@ def _request(kind: str, **words: Any) -> "ExportRequest":
     from pydantic import ValidationError
 
     from dashboard.exports.request import ExportRequest
-    from dashboard.readings import flags_of, moment
+    from dashboard.readings import flags_of
+    from infra.moments import moment
 
     said = {
         "format": kind,

@@ -33,6 +33,7 @@ from dashboard.exports.labels import plain
 from dashboard.exports.making import Progress, Summary
 from dashboard.exports.request import SUFFIX, ExportRequest
 from dashboard.exports.settings import ExportSettings
+from infra.database import first_line
 from schemas.errors import Refused, Unavailable
 from schemas.records import Utc
 
@@ -238,7 +239,7 @@ class Jobs:
         except psycopg.errors.UndefinedTable:
             raise Refused("the database has no table for exports yet; make it with: telltale db migrate") from None
         except psycopg.OperationalError as error:
-            raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+            raise Unavailable(f"database: {first_line(error)}") from None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import psycopg
 from dashboard.exports.making import Progress, Summary, export
 from dashboard.exports.request import ExportRequest
 from dashboard.exports.told import ExportAlarms
+from infra.database import first_line
 from schemas.errors import Unavailable
 
 
@@ -38,7 +39,7 @@ def watched_export(
         with connect() as connection:
             done = export(connection, request, path, force=force, progress=watch, is_cancelled=is_cancelled)
     except psycopg.Error as error:
-        why = f"database: {str(error).strip().splitlines()[0]}"
+        why = f"database: {first_line(error)}"
         _tell(alarms, why)
         raise Unavailable(why) from error
     except Unavailable as error:

@@ -2,8 +2,7 @@
 
 import getpass
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
-from schemas.errors import Refused, Unavailable
+from infra.database import connected
+from schemas.errors import Refused
 
 if TYPE_CHECKING:
-    import psycopg
-
     from dashboard.flags.stored import Span
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,7 +65,7 @@ def add(
     span = _span(begin, end)
     if span.begin is None or span.end is None:
         raise Refused("say which period: --from TIME --to TIME")
-    with _connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         sensor_id = stored.the_sensor(connection, sensor)
         number = stored.add(connection, sensor_id, span, category=category, reason=reason, author=getpass.getuser())
     if as_json:
@@ -94,7 +92,7 @@ def remove(
     from dashboard.flags import stored
 
     author, span = getpass.getuser(), _span(begin, end)
-    with _connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         if all(word.isdecimal() for word in what):
             if begin or end or category:
                 raise Refused("flags are removed by number, or by sensor with --from and --to")
@@ -141,7 +139,7 @@ def list_flags(
     from dashboard.flags import stored
 
     span = _span(begin, end)
-    with _connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         chosen = stored.sensors(connection, sensor=sensor, device=device, station=station)
         found = stored.listed(connection, list(chosen), span, category=category, history=history)
     if as_json:
@@ -164,7 +162,7 @@ def categories(*, as_json: bool, database: str | None) -> None:
     """The categories: name, colour, and whether statistics leave their readings out."""
     from dashboard.flags import stored
 
-    with _connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         found = stored.categories(connection)
     if as_json:
         click.echo(json.dumps({"categories": found}))
@@ -186,7 +184,7 @@ def category(*, name: str, colour: str, excludes: bool, description: str, as_jso
     """Make a category, or change one."""
     from dashboard.flags import stored
 
-    with _connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         stored.make_category(connection, name, colour=colour, excludes=excludes, description=description)
     click.echo(json.dumps({"category": name}) if as_json else f"category {name}")
 
@@ -213,7 +211,7 @@ def import_log(
         raise Refused(f"{file}: {error.strerror}") from None
     lines = windographer.lines(text, name=str(file), utc_offset=_offset(utc_offset))
     added = 0
-    with _connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         ids = {name.partition("/")[2]: number for number, name in stored.sensors(connection, device=device).items()}
         meant = {line.column: windographer.channel_of(line.column, ids, named) for line in lines}
         if strange := sorted(column for column, channel in meant.items() if channel not in ids):
@@ -260,7 +258,7 @@ def _offset(text: str) -> timedelta:
 
 def _span(begin: str | None, end: str | None) -> "Span":
     from dashboard.flags.stored import Span
-    from dashboard.readings import moment
+    from infra.moments import moment
 
     return Span(moment(begin, option="--from"), moment(end, option="--to"))
 
@@ -271,20 +269,3 @@ def _plain(value: Any) -> Any:
 
 def _told(time: datetime | None) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}Z" if time else "ever"
-
-
-@contextmanager
-def _connected(database: str | None) -> "Iterator[psycopg.Connection[Any]]":
-    import psycopg
-
-    try:
-        with psycopg.connect(
-            stack.database_dsn(database), autocommit=True, prepare_threshold=None, connect_timeout=10
-        ) as connection:
-            yield connection
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is None:
-            raise Refused(f"database: {str(error).strip()}") from None
-        raise

@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+from infra import stack
+from infra.database import connected
+
 SHOWN = 50
 GAPS_SHOWN = 200
 
@@ -35,12 +38,11 @@ def list_imports(
     database: str | None,
 ) -> None:
     """Files, the newest first: hash, when, state, rows, device, name."""
-    from dashboard.cli import connected
     from dashboard.imports.files import list_files
 
     bound = limit or (None if as_json else SHOWN)
     shown = 0
-    with connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         for file in list_files(connection, device=device, station=station, state=state, limit=bound):
             shown += 1
             click.echo(json.dumps(_plain(file), ensure_ascii=False) if as_json else _line(file))
@@ -66,10 +68,9 @@ def _line(file: dict[str, Any]) -> str:
 @_DATABASE
 def show(*, file: str, as_json: bool, database: str | None) -> None:
     """Everything about one file, and how many of its readings the database has."""
-    from dashboard.cli import connected
     from dashboard.imports.files import find, readings_stored
 
-    with connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         found = find(connection, file)
         in_database = readings_stored(connection, found)
     if as_json:
@@ -109,14 +110,13 @@ def gaps(
     database: str | None,
 ) -> None:
     """What is missing, by each device's interval: from when to when, rows, channels; and a calendar."""
-    from dashboard.cli import connected
     from dashboard.imports.gaps import LEGEND, Period, completeness
     from dashboard.imports.gaps import calendar as drawn
     from dashboard.imports.gaps import gaps as find_gaps
-    from dashboard.readings import moment
+    from infra.moments import moment
 
     period = Period(device, station, moment(begin, option="--from"), moment(end, option="--to"), min_s)
-    with connected(database) as connection:
+    with connected(stack.database_dsn(database)) as connection:
         found = find_gaps(connection, period)
         days = completeness(connection, period) if calendar or as_json else {}
     if as_json:

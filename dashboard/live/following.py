@@ -21,6 +21,7 @@ from dashboard.live.fleet import Fleet, State
 from dashboard.live.messages import encoded
 from dashboard.live.seed import Seed, seed
 from infra.client import connection, reader
+from infra.database import first_line
 from schemas.alarms import (
     STANDING,
     ActionAnswer,
@@ -222,7 +223,7 @@ class Live:
                 self._follow()
             except (psycopg.Error, KafkaException, Unavailable) as error:
                 self.is_following = False
-                self.trouble = str(error).strip().splitlines()[0]
+                self.trouble = first_line(error)
                 log.warning("live_interrupted", detail=self.trouble)
                 self._tick()
                 self._stop.wait(AGAIN_S)

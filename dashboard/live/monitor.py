@@ -13,6 +13,7 @@ import psycopg
 import structlog
 
 from dashboard.live.figures import Figures
+from infra.database import first_line
 from infra.settle import STAGES, behind
 from schemas.errors import Unavailable
 from schemas.topics import SINK_GROUP, STREAMS_GROUP
@@ -87,7 +88,7 @@ class Monitor:
         try:
             self._figures.refresh(self._connect, now_s=time.monotonic())
         except psycopg.Error as error:
-            log.warning("figures_unavailable", detail=str(error).strip().splitlines()[0])
+            log.warning("figures_unavailable", detail=first_line(error))
             return {"database": Part("away").told()}
         self._note(figures=dict(self._figures.told))
         return {"database": Part("working").told()}

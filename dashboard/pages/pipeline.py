@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import structlog
@@ -17,6 +16,7 @@ from dashboard.web.pools import Database
 from dashboard.web.state import web_of
 from infra.backup.folder import Folder
 from infra.backup.settings import BackupSettings
+from infra.version import our_version
 from schemas.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -94,7 +94,7 @@ async def state(request: Request, db: Db) -> Response:
         "keeping": await db.rows(KEEPING),
         "pools": {"pages": web_of(request).pools.pages.figures(), "API": web_of(request).pools.api.figures()},
         "pages": len(hub),
-        "version": version("telltale"),
+        "version": our_version(),
         "now": datetime.now(UTC),
     }
     return HTMLResponse(fragment("pipeline_state.html", **told))

@@ -2,7 +2,6 @@
 
 import hashlib
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dashboard.web.access import Principal, Role
 from dashboard.web.problems import Problem
+from infra.version import our_version
 
 STATIC = files("dashboard.pages") / "static"
 
@@ -123,7 +123,7 @@ def page(
         may=lambda right: principal is not None and principal.may(Role(right)),
         menu=[(path, label) for path, label, right in MENU if principal is not None and principal.may(right)],
         path=request.url.path,
-        version=version("telltale"),
+        version=our_version(),
         live=live,
         **told,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
+from infra.database import first_line
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -176,4 +177,4 @@ def _with(database: str | None, work: "Callable[[Database], Awaitable[T]]") -> T
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
         raise Refused("the database lacks tables; make them with: telltale db migrate") from None
     except (PoolTimeout, psycopg.OperationalError) as error:
-        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+        raise Unavailable(f"database: {first_line(error)}") from None

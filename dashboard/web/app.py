@@ -20,7 +20,6 @@ a URL. Blocking work (Kafka clients, hashing) goes into `asyncio.to_thread`.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -37,6 +36,7 @@ from dashboard.web.feature import Feature
 from dashboard.web.headers import SecurityHeaders
 from dashboard.web.settings import WebSettings
 from infra import readiness
+from infra.version import our_version
 
 HEALTH = Feature(name="health", routers=(health.router,))
 FEATURES: tuple[Feature, ...] = (HEALTH, api.FEATURE, sensorthings.FEATURE, PAGES)
@@ -63,7 +63,7 @@ def create_app(
 
     app = FastAPI(
         title="Telltale",
-        version=version("telltale"),
+        version=our_version(),
         description="Sensor readings, alarms and everything around them. Times have a zone; errors are RFC 9457.",
         openapi_url=None,
         docs_url=None,  # their scripts come from elsewhere

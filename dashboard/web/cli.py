@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import events, stack
-from schemas.errors import Refused, Unavailable
+from infra.database import connected
+from schemas.errors import Refused
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -150,9 +151,7 @@ def _connected(database: str | None) -> Iterator["psycopg.Connection[Any]"]:
     import psycopg
 
     try:
-        with psycopg.connect(stack.database_dsn(database), autocommit=True, connect_timeout=10) as connection:
+        with connected(stack.database_dsn(database)) as connection:
             yield connection
     except psycopg.errors.UndefinedTable:
         raise Refused("the database has no tables for tokens yet; make them with: telltale db migrate") from None
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"database: {str(error).strip()}") from None

@@ -54,14 +54,11 @@ def _found(
 
     from infra import stack
     from infra.audit import journal
-    from schemas.errors import Refused, Unavailable
+    from infra.database import first_line
+    from infra.moments import zoned_moment
+    from schemas.errors import Unavailable
 
-    try:
-        begin = datetime.fromisoformat(since) if since else None
-    except ValueError:
-        raise Refused(f'--since: expected a time such as 2026-11-24T08:00Z, got "{since}"') from None
-    if begin is not None and begin.tzinfo is None:
-        raise Refused(f'--since: "{since}" has no zone; add Z for UTC, or an offset such as +01:00')
+    begin = zoned_moment(since, option="--since") if since else None
     where = journal.place(stack.folder())
     asked = {"since": begin, "who": who, "what": what, "limit": limit}
     try:
@@ -70,8 +67,7 @@ def _found(
         with psycopg.connect(dsn, connect_timeout=journal.CONNECT_S, row_factory=dict_row) as connection:
             yield from connection.execute(FOUND, asked).fetchall()
     except (Unavailable, psycopg.Error) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        click.echo(f"only what is not in the database yet: {said}", err=True)
+        click.echo(f"only what is not in the database yet: {first_line(error)}", err=True)
         for each in reversed(journal.left(where)):
             at = datetime.fromisoformat(each["time"])
             fits = (not who or who.lower() in each["who"].lower()) and each["what"].startswith(what or "")

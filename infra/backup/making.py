@@ -12,6 +12,7 @@ from psycopg import sql
 from infra.backup import server
 from infra.backup.contents import Table, contents, settle, tables, timescaledb
 from infra.backup.folder import DUMP, MANIFEST, Backup, Folder, Manifest, sha256
+from infra.database import first_line
 from infra.postgres.programs import Programs, find_clients
 from infra.record_file import write
 from schemas.errors import Refused, Unavailable
@@ -55,7 +56,7 @@ def create(dsn: str, folder: Folder, *, clock: Callable[[], datetime], s_max: fl
                 )
                 write(place / MANIFEST, manifest)
             except psycopg.Error as error:
-                raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+                raise Unavailable(f"database: {first_line(error)}") from None
             except OSError as error:
                 raise Unavailable(f"{folder.path}: {error.strerror or error}") from None
             name = place.name.removesuffix(".partial")

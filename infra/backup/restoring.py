@@ -20,6 +20,7 @@ from psycopg import sql
 from infra.backup import server
 from infra.backup.contents import contents, differences, settle, tables
 from infra.backup.folder import Backup, Verified, forget_verified, note_verified, sha256
+from infra.database import first_line
 from infra.postgres.programs import find_clients
 from schemas.errors import Refused, Unavailable
 
@@ -104,7 +105,7 @@ def _scratch(
         _check_schema(address, backup)
         yield name
     except psycopg.Error as error:
-        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+        raise Unavailable(f"database: {first_line(error)}") from None
     finally:
         if not beside.broken:
             server.drop(beside, name)

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from infra.database import first_line
 from schemas.errors import Refused, Unavailable
 
 MAINTENANCE = ("postgres", "template1")
@@ -41,7 +42,7 @@ def connect(dsn: str, **options: Any) -> psycopg.Connection[Any]:
             **options,
         )
     except psycopg.OperationalError as error:
-        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
+        raise Unavailable(f"database: {first_line(error)}") from None
     except psycopg.ProgrammingError as error:
         raise Refused(f"database: {str(error).strip()}") from None
 

@@ -7,9 +7,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import PackageNotFoundError, version
 from socketserver import TCPServer
 from typing import Any, Protocol
 
@@ -22,6 +20,7 @@ from infra.telemetry.health import Health
 from infra.telemetry.probing import Ask, probing
 from infra.telemetry.registry import BUILD, REGISTRY
 from infra.telemetry.settings import MetricsSettings
+from infra.version import our_version
 
 ANSWER_S_MAX = 10.0
 """After which a client that does not read, or asks nothing, is left."""
@@ -59,14 +58,6 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
         GaugeMetricFamily("telltale_ready", "Whether the process can do its work (/readyz)."),
         GaugeMetricFamily("telltale_check_ok", "Each check of /readyz.", labels=["check"]),
     )
-
-
-@cache
-def our_version() -> str:
-    try:
-        return version("telltale")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class _All(CollectorRegistry):

@@ -13,6 +13,7 @@ from infra import provision
 from infra.backup.folder import Folder
 from infra.backup.settings import BackupSettings
 from infra.client import connection
+from infra.database import first_line
 from infra.security.strangers import Strangers, Try
 from infra.settle import STAGES, behind
 from infra.watchdog import measured
@@ -117,9 +118,9 @@ def database(dsn: str, settings: WatchdogSettings, now: datetime) -> Iterator[Fi
             yield from _tokens(one, settings, now)
     except psycopg.Error as error:
         measured.DATABASE_UP.set(0)
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         advice = "Nothing is stored meanwhile; readings wait in Kafka, and nothing is lost."
-        yield Finding(Rule.DATABASE, "database", bad=True, said=f"The database: {said}. {advice}", reason="no_answer")
+        said = f"The database: {first_line(error)}. {advice}"
+        yield Finding(Rule.DATABASE, "database", bad=True, said=said, reason="no_answer")
 
 
 def _clock(off_s: float, limit_s: float) -> Finding:

@@ -2,20 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
+from infra.version import our_version
 from producers.delivery.link import Link, LinkState
 from producers.spool import Counts
 from schemas.records import Heartbeat, SourceState
-
-
-@cache
-def our_version() -> str:
-    try:
-        return version("telltale")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def utc(time_us: int) -> datetime:

@@ -122,11 +122,7 @@ def simulate(
 
 
 def _micros(text: str) -> int:
-    from datetime import datetime
-
+    from infra.moments import zoned_moment
     from producers.edge import time_us
 
-    try:
-        return time_us(datetime.fromisoformat(text))
-    except ValueError:
-        raise Refused(f"--start {text!r} is no time; write 2024-05-01T12:00:00Z") from None
+    return time_us(zoned_moment(text, option="--start"))

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -69,12 +68,10 @@ def resend(*, from_: str, to: str, device_id: str | None, spool: Path | None) ->
 
 
 def _moment_us(text: str, option: str) -> int:
+    from infra.moments import zoned_moment
     from producers.edge import time_us
 
-    try:
-        return time_us(datetime.fromisoformat(text))
-    except ValueError:
-        raise Refused(f"{option} {text!r}: expected a time such as 2024-05-01T12:00Z") from None
+    return time_us(zoned_moment(text, option=option))
 
 
 def _one(named: Path | None, device_id: str | None) -> Path:

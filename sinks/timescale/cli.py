@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import client, events, readiness, stack
+from infra.database import connected, told_in_one_line
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
-    import psycopg
     from confluent_kafka.admin import AdminClient
 
     from sinks.timescale.settings import SinkSettings
@@ -61,7 +61,8 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     from infra.telemetry import probing
     from infra.telemetry import tracing as tracing_
     from infra.telemetry.health import Health
-    from infra.telemetry.serving import our_version, serving
+    from infra.telemetry.serving import serving
+    from infra.version import our_version
     from schemas.codec import Codec
     from sinks.timescale import schema
     from sinks.timescale.alarms import Waits
@@ -127,7 +128,7 @@ def sink_status(kafka: str | None, database: str | None, as_json: bool) -> None:
     from sinks.timescale.status import positions
 
     address, dsn = stack.kafka_address(kafka), stack.database_dsn(database)
-    with _neighbours(), _connected(dsn) as connection:
+    with _neighbours(), connected(dsn) as connection:
         admin = _admin(address)
         admin.list_topics(timeout=10)
         found = positions(connection, admin)
@@ -164,7 +165,7 @@ def db_status(database: str | None, as_json: bool) -> None:
     """Versions, features, migrations; sizes, compression, oldest and newest reading, aggregates, retention."""
     from sinks.timescale.status import database as about
 
-    with _neighbours(), _connected(stack.database_dsn(database)) as connection:
+    with _neighbours(), connected(stack.database_dsn(database)) as connection:
         found = about(connection)
     if as_json:
         click.echo(json.dumps(found))
@@ -274,7 +275,7 @@ def grant_reader(
     password = password_file.read_text().strip() if password_file else None
     if password == "":
         raise Refused(f"--password-file: {password_file} is empty")
-    with _neighbours(), _connected(dsn) as connection:
+    with _neighbours(), connected(dsn) as connection:
         made = readers.grant(
             connection,
             name,
@@ -309,7 +310,7 @@ def revoke_reader(name: str, database: str | None, as_json: bool) -> None:
     """Remove a reader and end its sessions."""
     from sinks.timescale import readers
 
-    with _neighbours(), _connected(stack.database_dsn(database)) as connection:
+    with _neighbours(), connected(stack.database_dsn(database)) as connection:
         readers.revoke(connection, name)
     click.echo(json.dumps({"revoked": name}) if as_json else f"reader {name} is gone")
 
@@ -321,7 +322,7 @@ def list_readers(database: str | None, as_json: bool) -> None:
     """Readers and their limits."""
     from sinks.timescale import readers
 
-    with _neighbours(), _connected(stack.database_dsn(database)) as connection:
+    with _neighbours(), connected(stack.database_dsn(database)) as connection:
         found = readers.listed(connection)
     names = ("name", "connections", "statement_timeout", "connected")
     if as_json:
@@ -338,7 +339,7 @@ def _migrated(database: str | None) -> str:
     from sinks.timescale import schema
 
     dsn = stack.database_dsn(database)
-    with _connected(dsn) as connection:
+    with connected(dsn) as connection:
         had = schema.applied(connection)
         if schema.pending(had, flavours=schema.flavours(connection, had), known=schema.migrations()):
             raise Refused("the database's schema is not up to date; bring it there with: telltale db migrate")
@@ -396,27 +397,13 @@ def _complain(error: Any) -> None:
 
 
 @contextmanager
-def _connected(dsn: str) -> "Iterator[psycopg.Connection[Any]]":
-    import psycopg
-
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
-        yield connection
-
-
-@contextmanager
 def _neighbours() -> Iterator[None]:
     """A sick neighbour at the start is told in one line."""
-    import psycopg
     from confluent_kafka import KafkaException
 
     try:
-        yield
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is None:
-            raise Refused(f"database: {str(error).strip()}") from None
-        raise
+        with told_in_one_line():
+            yield
     except KafkaException as error:
         raise Unavailable(f"Kafka: {error.args[0].str()}") from None
 

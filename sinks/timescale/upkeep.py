@@ -18,6 +18,8 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from infra.database import first_line
+
 log = structlog.get_logger(__name__)
 
 PERIOD_S = 60.0  # how late an aggregate shows late rows; below it refreshes that find nothing begin to cost
@@ -222,7 +224,7 @@ class Keeper(threading.Thread):
                     done = round_of(self._connection, compress=number % COMPRESS_PERIODS == 0)
             except psycopg.Error as error:
                 if not self._ending.is_set():
-                    log.warning("upkeep_failed", detail=str(error).strip().splitlines()[0])
+                    log.warning("upkeep_failed", detail=first_line(error))
                 continue
             finally:
                 self._connection = None

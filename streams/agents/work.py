@@ -13,13 +13,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from infra.security.keys import Keyring
-from schemas.alarms import (
-    ActionAnswer,
-    ActionAnswerEvent,
-    AlarmActionEvent,
-    Refusal,
-    read_action_or_answer,
-)
+from schemas.alarms import ActionAnswer, ActionAnswerEvent, Refusal, read_action_or_answer
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.frames import RawFrame
@@ -245,7 +239,8 @@ class Work:
                 self._devices.catch_up()
                 plan = self._devices.plan(device_id)
             if plan is None:
-                outcome.answers.append(_refused(event, Refusal.NOT_CONFIGURED, f"no device {device_id} is configured"))
+                message = f"no device {device_id} is configured"
+                outcome.answers.append(ActionAnswer.to(event, message, reason=Refusal.NOT_CONFIGURED))
             else:
                 try:
                     self.states[device_id] = apply_action(
@@ -253,7 +248,8 @@ class Work:
                     )
                 except Exception as error:
                     log.exception("action.threw", device=device_id, offset=record.offset)
-                    outcome = Outcome(answers=[_refused(event, Refusal.THREW, f"{type(error).__name__}: {error}")])
+                    message = f"{type(error).__name__}: {error}"
+                    outcome = Outcome(answers=[ActionAnswer.to(event, message, reason=Refusal.THREW)])
             outcomes.append((device_id, outcome))
         return outcomes
 
@@ -277,15 +273,3 @@ class _ByOffset:
         if not self._known:
             self._known = {record.offset: record for record in self._records}
         return self._known[offset]
-
-
-def _refused(event: AlarmActionEvent, reason: Refusal, message: str) -> ActionAnswer:
-    action = event.data
-    return ActionAnswer(
-        action_id=event.id,
-        alarm_id=action.alarm_id,
-        device_id=action.device_id,
-        action=action.action,
-        reason=reason,
-        message=message,
-    )

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from schemas.alarms import Action, ActionAnswer, Alarm, AlarmActionEvent, AlarmState, Refusal
+from schemas.alarms import Action, ActionAnswer, Alarm, AlarmActionEvent, Refusal
 from schemas.columnar import Longs
 from schemas.devices import RuleKind
 from schemas.frames import WindowFrame
@@ -459,23 +459,13 @@ def apply_action(
     entry = next((e for e in panel.entries.values() if e.alarm_id and e.alarm_id == action.alarm_id), None)
     until_us = round(action.until.timestamp() * 1e6) if action.until else NEVER
 
-    def answer(reason: Refusal | None, message: str, state: AlarmState | None = None) -> ActionAnswer:
-        return ActionAnswer(
-            action_id=event.id,
-            alarm_id=action.alarm_id,
-            device_id=action.device_id,
-            action=action.action,
-            reason=reason,
-            state=state,
-            message=message,
-        )
-
     if entry is None:
         text = f"alarm {action.alarm_id} does not stand at {plan.device.device_id}: it is over, or never was"
-        return states, answer(Refusal.NOT_ACTIVE, text)
+        return states, ActionAnswer.to(event, text, reason=Refusal.NOT_ACTIVE)
     refusal = _refusal(entry, action.action, until_us, now_us)
     if refusal:
-        return states, answer(*refusal, state=shown(entry))
+        reason, text = refusal
+        return states, ActionAnswer.to(event, text, reason=reason, state=shown(entry))
     if action.action is Action.ACKNOWLEDGE and _kind(panel, entry) is RuleKind.SEQUENCE_GAP:
         states = replace(states, frames_given_up=states.frames_missing)
     state = panel.act(entry, action, min(until_us, now_us + SHELF_US_MAX))
@@ -486,7 +476,7 @@ def apply_action(
         Action.COMMENT: "commented",
     }
     text = f"{entry.rule} of {entry.source}: {done[action.action]}, now {state}"
-    return _kept(states, panel), answer(None, text, state)
+    return _kept(states, panel), ActionAnswer.to(event, text, state=state)
 
 
 def _refusal(entry: Entry, action: Action, until_us: int, now_us: int) -> tuple[Refusal, str] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import orjson
 
+from infra.moments import moment
 from schemas.errors import Refused
 
 kafka_option = click.option(
@@ -58,7 +59,7 @@ def add(
     configured = read_devices(kafka_address(kafka))
     if device not in configured:
         raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(configured)) or "none"}')
-    now, begin = datetime.now(UTC), _moment(since)
+    now, begin = datetime.now(UTC), moment(since, option="--from")
     sensors = sensors_of(configured[device], certificate, point=point, channel=channel, at=begin or now)
     made = calibrated(configured[device], sensors, certificate, since=begin, now=now, who=getpass.getuser())
     if not dry_run:
@@ -104,13 +105,3 @@ def list_calibrations(*, device: str, channel: str | None, as_json: bool, kafka:
 
 
 _NUMBERS = ("logger_slope", "logger_offset", "slope", "offset", "dead_band_orientation_deg")
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refused(f"--from {text}: expected a time such as 2016-12-20 or 2016-12-20T10:00+01:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

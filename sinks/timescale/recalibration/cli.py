@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
-from schemas.errors import Refused, Unavailable
+from infra.database import told_in_one_line
 
 if TYPE_CHECKING:
     from sinks.timescale.recalibration.work import Run
@@ -40,37 +40,29 @@ def recalibrate(
     the limits now configured; the other tests need neighbours, and stay as they were judged (`telltale replay` judges
     everything anew).
     """
-    import psycopg
 
     from sinks.timescale.recalibration.selection import select
     from sinks.timescale.recalibration.work import connect, finish
     from sinks.timescale.recalibration.work import recalibrate as runs_of
     from sinks.timescale.upkeep import recompress, refresh
 
-    try:
-        with connect(stack.database_dsn(database)) as connection:
-            chosen = select(connection, sensor=sensor, station=station, begin=begin, end=end)
-            for name in chosen.left_out:
-                click.echo(f"{name}: no longer configured; left as it is", err=True)
-            runs = []
-            for run in runs_of(connection, chosen, author=getpass.getuser(), dry_run=dry_run, report=_progress()):
-                runs.append(run)
-                if not as_json:
-                    _tell(run, dry_run=dry_run)
-            touched = [run for run in runs if run.changed_from is not None and run.changed_to is not None]
-            if touched and not dry_run:
-                first = min(run.changed_from for run in touched if run.changed_from)
-                last = max(run.changed_to for run in touched if run.changed_to)
-                refresh(connection, first, last)
-                recompress(connection)
-            if not dry_run:
-                finish(connection, runs)
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"database: {str(error).strip().splitlines()[0]}") from None
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is None:
-            raise Refused(f"database: {str(error).strip()}") from None
-        raise
+    with told_in_one_line(), connect(stack.database_dsn(database)) as connection:
+        chosen = select(connection, sensor=sensor, station=station, begin=begin, end=end)
+        for name in chosen.left_out:
+            click.echo(f"{name}: no longer configured; left as it is", err=True)
+        runs = []
+        for run in runs_of(connection, chosen, author=getpass.getuser(), dry_run=dry_run, report=_progress()):
+            runs.append(run)
+            if not as_json:
+                _tell(run, dry_run=dry_run)
+        touched = [run for run in runs if run.changed_from is not None and run.changed_to is not None]
+        if touched and not dry_run:
+            first = min(run.changed_from for run in touched if run.changed_from)
+            last = max(run.changed_to for run in touched if run.changed_to)
+            refresh(connection, first, last)
+            recompress(connection)
+        if not dry_run:
+            finish(connection, runs)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, "sensors": [_plain(run) for run in runs]}))
     elif not runs:

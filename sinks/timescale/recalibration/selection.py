@@ -1,11 +1,12 @@
 """Which sensors and when, as people say it. Knows the tables of the configuration."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
 
+from infra.moments import moment
 from schemas.errors import Refused
 
 CHOSEN = """
@@ -57,14 +58,3 @@ def select(
     if not there:
         raise Refused(f"{sensor or f'station {station}'}: no longer configured, so that no calibration applies")
     return Selection(there, first, last, tuple(row[1] for row in found if not row[2]))
-
-
-def moment(text: str | None, *, option: str) -> datetime | None:
-    """ISO 8601; UTC where no zone is given. Raises `Refused`."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refused(f"{option} {text}: expected a time such as 2016-12-20 or 2016-12-20T10:00+01:00") from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
