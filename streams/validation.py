@@ -72,6 +72,7 @@ class Facts(NamedTuple):
     offsets: tuple[int, int]
     appended_us: tuple[int, int]  # the lowest and the highest
     times_us: tuple[int, int]  # of the first and the last row
+    ahead_us: int  # how far the last row of a frame lies ahead of the broker's time at most
     readings: int
     in_line: bool  # frame after frame, none left out
     in_order: bool  # each row newer than the one before it
@@ -97,9 +98,10 @@ def facts_of(batches: Sequence[Batch]) -> list[Facts]:
     sequences, begins, lasts = edges("sequences")
     offsets, appended = edges("offsets")[0], edges("appended_us")[0]
     times, first_rows, last_rows = edges("times")
+    ahead = times[np.cumsum(edges("rows")[0]) - 1] - appended
     return [
-        Facts((a, b), (c, d), (e, f), (g, h), (j + 1 - i) * len(batch.channels), *true)
-        for batch, a, b, c, d, e, f, g, h, i, j, *true in zip(
+        Facts((a, b), (c, d), (e, f), (g, h), k, (j + 1 - i) * len(batch.channels), *true)
+        for batch, a, b, c, d, e, f, g, h, k, i, j, *true in zip(
             batches,
             sequences[begins].tolist(),
             sequences[lasts].tolist(),
@@ -109,6 +111,7 @@ def facts_of(batches: Sequence[Batch]) -> list[Facts]:
             np.maximum.reduceat(appended, begins).tolist(),
             times[first_rows].tolist(),
             times[last_rows].tolist(),
+            np.maximum.reduceat(ahead, begins).tolist(),
             first_rows.tolist(),
             last_rows.tolist(),
             of_all(sequences[1:] - sequences[:-1] == 1, begins),
@@ -171,9 +174,8 @@ def _join(frames: list[RawFrame]) -> Run | None:
 
 def is_sound(channels: tuple[str, ...], facts: Facts, plan: Plan, after_us: int) -> bool:
     """Whether nothing can be wrong with a batch, and each of its rows is newer than all before it."""
-    first, last = facts.times_us
-    in_time = facts.in_order and first > max(after_us, plan.exists_from_us - 1)
-    return in_time and last <= facts.appended_us[0] + plan.future_limit_us and _known(channels, plan)
+    in_time = facts.in_order and facts.times_us[0] > max(after_us, plan.exists_from_us - 1)
+    return in_time and facts.ahead_us <= plan.future_limit_us and _known(channels, plan)
 
 
 def as_run(batch: Batch) -> Run:
@@ -196,8 +198,8 @@ def _sound(run: Run, arrivals: list[Arrival], plan: Plan) -> bool:
     times = run.times
     if len(times) > 1 and not (times[1:] > times[:-1]).all():
         return False
-    earliest = min(arrival.appended_us for arrival in arrivals)
-    return bool(times[-1] <= earliest + plan.future_limit_us and times[0] >= plan.exists_from_us)
+    ahead = max([int(a.frame.times[-1]) - a.appended_us for a in arrivals if len(a.frame.times)])
+    return ahead <= plan.future_limit_us and bool(times[0] >= plan.exists_from_us)
 
 
 def validate(arrival: Arrival, plan: Plan) -> tuple[RawFrame | None, list[Refused]]:
