@@ -103,10 +103,10 @@ def _advance(dues: list[_Due]) -> list[tuple[State, Outcome] | None]:
     selection, plan = dues[0].selection, dues[0].plan
     cut = cut_of([len(due.batch.times) for due in dues])
     times = np.concatenate([due.batch.times for due in dues])
-    logged = np.concatenate([due.batch.values for due in dues])
+    logged = np.asfortranarray(np.concatenate([due.batch.values for due in dues]))
     numbers = np.array([due.selection.numbers[due.segment] for due in dues])
     values, missing = calibrate_each(logged, numbers, cut.sizes)
-    known = np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0)) if missing.any() else None
+    known = None if missing is None else np.where(missing, np.int64(Test.NOT_CALIBRATED), np.int64(0))
     checks, contexts = selection.checks, [due.context for due in dues]
     memories = memories_of(contexts) if checks.looks_back else None
     verdicts = judge_together(memories, cut, times, values, checks, known=known)
@@ -207,23 +207,16 @@ def _windows(  # noqa: PLR0917
     lows = [int(starts.min()), *(int(group.starts[0]) for _, group in some)]
     base = min(lows)
     span = (max([int(starts.max()), *(int(group.starts[-1]) for _, group in some)]) - base) // length_us + 1
-    before = np.zeros(len(dues), bool)
     keys = cut.of * span + (starts - base) // length_us
     both = windows.gathered(plan.length_s, channels, keys, rows.values, rows.flags, plan.circular)
     if some:
         at = np.array([at for at, _ in some])
-        before[at] = True
         sizes = [len(group.starts) for _, group in some]
-        parts = {
-            name: np.concatenate([getattr(group, name) for _, group in some]) for name in windows.Open.__slots__[2:]
-        }
-        parts["starts"] = np.repeat(at, sizes) * span + (parts["starts"] - base) // length_us
-        new = both
-        both = windows.merge(windows.Open(plan.length_s, channels, **parts), new, plan.circular)
-        if not before.all():  # nothing was there to be merged with: as gathered, to the last bit
-            fresh = ~before[new.starts // span]
-            to = np.searchsorted(both.starts, new.starts[fresh])
-            both.means[to], both.m2s[to] = new.means[fresh], new.m2s[fresh]
+        old = np.concatenate([group.starts for _, group in some])
+        old = np.repeat(at, sizes) * span + (old - base) // length_us
+        longs = np.concatenate([group.longs for _, group in some], axis=1)
+        doubles = np.concatenate([group.doubles for _, group in some], axis=1)
+        both = windows.merge(windows.Open(plan.length_s, channels, old, longs, doubles), both, plan.circular)
     of = both.starts // span
     both = replace(both, starts=base + both.starts % span * length_us)
     passed = both.starts + length_us + lateness_us <= after[of]
@@ -241,11 +234,16 @@ def _windows(  # noqa: PLR0917
         both, of = both.pick(~over), of[~over]
     ends = np.searchsorted(of, np.arange(1, len(dues) + 1)).tolist()
     begins = [0, *ends[:-1]]
-    names = windows.Open.__slots__[2:]
-    arrays = [getattr(both, name) for name in names]
+    starts, longs, doubles = both.starts, both.longs, both.doubles
     # Copies: a device that falls silent is not to hold the windows of the others.
     still_open = [
-        windows.Open(plan.length_s, channels, *[array[begin:end].copy() for array in arrays])
+        windows.Open(
+            plan.length_s,
+            channels,
+            starts[begin:end].copy(),
+            longs[:, begin:end].copy(),
+            doubles[:, begin:end].copy(),
+        )
         for begin, end in zip(begins, ends, strict=True)
     ]
     return _Length(still_open, closed, alone)

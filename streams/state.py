@@ -19,7 +19,7 @@ from streams.recent import Recent, RecentColumns
 from streams.recent import from_columns as recent_of
 from streams.recent import to_columns as recent_columns
 from streams.sequences import Received
-from streams.windows import Open, empty
+from streams.windows import DOUBLES, LONGS, Open, empty
 
 NEVER = memory.NEVER
 NOT_YET = -1
@@ -163,7 +163,7 @@ def _windows(record: DeviceState, length_s: int) -> Open:
     starts, rows = np.unique(record.window_starts[of], return_inverse=True)
     columns = np.array([column[name] for name in names], np.intp)
     out = empty(length_s, channels, starts)
-    for name in Open.__slots__[3:-1]:
+    for name in (*LONGS[:-1], *DOUBLES):
         getattr(out, name)[rows, columns] = getattr(record, f"window_{name}")[of]
     if len(record.told):  # a record of version 1 has none
         out.told[rows, columns] = record.told[of]

@@ -16,13 +16,11 @@ from streams.alarms.memory import AlarmStates
 from streams.quality.context import NEVER, Context
 from streams.recent import Recent
 from streams.state import State, to_record
-from streams.windows import Open
+from streams.windows import DOUBLES, LONGS, Open
 
 Shape = tuple[object, ...]
 
 FEW = 4  # of one shape below which one by one is as fast
-
-_WINDOW = ("counts", "suspect", "failed", "missing", "means", "m2s", "minima", "maxima")
 
 
 def side_by_side(states: Sequence[State]) -> tuple[list[tuple[list[int], dict[str, Column]]], list[int]]:
@@ -74,9 +72,7 @@ def _whole(states: list[State]) -> list[bool]:
         whole &= (np.array([quality.records.depth for quality in qualities]) > 0).all(axis=1) | ~heard.any(axis=1)
     for number, group in enumerate(states[0].open):
         if len(group.starts):
-            seen: npt.NDArray[Any] = np.zeros(1, np.int64)
-            for name in ("counts", "suspect", "failed", "missing"):
-                seen = seen + np.array([getattr(state.open[number], name) for state in states])
+            seen = np.array([state.open[number].seen() for state in states])
             whole &= (seen > 0).all(axis=(1, 2))
     found: list[bool] = whole.tolist()
     return found
@@ -126,9 +122,11 @@ def _windows(opened: list[tuple[Open, ...]]) -> dict[str, Column]:
     names = [name for group in groups for name in group.channels * len(group.starts)]
     lengths = np.repeat([g.length_s for g in groups], [len(g.starts) * len(g.channels) for g in groups])
     columns: dict[str, Column] = {"window_channels": tuple(names), "window_lengths_s": _grid([lengths] * len(opened))}
-    for name in (*_WINDOW, "told"):
-        parts = [np.array([getattr(some[at], name) for some in opened]) for at in range(len(groups))]
-        columns[f"window_{name}" if name != "told" else name] = _grid(_joined(parts))
+    longs = [np.array([some[at].longs for some in opened]) for at in range(len(groups))]
+    doubles = [np.array([some[at].doubles for some in opened]) for at in range(len(groups))]
+    for names_of, numbers in ((LONGS, longs), (DOUBLES, doubles)):
+        for place, name in enumerate(names_of):
+            columns[f"window_{name}" if name != "told" else name] = _grid(_joined([each[:, place] for each in numbers]))
     starts = [
         np.repeat(np.array([some[at].starts for some in opened]), len(group.channels), axis=1)
         for at, group in enumerate(groups)

@@ -11,6 +11,7 @@ their standard deviation is Yamartino's (1984), in degrees.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from schemas.frames import Ints
 from schemas.quality import Flag
 
 Bools = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.intp]
+G = TypeVar("G", bound=np.generic)
 
 US = 1_000_000
 
@@ -36,41 +39,86 @@ OPEN, SENT, CHANGED, LATE = 0, 1, 2, 3
 has late readings only. Stored with the state."""
 
 
+def _part(numbers: npt.NDArray[G], at: int) -> npt.NDArray[G]:
+    part: npt.NDArray[G] = numbers[at]
+    return part
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Windows under way: w windows of c channels."""
+    """Windows under way: w windows of c channels. Two arrays hold all their numbers, so that few calls handle them."""
 
     length_s: int
     channels: tuple[str, ...]  # (c,)
     starts: Longs  # (w,) µs UTC, ascending
-    counts: Longs  # (w, c) readings in the statistics: good or not evaluated
-    suspect: Longs  # (w, c)
-    failed: Longs  # (w, c)
-    missing: Longs  # (w, c)
-    means: Doubles  # (w, c) mean; of a direction the sum of cosines
-    m2s: Doubles  # (w, c) sum of squared deviations; of a direction the sum of sines
-    minima: Doubles  # (w, c) +inf without readings
-    maxima: Doubles  # (w, c) -inf without readings
-    told: Longs  # (w, c) what is known of them outside: OPEN, SENT, CHANGED, LATE
+    longs: Longs  # (5, w, c)
+    doubles: Doubles  # (4, w, c)
 
-    def pick(self, which: Bools) -> "Open":
+    @property
+    def counts(self) -> Longs:
+        """(w, c) readings in the statistics: good or not evaluated."""
+        return _part(self.longs, 0)
+
+    @property
+    def suspect(self) -> Longs:
+        """(w, c)."""
+        return _part(self.longs, 1)
+
+    @property
+    def failed(self) -> Longs:
+        """(w, c)."""
+        return _part(self.longs, 2)
+
+    @property
+    def missing(self) -> Longs:
+        """(w, c)."""
+        return _part(self.longs, 3)
+
+    @property
+    def told(self) -> Longs:
+        """(w, c) what is known of them outside: OPEN, SENT, CHANGED, LATE."""
+        return _part(self.longs, 4)
+
+    @property
+    def means(self) -> Doubles:
+        """(w, c) mean; of a direction the sum of cosines."""
+        return _part(self.doubles, 0)
+
+    @property
+    def m2s(self) -> Doubles:
+        """(w, c) sum of squared deviations; of a direction the sum of sines."""
+        return _part(self.doubles, 1)
+
+    @property
+    def minima(self) -> Doubles:
+        """(w, c) +inf without readings."""
+        return _part(self.doubles, 2)
+
+    @property
+    def maxima(self) -> Doubles:
+        """(w, c) -inf without readings."""
+        return _part(self.doubles, 3)
+
+    def pick(self, which: "Bools | slice") -> "Open":
         """Some of the windows."""
-        return replace(self, **{name: getattr(self, name)[which] for name in self.__slots__[2:]})
+        return Open(self.length_s, self.channels, self.starts[which], self.longs[:, which], self.doubles[:, which])
 
     def seen(self) -> Longs:
         """Readings of any flag, (w, c)."""
-        return self.counts + self.suspect + self.failed + self.missing
+        readings: Longs = self.longs[:4].sum(axis=0)
+        return readings
+
+
+LONGS = ("counts", "suspect", "failed", "missing", "told")
+DOUBLES = ("means", "m2s", "minima", "maxima")
 
 
 def empty(length_s: int, channels: tuple[str, ...], starts: Longs | None = None) -> Open:
     """Windows without a reading."""
     starts = np.empty(0, np.int64) if starts is None else starts
-    shape = (len(starts), len(channels))
-    counts, suspect, failed, missing = np.zeros((4, *shape), np.int64)
-    means, m2s = np.zeros((2, *shape))
-    minima, maxima = np.full(shape, np.inf), np.full(shape, -np.inf)
-    told = np.zeros(shape, np.int64)
-    return Open(length_s, channels, starts, counts, suspect, failed, missing, means, m2s, minima, maxima, told)
+    longs, doubles = np.zeros((5, len(starts), len(channels)), np.int64), np.zeros((4, len(starts), len(channels)))
+    doubles[2], doubles[3] = np.inf, -np.inf
+    return Open(length_s, channels, starts, longs, doubles)
 
 
 def gather(length_s: int, channels: tuple[str, ...], rows: "Rows", circular: Bools) -> Open:
@@ -90,61 +138,54 @@ def gathered(  # noqa: PLR0917 - as `gather`, with the rows' parts
     length_s: int, channels: tuple[str, ...], window: Longs, values: Doubles, flags: Ints, circular: Bools
 ) -> Open:
     """The same of rows that stand in order of their windows; `window` (n,) is the start of each row's."""
-    first = np.flatnonzero(np.concatenate(([True], window[1:] != window[:-1])))
+    first = np.zeros(1, np.intp)
+    if window[0] != window[-1]:
+        first = np.concatenate((first, np.flatnonzero(window[1:] != window[:-1]) + 1))
+    sizes = np.diff(first, append=len(window))
+    longs, doubles = np.zeros((5, len(first), len(channels)), np.int64), np.empty((4, len(first), len(channels)))
+    longs[0] = sizes[:, None]
     used = (flags == GOOD) | (flags == NOT_EVALUATED)
+    out = None  # the readings to leave out: mostly none or few, so they are overwritten for each of the numbers
+    if not used.all():
+        out = np.nonzero(~used)
+        _count_out(longs, first, out, flags)
+        values = np.array(values)
+        values[out] = 0.0
+    counts = longs[0]
+    means = np.add.reduceat(values, first, axis=0) / counts
+    if out is not None:
+        means[counts == 0] = 0.0
+    if len(first) == 1:
+        away = values - means
+    else:
+        away = np.repeat(means.T, sizes, axis=1).T
+        np.subtract(values, away, out=away)
+    if out is not None:
+        away[out] = 0.0
+    away *= away
+    doubles[0], doubles[1] = means, np.add.reduceat(away, first, axis=0)
+    for at in np.flatnonzero(circular).tolist():
+        angle = np.radians(values[:, at])
+        for sums, part in ((doubles[0], np.cos(angle)), (doubles[1], np.sin(angle))):
+            sums[:, at] = np.add.reduceat(part if out is None else np.where(used[:, at], part, 0.0), first)
+    for into, extreme, no_reading in ((doubles[2], np.minimum, np.inf), (doubles[3], np.maximum, -np.inf)):
+        if out is not None:
+            values[out] = no_reading
+        extreme.reduceat(values, first, axis=0, out=into)
+    return Open(length_s, channels, window[first], longs, doubles)
 
-    def total(what: Doubles) -> Doubles:
-        sums: Doubles = np.add.reduceat(what, first, axis=0)
-        return sums
 
-    def number(flag: int) -> Longs:
-        return np.add.reduceat(flags == flag, first, axis=0, dtype=np.int64)
-
-    if not circular.any() and used.all():  # nothing to leave out: the same numbers for half of the work
-        sizes = np.diff(first, append=len(window))
-        counts = np.repeat(sizes[:, None], values.shape[1], axis=1)
-        means = total(values) / counts
-        away = values - (means if len(first) == 1 else np.repeat(means, sizes, axis=0))
-        away *= away
-        suspect, failed, missing, told = np.zeros((4, *counts.shape), np.int64)
-        return Open(
-            length_s,
-            channels,
-            window[first],
-            counts,
-            suspect,
-            failed,
-            missing,
-            means,
-            total(away),
-            np.minimum.reduceat(values, first, axis=0),
-            np.maximum.reduceat(values, first, axis=0),
-            told,
-        )
-    counts = np.add.reduceat(used, first, axis=0, dtype=np.int64)
-    means = np.where(counts > 0, total(np.where(used, values, 0.0)) / counts, 0.0)
-    of_each = means if len(first) == 1 else np.repeat(means, np.diff(first, append=len(window)), axis=0)
-    away = np.where(used, values - of_each, 0.0)
-    m2s = total(away * away)
-    if circular.any():
-        at = np.flatnonzero(circular)
-        angle, here = np.radians(values[:, at]), used[:, at]
-        means[:, at] = total(np.where(here, np.cos(angle), 0.0))
-        m2s[:, at] = total(np.where(here, np.sin(angle), 0.0))
-    return Open(
-        length_s,
-        channels,
-        window[first],
-        counts,
-        number(SUSPECT),
-        number(FAIL),
-        number(MISSING),
-        means,
-        m2s,
-        np.minimum.reduceat(np.where(used, values, np.inf), first, axis=0),
-        np.maximum.reduceat(np.where(used, values, -np.inf), first, axis=0),
-        np.zeros(counts.shape, np.int64),
-    )
+def _count_out(longs: Longs, first: Index, out: tuple[Index, ...], flags: Ints) -> None:
+    """Take the readings `out` out of the counts, and put them to those of their flags."""
+    row, column = out
+    _, w, c = longs.shape
+    cell = (np.searchsorted(first, row, side="right") - 1) * c + column
+    flag = flags[row, column]
+    longs[0] -= np.bincount(cell, minlength=w * c).reshape(w, c)
+    for number, which in ((1, SUSPECT), (2, FAIL), (3, MISSING)):
+        some = cell[flag == which]
+        if len(some):
+            longs[number] = np.bincount(some, minlength=w * c).reshape(w, c)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,29 +208,49 @@ def merge(a: Open, b: Open, circular: Bools) -> Open:
         return b
     if not len(b.starts):
         return a
-    starts = a.starts
-    if len(starts) != len(b.starts) or (starts != b.starts).any():
-        starts = np.union1d(starts, b.starts)
-        a, b = _spread(a, starts), _spread(b, starts)
-    counts = a.counts + b.counts
-    share = np.where(counts > 0, b.counts / counts, 0.0)
+    if a.starts[-1] <= b.starts[0]:  # one behind the other, with at most one that they share: almost always
+        shared = int(a.starts[-1] == b.starts[0])
+        if len(a.starts) == shared == len(b.starts):
+            return _merged(a, b, circular)
+        end = len(a.starts) - shared
+        parts = [a.pick(slice(0, end)), b.pick(slice(shared, None))]
+        if shared:
+            parts.insert(1, _merged(a.pick(slice(end, None)), b.pick(slice(0, 1)), circular))
+        return Open(
+            a.length_s,
+            a.channels,
+            np.concatenate([part.starts for part in parts]),
+            np.concatenate([part.longs for part in parts], axis=1),
+            np.concatenate([part.doubles for part in parts], axis=1),
+        )
+    starts = np.union1d(a.starts, b.starts)
+    of_a, of_b = np.searchsorted(starts, a.starts), np.searchsorted(starts, b.starts)
+    out = empty(a.length_s, a.channels, starts)
+    out.longs[:, of_a], out.doubles[:, of_a] = a.longs, a.doubles
+    out.longs[:, of_b], out.doubles[:, of_b] = b.longs, b.doubles
+    common = np.bincount(np.concatenate((of_a, of_b)), minlength=len(starts)) > 1
+    if common.any():
+        both = _merged(a.pick(common[of_a]), b.pick(common[of_b]), circular)
+        out.longs[:, common], out.doubles[:, common] = both.longs, both.doubles
+    return out
+
+
+def _merged(a: Open, b: Open, circular: Bools) -> Open:
+    """Of the same windows."""
+    longs, doubles = a.longs + b.longs, a.doubles + b.doubles
+    np.maximum(a.told, b.told, out=longs[4])
+    np.minimum(a.minima, b.minima, out=doubles[2])
+    np.maximum(a.maxima, b.maxima, out=doubles[3])
+    counts = longs[0]
+    share = b.counts / counts
+    if not counts.all():
+        share[counts == 0] = 0.0
     apart = b.means - a.means
-    means = a.means + apart * share
-    m2s = a.m2s + b.m2s + apart * apart * a.counts * share
-    return Open(
-        a.length_s,
-        a.channels,
-        starts,
-        counts,
-        a.suspect + b.suspect,
-        a.failed + b.failed,
-        a.missing + b.missing,
-        np.where(circular, a.means + b.means, means),
-        np.where(circular, a.m2s + b.m2s, m2s),
-        np.minimum(a.minima, b.minima),
-        np.maximum(a.maxima, b.maxima),
-        np.maximum(a.told, b.told),
-    )
+    means, m2s = a.means + apart * share, doubles[1] + apart * apart * a.counts * share
+    if circular.any():
+        means, m2s = np.where(circular, doubles[0], means), np.where(circular, doubles[1], m2s)
+    doubles[0], doubles[1] = means, m2s
+    return Open(a.length_s, a.channels, a.starts, longs, doubles)
 
 
 def merge_late(a: Open, b: Open, circular: Bools) -> Open:
@@ -197,7 +258,14 @@ def merge_late(a: Open, b: Open, circular: Bools) -> Open:
     both = merge(a, b, circular)
     more = _spread(b, both.starts).seen() > 0
     told = np.where(more & (both.told == SENT), CHANGED, np.where(more & (both.told == OPEN), LATE, both.told))
-    return replace(both, told=told)
+    return with_told(both, told)
+
+
+def with_told(windows: Open, told: Longs) -> Open:
+    """The windows, of which now this is known outside."""
+    longs = windows.longs.copy()
+    longs[4] = told
+    return replace(windows, longs=longs)
 
 
 def _spread(windows: Open, starts: Longs) -> Open:
@@ -206,8 +274,7 @@ def _spread(windows: Open, starts: Longs) -> Open:
         return windows
     out = empty(windows.length_s, windows.channels, starts)
     at = np.searchsorted(starts, windows.starts)
-    for name in windows.__slots__[3:]:
-        getattr(out, name)[at] = getattr(windows, name)
+    out.longs[:, at], out.doubles[:, at] = windows.longs, windows.doubles
     return out
 
 
@@ -219,8 +286,7 @@ def realign(windows: Open, channels: tuple[str, ...]) -> Open:
     kept = [name for name in channels if name in windows.channels]
     to = [channels.index(name) for name in kept]
     of = [windows.channels.index(name) for name in kept]
-    for name in windows.__slots__[3:]:
-        getattr(out, name)[:, to] = getattr(windows, name)[:, of]
+    out.longs[:, :, to], out.doubles[:, :, to] = windows.longs[:, :, of], windows.doubles[:, :, of]
     return out
 
 

@@ -19,16 +19,18 @@ def judge_windows(frame: WindowFrame, rules: Rules, panel: Panel) -> None:
         return  # a corrected window is the evidence put right, not news
     bounds = rules.figures.get(int(frame.lengths_s[0]), ())
     figures: dict[str, Doubles] = {}
+    spans: dict[str, tuple[float, float]] = {}
     rows: dict[str, list[int]] | None = None
     for bound in bounds:
         name = "failed" if bound.kind is RuleKind.QUALITY_SHARE else bound.figure
         if name not in figures:
             figures[name] = _figure(frame, name)
-        sign = -1.0 if bound.kind is RuleKind.WINDOW_BELOW else 1.0
-        on = sign * (bound.limit or 0.0)
-        signed = sign * figures[name]
-        if bound.key not in panel.entries and not (signed > on).any():
+            spans[name] = float(np.fmin.reduce(figures[name])), float(np.fmax.reduce(figures[name]))
+        below, limit = bound.kind is RuleKind.WINDOW_BELOW, bound.limit or 0.0
+        low, high = spans[name]
+        if bound.key not in panel.entries and not (low < limit if below else high > limit):
             continue
+        signed = -figures[name] if below else figures[name]
         if rows is None:
             rows = {}
             for at, channel in enumerate(frame.channels):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.columnar import Doubles, Longs
-from streams.quality.found import Columns, Found
+from streams.quality.found import NOTHING, Columns, Found
+from streams.quality.glance import Glance
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,10 @@ class Batteries:
     suspect: Doubles  # (k,)
     fail: Doubles
 
-    def find(self, values: Doubles, times: Longs) -> Found:
+    def find(self, values: Doubles, times: Longs, look: Glance) -> Found:
         """Where the battery is not known, nothing is evaluated."""
+        low = look.low[self.battery.at] < np.fmax(self.suspect, self.fail)
+        if not low.any() and not look.doubtful(self.columns.at):
+            return NOTHING
         volts = self.battery.of(values)
-        low = volts < np.fmax(self.suspect, self.fail)
-        if not low.any():
-            return Found(None, None, volts)
         return Found(volts < self.suspect, volts < self.fail, volts)

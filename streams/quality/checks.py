@@ -21,6 +21,7 @@ from streams.quality.dated import dated
 from streams.quality.dead_band import DeadBands
 from streams.quality.found import Bools, Columns, Found, Index, columns, limits
 from streams.quality.gap import Gaps
+from streams.quality.glance import Glance
 from streams.quality.gross_range import Spans, spans_of
 from streams.quality.rate_of_change import Rates
 from streams.quality.sd_zero import Deviations
@@ -37,7 +38,7 @@ class Pointwise(Protocol):
 
     @property
     def columns(self) -> Columns: ...
-    def find(self, values: Doubles, times: Longs) -> Found: ...
+    def find(self, values: Doubles, times: Longs, look: Glance) -> Found: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class Checks:
     base: Bytes  # (c,) flag of a reading that no test has anything to say against, rows in order of time
     late_base: Bytes  # (c,) the same for a row behind another, which only the pointwise tests judge
     looks_back: bool
-    doubtful: bool  # some channel's tests do not always evaluate
-    late_doubtful: bool
+    doubt: Bools | None  # (c,) channels whose tests do not always evaluate; None: none
+    late_doubt: Bools | None
     whole: Sequence
     parts: dict[tuple[int, ...], Sequence] = field(default_factory=dict)
 
@@ -116,8 +117,8 @@ class Course:
             base=np.where(good, np.uint8(Flag.GOOD), np.uint8(Flag.NOT_EVALUATED)),
             late_base=np.where(spans.limited, np.uint8(Flag.GOOD), np.uint8(Flag.NOT_EVALUATED)),
             looks_back=looks_back,
-            doubtful=not good.all(),
-            late_doubtful=not spans.limited.all(),
+            doubt=None if good.all() else ~good,
+            late_doubt=None if spans.limited.all() else ~spans.limited,
             whole=whole,
         )
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.columnar import Doubles, Longs
-from streams.quality.found import Columns, Found, beyond
+from streams.quality.found import NOTHING, Columns, Found, beyond
+from streams.quality.glance import Glance
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,17 @@ class Contradictions:
     suspect: Doubles  # (k,)
     fail: Doubles
 
-    def find(self, values: Doubles, times: Longs) -> Found:
+    def find(self, values: Doubles, times: Longs, look: Glance) -> Found:
         """Where no two statistics are there, nothing is evaluated."""
         low, mean, high, sd = (_of(c, values) for c in (self.minimum, self.average, self.maximum, self.sd))
+        pairs = [(a, b) for a, b in ((low, mean), (mean, high), (low, high)) if a is not None and b is not None]
+        if not look.doubtful(self.columns.at):  # limits are not negative: what is in order contradicts none
+            turned = sd is not None and (sd < 0).any()
+            if not turned and not any((less > more).any() for less, more in pairs):
+                return NOTHING
         apart = np.full((len(values), len(self.columns.at)), np.nan)
-        for less, more in ((low, mean), (mean, high), (low, high)):
-            if less is not None and more is not None:
-                np.fmax(apart, less - more, out=apart)
+        for less, more in pairs:
+            np.fmax(apart, less - more, out=apart)
         if sd is not None:
             np.fmax(apart, -sd, out=apart)
         return Found(*beyond(apart, self.suspect, self.fail), apart)

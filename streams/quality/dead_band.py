@@ -8,6 +8,7 @@ from schemas.columnar import Doubles, Longs
 from streams.quality.angles import turn
 from streams.quality.dated import Dated
 from streams.quality.found import Columns, Found
+from streams.quality.glance import Glance
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class DeadBands:
     suspect_width: Doubles  # (k,)
     fail_width: Doubles
 
-    def find(self, values: Doubles, times: Longs) -> Found:
+    def find(self, values: Doubles, times: Longs, look: Glance) -> Found:
         """Where the orientation is not known, nothing is evaluated."""
         off = np.abs(turn(self.columns.of(values) - self.orientation.at(times)))
         inside = off < np.fmax(self.suspect_width, self.fail_width) / 2.0

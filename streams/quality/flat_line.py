@@ -13,6 +13,7 @@ within an arc of less than 180 degrees lie together on at least one of them.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from streams.quality.found import Bools, Index
 
 FEW_ROWS = 4  # kept as they are where they break every tolerance
 TAIL_ROWS = 16  # looked at first: enough of a lively channel to know all its records
+_FEW_AGES = np.arange(1, FEW_ROWS + 1)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +64,54 @@ def flat(before: Records, values: Doubles, tolerance: Doubles, rows: int) -> tup
     return (at, found) if found.any() else None
 
 
-def perhaps_flat(before: Records, values: Doubles, tolerance: Doubles, rows: int | Longs) -> Bools:
-    """Which tracks may have a flat window, if the frame is shorter than each window: the quick way past the rest.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows of a frame that tell almost always that nothing stood still, and what is to be remembered."""
 
-    All windows of `rows` (t,) rows hold the frame's first row and the rows that the last window reaches back to.
+    rows: Index | None  # of the frame; None: all. The last TAIL_ROWS of the frame are the last of them
+    heads: Index  # (b, k) among these rows: the first ones of each block of `block_of(shortest)` rows
+
+
+def block_of(shortest: int) -> int:
+    """So many rows that each window of `shortest` rows or more holds a whole block of them."""
+    return (shortest + 1) // 2
+
+
+@lru_cache(maxsize=1024)
+def sample(n: int, shortest: int) -> Sample:
+    """Of a frame of n rows, where no window is shorter than that."""
+    block = block_of(shortest)
+    begins = np.arange(0, n // block * block, block) if n >= shortest else np.zeros(1, np.intp)
+    heads = begins[:, None] + np.arange(min(block, FEW_ROWS) if n >= shortest else 1)
+    if n <= 2 * TAIL_ROWS or heads.size > n // 2:
+        return Sample(None, heads)
+    rows = np.concatenate((heads.reshape(-1), np.arange(n - TAIL_ROWS, n)))
+    return Sample(rows, np.arange(heads.size).reshape(heads.shape))
+
+
+def perhaps_flat(before: Records, first: Doubles, n: int, tolerance: Doubles, rows: int | Longs) -> Bools:
+    """Which tracks may have a flat window, if the frame of n rows is shorter than each: the quick way past the rest.
+
+    All windows of `rows` (t,) rows hold the frame's first row (t,) and the rows that the last window reaches back to.
     """
-    reach = rows - len(values)
+    reach = rows - n
     sure = np.where(before.ages <= reach, before.values, np.nan)
-    high = np.fmax(np.fmax.reduce(sure, axis=0), values[0])
-    low = np.fmin(np.fmin.reduce(sure, axis=0), values[0])
+    high = np.fmax(np.fmax.reduce(sure, axis=0), first)
+    low = np.fmin(np.fmin.reduce(sure, axis=0), first)
     perhaps: Bools = ~(high - low >= tolerance) & (before.depth >= reach) & (tolerance > 0)
     return perhaps
 
 
-def perhaps_flat_inside(before: Records, values: Doubles, tolerance: Doubles, rows: Longs, shortest: int) -> Bools:
-    """Which tracks may have a flat window of `rows` (t,) rows, none of which is longer than the frame or `shortest`.
+def perhaps_flat_inside(before: Records, heads: Doubles, tolerance: Doubles, rows: int | Longs, block: int) -> Bools:
+    """Which tracks may have a flat window of `rows` (t,) rows, if the frame is not shorter than the shortest.
 
-    A window inside the frame holds a whole block of half the shortest one's rows; one that reaches back holds the first
-    block, or more rows before the frame.
+    A window inside the frame holds a whole block of rows, of which some (b, k, t) are looked at; one that reaches back
+    holds the first block, or more rows before the frame.
     """
-    n, half = len(values), (shortest + 1) // 2
-    blocks = values[: n // half * half].reshape(n // half, half, -1)
-    still = ~(np.fmax.reduce(blocks, axis=1) - np.fmin.reduce(blocks, axis=1) >= tolerance)
-    near = np.where(before.ages <= rows - half, before.values, np.nan)
+    still = ~(np.fmax.reduce(heads, axis=1) - np.fmin.reduce(heads, axis=1) >= tolerance)
+    near = np.where(before.ages <= rows - block, before.values, np.nan)
     moved = np.fmax.reduce(near, axis=0) - np.fmin.reduce(near, axis=0) >= tolerance
-    perhaps: Bools = (still.any(axis=0) | (~moved & (before.depth >= rows - half))) & (tolerance > 0)
+    perhaps: Bools = (still.any(axis=0) | (~moved & (before.depth >= rows - block))) & (tolerance > 0)
     return perhaps
 
 
@@ -94,18 +119,10 @@ def _perhaps(before: Records, values: Doubles, tolerance: Doubles, rows: int) ->
     """Tracks that may have a flat window."""
     n = len(values)
     if n < rows:
-        return np.flatnonzero(perhaps_flat(before, values, tolerance, rows))
-    # A window inside the frame holds a whole block of half its rows; one that reaches back, the first block or as many
-    # rows before the frame.
-    half = (rows + 1) // 2
-    blocks = values[: n // half * half].reshape(n // half, half, -1)
-    still = ~(np.fmax.reduce(blocks, axis=1) - np.fmin.reduce(blocks, axis=1) >= tolerance)
-    perhaps = still.any(axis=0)
-    if rows - half:
-        near = np.where(before.ages <= rows - half, before.values, np.nan)
-        moved = np.fmax.reduce(near, axis=0) - np.fmin.reduce(near, axis=0) >= tolerance
-        perhaps |= ~moved & (before.depth >= rows - half)
-    return np.flatnonzero(perhaps & (tolerance > 0))
+        return np.flatnonzero(perhaps_flat(before, values[0], n, tolerance, rows))
+    block = block_of(rows)
+    blocks = values[: n // block * block].reshape(n // block, block, -1)
+    return np.flatnonzero(perhaps_flat_inside(before, blocks, tolerance, rows, block))
 
 
 def _running(values: Doubles, rows: int, extreme: np.ufunc) -> Doubles:
@@ -137,15 +154,23 @@ def _older(before: Records, rows: int, reach: int) -> tuple[Doubles, Doubles]:
     return np.fmax.accumulate(high[::-1], axis=0)[::-1], np.fmin.accumulate(low[::-1], axis=0)[::-1]
 
 
-def remember(before: Records, values: Doubles, tolerance: Doubles, depth_max: Longs) -> Records:
-    """The records behind the rows `values` (n, t), n > 0; no window reaches back further than `depth_max` (t,) rows."""
-    n = len(values)
+def remember(before: Records, values: Doubles, n: int, tolerance: Doubles, depth_max: Longs) -> Records | None:
+    """The records behind n > 0 rows, of which `values` (m, t) are the last; None: all of them are needed.
+
+    No window reaches back further than `depth_max` (t,) rows.
+    """
     depth = np.minimum(before.depth + n, depth_max)
-    tail = values[: -TAIL_ROWS - 1 : -1]
     if n > TAIL_ROWS:
+        few = values[: -FEW_ROWS - 1 : -1]
+        if (np.fmax.reduce(few, axis=0) - np.fmin.reduce(few, axis=0) >= tolerance).all():
+            # Any rows may be kept if all of them are: fewer steps.
+            return Records(np.minimum(FEW_ROWS, depth_max), np.broadcast_to(_FEW_AGES, few.shape), few.copy())
+        tail = values[: -TAIL_ROWS - 1 : -1]
         kept = records_among(tail, np.arange(1, TAIL_ROWS + 1)[:, None], tolerance, depth, depth_max)
         if kept is not None:
             return kept
+        if len(values) < n:
+            return None
     newest_first = np.concatenate([values[::-1], before.values])
     ages = np.concatenate([np.broadcast_to(np.arange(1, n + 1)[:, None], values.shape), before.ages + n])
     return records_among(newest_first, ages, tolerance, depth, depth_max, all_there=True) or no_records(values.shape[1])
@@ -157,12 +182,8 @@ def records_among(
     """The records among values (m, t), the newest first; None if the rest is needed to know them all."""
     high, low = np.fmax.accumulate(values, axis=0), np.fmin.accumulate(values, axis=0)
     broken = high - low >= tolerance
-    if not all_there:
-        if broken[FEW_ROWS - 1].all():  # any rows may be kept if all of them are: fewer steps
-            ages = np.broadcast_to(ages[:FEW_ROWS], (FEW_ROWS, values.shape[1]))
-            return Records(np.minimum(FEW_ROWS, depth_max), ages, values[:FEW_ROWS].copy())
-        if not (broken[-1] | (depth_max <= len(values))).all():
-            return None
+    if not all_there and not (broken[-1] | (depth_max <= len(values))).all():
+        return None
     kept = ~np.isnan(values) & (ages <= depth_max)
     kept[1:] &= ((high[1:] != high[:-1]) | (low[1:] != low[:-1])) & ~broken[:-1]
     if broken[-1].any():

@@ -26,16 +26,22 @@ class Found(NamedTuple):
     seen: Doubles | None  # what was compared: NaN is not evaluated; None: every reading that is there is
 
 
+NOTHING = Found(None, None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Some columns of a frame of c channels."""
 
     at: Index  # (k,)
-    whole: bool = field(default=False)  # all of them, in order: nothing needs to be copied
+    whole: bool = field(default=False)  # all of them, in order
+    cut: slice | None = field(default=None)  # the same columns, where they stand at equal distances
 
     def of(self, grid: Doubles) -> Doubles:
-        """Those columns of a grid (n, c)."""
-        return grid if self.whole else grid.take(self.at, axis=1)
+        """Those columns of a grid (n, c), not to be written to: nothing is copied that needs not be."""
+        if self.whole:
+            return grid
+        return grid.take(self.at, axis=1) if self.cut is None else grid[:, self.cut]
 
     def among(self, array: npt.NDArray[G]) -> npt.NDArray[G]:
         """Those of an array (c,)."""
@@ -45,7 +51,12 @@ class Columns:
 def columns(at: Iterable[int], count: int) -> Columns:
     """The columns `at` of `count`."""
     index = np.fromiter(at, np.intp)
-    return Columns(index, len(index) == count and bool((index == np.arange(count)).all()))
+    cut = None
+    if len(index) and index[0] >= 0:
+        step = int(index[1] - index[0]) if len(index) > 1 else 1
+        if step > 0 and (np.diff(index) == step).all():
+            cut = slice(int(index[0]), int(index[-1]) + 1, step)
+    return Columns(index, len(index) == count and bool((index == np.arange(count)).all()), cut)
 
 
 def limits(numbers: Iterable[float | None]) -> Doubles:

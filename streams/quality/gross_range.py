@@ -10,7 +10,8 @@ import numpy as np
 
 from schemas.columnar import Doubles
 from schemas.devices import GrossRange
-from streams.quality.found import Bools, Found
+from streams.quality.found import Bools, Found, Index
+from streams.quality.glance import Glance
 
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -45,12 +46,13 @@ def spans_of(ranges: Sequence[GrossRange | None]) -> Spans:
     )
 
 
-def gross_range(values: Doubles, missing: Bools, spans: Spans) -> Found | None:
-    """What is out of range among values (n, c); None: nothing."""
-    sound = (values >= spans.inner_min) & (values <= spans.inner_max)
-    sound |= missing
-    if sound.all():
+def gross_range(values: Doubles, seen: Glance, spans: Spans) -> tuple[Index, Found] | None:
+    """What is out of range among values (n, c), and in which columns; None: nothing."""
+    out = (seen.low < spans.inner_min) | (seen.high > spans.inner_max)
+    if not out.any():
         return None
-    suspect = (values < spans.suspect_min) | (values > spans.suspect_max)
-    fail = (values < spans.fail_min) | (values > spans.fail_max)
-    return Found(suspect & np.isfinite(values), fail, None)
+    at = np.flatnonzero(out)
+    some = values[:, at]
+    suspect = (some < spans.suspect_min[at]) | (some > spans.suspect_max[at])
+    fail = (some < spans.fail_min[at]) | (some > spans.fail_max[at])
+    return at, Found(suspect & np.isfinite(some), fail, None)

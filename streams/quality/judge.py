@@ -25,6 +25,7 @@ from schemas.quality import Test
 from streams.quality.checks import Checks
 from streams.quality.context import FLAG, SETTLED, Bytes, Context, fitted
 from streams.quality.found import Index
+from streams.quality.glance import glance
 from streams.quality.gross_range import gross_range
 from streams.quality.look_back import Part, Seen, look_back, parts_of, replaced
 from streams.quality.settled import Settled, settled
@@ -78,17 +79,20 @@ def judge(
         return Judged(context, none, np.zeros(values.shape, np.int64), (), Settled(times, values, none))
     parts = parts_of(context, times, checks) if checks.looks_back else []
     late = checks.looks_back and not all(part.rows is None for part in parts or [_NO_ROW])
-    doubtful = checks.late_doubtful if late else checks.doubtful
-    sheet = Sheet(values, checks.late_base if late else checks.base, known)
+    doubt = checks.late_doubt if late else checks.doubt
     with np.errstate(over="ignore", invalid="ignore"):
-        clean = values
-        ranged = gross_range(values, sheet.missing, checks.spans)
+        clean, look = values, glance(values, doubt)
+        sheet = Sheet(values, look.missing, checks.late_base if late else checks.base, known)
+        ranged = gross_range(values, look, checks.spans)
         if ranged:
-            sheet.mark(Test.GROSS_RANGE, ranged)
-            clean = np.where(np.isinf(values), np.nan, values)
+            sheet.mark(Test.GROSS_RANGE, ranged[1], ranged[0])
+            if look.infinite():
+                clean = np.where(np.isinf(values), np.nan, values)
+                look = glance(clean, doubt)
         for test, pointwise in checks.pointwise:
-            sheet.mark(test, pointwise.find(clean, times), pointwise.columns.at, doubtful=doubtful)
-        seen = [look_back(context, part, times, clean, sheet, doubtful=doubtful) for part in parts]
+            doubtful = look.doubtful(pointwise.columns.at)
+            sheet.mark(test, pointwise.find(clean, times, look), pointwise.columns.at, doubtful=doubtful)
+        seen = [look_back(context, part, times, clean, look, sheet, late=late) for part in parts]
     sheet.finish()
     corrections = []
     for part, each in zip(parts, seen, strict=True):

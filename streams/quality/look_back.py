@@ -18,10 +18,11 @@ from streams.quality.context import FLAG, NEVER, SETTLED, Bytes, Context, put
 from streams.quality.flat_line import Records
 from streams.quality.found import Bools, Found, Index
 from streams.quality.gap import gaps
+from streams.quality.glance import Glance, steps, with_those_before
 from streams.quality.rate_of_change import rates
 from streams.quality.sheet import Sheet
-from streams.quality.spike import spikes
-from streams.quality.tracks import stood_still
+from streams.quality.spike import Spikes, perhaps_spikes, spikes
+from streams.quality.tracks import stood_still, watched_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,9 @@ def _with(flags: Bytes, waits: Bytes | None) -> Bytes:
     return flags.copy() if waits is None else flags | waits
 
 
-def look_back(context: Context, part: Part, times: Longs, values: Doubles, sheet: Sheet, *, doubtful: bool) -> Seen:
+def look_back(  # noqa: PLR0917 - what is remembered, the rows, and what is known of them
+    context: Context, part: Part, times: Longs, values: Doubles, look: Glance, sheet: Sheet, *, late: bool
+) -> Seen:
     """Judge the rows of a part, and the row before them that waited for its verdict.
 
     Args:
@@ -104,8 +107,9 @@ def look_back(context: Context, part: Part, times: Longs, values: Doubles, sheet
         part: which rows and channels.
         times: (n,) of the frame.
         values: (n, c) of the frame, infinite ones taken out.
+        look: at these values.
         sheet: takes the findings.
-        doubtful: whether channels may have no test that always evaluates.
+        late: whether some rows of the frame are, so that the sheet does not take tests that look back for granted.
     """
     sequence, rows = part.sequence, part.rows
     places, at = sequence.places, sequence.columns.at
@@ -116,30 +120,32 @@ def look_back(context: Context, part: Part, times: Longs, values: Doubles, sheet
     last = places.among(context.values)
     last = np.where(np.isfinite(last), last, np.nan)
     wait = _Waiting(places.among(context.flags), places.among(context.tests))
-    if doubtful:
+    if late:
         sheet.evaluated(np.broadcast_to(sequence.good, here.shape), at, rows)
-    series = here
     if sequence.spikes or sequence.rates:
-        series = np.concatenate((places.among(context.previous)[None], last[None], here))
-    for spike in sequence.spikes:
-        some = spike.columns.of(series)
-        found = spikes(some[:-2], some[1:-1], some[2:], spike)
-        wait.mark(Test.SPIKE, found, spike.columns.at)
-        before = np.arange(len(here) - 1) if rows is None else rows[:-1]
-        sheet.mark(Test.SPIKE, _from_second(found), at[spike.columns.at], rows=before, doubtful=doubtful)
+        moved = steps(here, last)
+        if sequence.spikes:
+            before = places.among(context.previous), last
+            widest = with_those_before(moved, look, at, *before)
+            for spike in sequence.spikes:
+                _spikes(spike, before, here, widest, look, sheet, wait, at=at, rows=rows)
     if sequence.rates or sequence.gaps:
         steps_s = np.empty(len(times))
         steps_s[0] = times[0] - part.last_us if begun else 0
         steps_s[1:] = times[1:] - times[:-1]
         steps_s /= 1e6
         if sequence.rates:
-            _rates(sequence, series, steps_s if begun else np.append(1.0, steps_s[1:]), sheet, rows)
+            since_s = steps_s if begun else np.append(1.0, steps_s[1:])
+            for rate in sequence.rates:  # the first of the series has a missing value before it, and is good
+                too_fast = rates(moved, since_s, rate)
+                if too_fast is not None:
+                    sheet.mark(Test.RATE_OF_CHANGE, too_fast[1], at[too_fast[0]], rows=rows)
         if sequence.gaps:
             first = places.among(context.first) if begun else None
-            _gaps(sequence, steps_s, sheet, rows=rows, wait=wait, first=first, doubtful=doubtful)
+            _gaps(sequence, steps_s, sheet, rows=rows, wait=wait, first=first, look=look)
     records = context.records
     if sequence.tracks.keys:
-        records = _still(context, sequence, sheet, here=here, frame=frame, times=times, rows=rows, doubtful=doubtful)
+        records = _still(context, sequence, sheet, here=here, frame=frame, times=times, rows=rows, look=look)
     return Seen(
         last_flags=wait.flags,
         last_tests=wait.tests,
@@ -183,12 +189,31 @@ def _from_second(found: Found) -> Found:
     return Found(suspect, fail, None if found.seen is None else found.seen[1:])
 
 
-def _rates(sequence: Sequence, series: Doubles, steps_s: Doubles, sheet: Sheet, rows: Index | None) -> None:
-    """The first of the series has a missing value before it, and is good."""
-    for rate in sequence.rates:
-        some = rate.columns.of(series[1:])
-        suspect, fail = rates(some[1:], some[:-1], steps_s, rate)
-        sheet.mark(Test.RATE_OF_CHANGE, Found(suspect, fail, None), sequence.columns.at[rate.columns.at], rows=rows)
+def _spikes(  # noqa: PLR0917
+    spike: Spikes,
+    before: tuple[Doubles, Doubles],
+    here: Doubles,
+    widest: tuple[Doubles, Doubles],
+    look: Glance,
+    sheet: Sheet,
+    wait: _Waiting,
+    *,
+    at: Index,
+    rows: Index | None,
+) -> None:
+    """Rows that have a neighbour on both sides now; `before` are the two before these, `at` the frame's columns."""
+    columns = spike.columns.at
+    doubtful = wait.unsaid or look.doubtful(at[columns])
+    if not doubtful:
+        columns = perhaps_spikes(*widest, spike)
+        if not len(columns):
+            return
+        spike = spike.of(np.searchsorted(spike.columns.at, columns))
+    some = np.concatenate((before[0][None, columns], before[1][None, columns], here[:, columns]))
+    found = spikes(some[:-2], some[1:-1], some[2:], spike)
+    wait.mark(Test.SPIKE, found, columns)
+    which = np.arange(len(here) - 1) if rows is None else rows[:-1]
+    sheet.mark(Test.SPIKE, _from_second(found), at[columns], rows=which, doubtful=doubtful)
 
 
 def _gaps(
@@ -199,7 +224,7 @@ def _gaps(
     rows: Index | None,
     wait: _Waiting,
     first: Bools | None,
-    doubtful: bool,
+    look: Glance,
 ) -> None:
     """`first`: which of the channels have had one row (k,); None: none has had any."""
     test = sequence.gaps
@@ -210,7 +235,8 @@ def _gaps(
             return
         steps_s[0] = steps_s[1]
     suspect, fail = gaps(steps_s, test)
-    sheet.mark(Test.GAP, Found(suspect, fail, None), sequence.columns.at[test.columns.at], rows=rows, doubtful=doubtful)
+    at = sequence.columns.at[test.columns.at]
+    sheet.mark(Test.GAP, Found(suspect, fail, None), at, rows=rows, doubtful=look.doubtful(at))
     if first is not None and first.any():
         waits = first[test.columns.at]
         gone = [None if mask is None else mask[:1] & waits for mask in (suspect, fail)]
@@ -226,31 +252,32 @@ def _still(
     frame: Doubles,
     times: Longs,
     rows: Index | None,
-    doubtful: bool,
+    look: Glance,
 ) -> Records:
     """Flat lines, ice and cups at their offset; what the tracks remember then."""
     tracks, at = sequence.tracks, sequence.columns.at
     before = context.records
     if not sequence.track_places.whole:
         before = before.of(sequence.track_places.at)
-    records, stood, watched = stood_still(before, here, frame, times, tracks)
+    records, stood = stood_still(before, here, frame, times, tracks)
     for found in stood:
         row = found.rows if rows is None else rows[found.rows]
         sheet.flag(row, at[found.columns], found.flag, found.bits)
-    if doubtful:
-        evaluated_by(sequence, watched, frame, sheet, rows)
+    evaluated_by(sequence, here, frame, times, look, sheet, rows)
     return records
 
 
-def evaluated_by(sequence: Sequence, watched: Doubles, frame: Doubles, sheet: Sheet, rows: Index | None) -> None:
+def evaluated_by(  # noqa: PLR0917
+    sequence: Sequence, here: Doubles, frame: Doubles, times: Longs, look: Glance, sheet: Sheet, rows: Index | None
+) -> None:
     """Where a cup's offset, or the temperature that ice needs, was known."""
     tracks, at = sequence.tracks, sequence.columns.at
-    for some, evaluated in (
-        (tracks.stalled, ~np.isnan(watched[:, tracks.stalled])),
-        (tracks.icing, ~np.isnan(tracks.cold.temperature.of(frame))),
-    ):
-        if len(some):
-            sheet.evaluated(evaluated, at[tracks.columns.at[some]], rows)
+    stalled, icing = at[tracks.columns.at[tracks.stalled]], at[tracks.columns.at[tracks.icing]]
+    if look.doubtful(stalled):
+        watched = watched_by(tracks, here, times)
+        sheet.evaluated(~np.isnan(watched[:, tracks.stalled]), stalled, rows)
+    if look.doubtful(icing):
+        sheet.evaluated(~np.isnan(tracks.cold.temperature.of(frame)), icing, rows)
 
 
 def replaced(context: Context, times: Longs, parts: list[Part], checks: Checks) -> Context:

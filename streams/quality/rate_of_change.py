@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.columnar import Doubles
-from streams.quality.angles import turn
-from streams.quality.found import Bools, Columns, beyond
+from streams.quality.angles import HALF, turn
+from streams.quality.found import Columns, Found, Index, beyond
+from streams.quality.glance import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +23,23 @@ class Rates:
     fail: Doubles
 
 
-def rates(values: Doubles, before: Doubles, steps_s: Doubles, test: Rates) -> tuple[Bools | None, Bools | None]:
-    """Which of values (n, k) are suspect and fail; `before` (n, k) are the values before them, `steps_s` (n,) ago."""
-    change = values - before
+def rates(steps: Steps, steps_s: Doubles, test: Rates) -> tuple[Index, Found] | None:
+    """Which of the rows changed too fast, `steps_s` (n,) after the one before, and in which columns; None: none."""
+    at, largest, limit = test.columns.at, test.columns.among(steps.largest), np.fmin(test.suspect, test.fail)
+    shortest = steps_s.min()
+    if shortest > 0:  # the largest change in the shortest time bounds all: division never turns an order around
+        if test.circular:  # the shorter way around is not longer than that
+            largest = np.fmin(largest, HALF)
+        perhaps = np.flatnonzero(largest / shortest > limit)
+    else:
+        perhaps = np.arange(len(at))
+    if not len(perhaps):
+        return None
+    at = at[perhaps]
+    change = steps.change[:, at]
     if test.circular:
         change = turn(change)
     np.abs(change, out=change)
-    shortest = steps_s.min()
-    if (
-        shortest > 0
-    ):  # the largest change in the shortest time: a bound of all, for division never turns an order around
-        largest = np.fmax.reduce(change, axis=0)
-        if not (largest / shortest > np.fmin(test.suspect, test.fail)).any():
-            return None, None
     change /= steps_s[:, None]
-    return beyond(change, test.suspect, test.fail)
+    suspect, fail = beyond(change, test.suspect[perhaps], test.fail[perhaps])
+    return None if suspect is None else (at, Found(suspect, fail, None))

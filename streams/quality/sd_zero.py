@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.columnar import Doubles, Longs
-from streams.quality.found import Columns, Found
+from streams.quality.found import NOTHING, Columns, Found
+from streams.quality.glance import Glance
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,9 @@ class Deviations:
     suspect: Doubles  # (k,)
     fail: Doubles
 
-    def find(self, values: Doubles, times: Longs) -> Found:
+    def find(self, values: Doubles, times: Longs, look: Glance) -> Found:
         """As little as a limit is flagged; where the deviation is missing nothing is evaluated."""
+        if not (look.low[self.sd.at] <= np.fmax(self.suspect, self.fail)).any() and not look.doubtful(self.columns.at):
+            return NOTHING
         sd = self.sd.of(values)
-        low = sd <= np.fmax(self.suspect, self.fail)
-        if not low.any():
-            return Found(None, None, sd)
         return Found(sd <= self.suspect, sd <= self.fail, sd)

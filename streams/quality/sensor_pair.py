@@ -11,6 +11,7 @@ import numpy as np
 from schemas.columnar import Doubles, Longs
 from streams.quality.angles import turn
 from streams.quality.found import Bools, Columns, Found, beyond
+from streams.quality.glance import Glance
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Pairs:
     fail_ratio: Doubles
     ratio_above: Doubles
 
-    def find(self, values: Doubles, times: Longs) -> Found:
+    def find(self, values: Doubles, times: Longs, look: Glance) -> Found:
         """Where the other is missing, or only a ratio is set and they read too little, nothing is evaluated."""
         here, other = self.columns.of(values), self.other.of(values)
         apart = here - other

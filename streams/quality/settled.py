@@ -5,13 +5,17 @@ all. Every other reading is settled at once.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.columnar import Doubles, Longs
 from streams.quality.context import FLAG, WAITS, Bytes, Context
 from streams.quality.found import Bools
 from streams.quality.look_back import Part, Seen
+
+G = TypeVar("G", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,14 @@ def settled(context: Context, frame: Settled, parts: list[Part], seen: list[Seen
         parts: of the frame.
         seen: what looking back at each part brought.
     """
-    flags, fresh = frame.flags.copy(), np.zeros(frame.flags.shape, bool)
+    flags, fresh = frame.flags.copy(), np.zeros_like(frame.flags, bool)
     carried = []
     for part, each in zip(parts, seen, strict=True):
         sequence = part.sequence
-        fresh[np.ix_(np.arange(len(fresh)) if part.rows is None else part.rows, sequence.columns.at)] = True
+        if part.rows is None and sequence.columns.whole:
+            fresh[:] = True
+        else:
+            fresh[np.ix_(np.arange(len(fresh)) if part.rows is None else part.rows, sequence.columns.at)] = True
         waits = sequence.waits_first if each.first else sequence.waits
         if waits is not None:
             flags[each.row, sequence.columns.at[waits != 0]] = 0
@@ -56,11 +63,18 @@ def settled(context: Context, frame: Settled, parts: list[Part], seen: list[Seen
         before[at, columns] = last_flags
     return Settled(
         np.concatenate((np.array([row[0] for row in carried], np.int64), frame.times)),
-        np.concatenate((values, frame.values)),
-        np.concatenate((before, flags)),
+        _joined(values, frame.values),
+        _joined(before, flags),
         len(carried),
-        np.concatenate((before != 0, fresh)),
+        _joined(before != 0, fresh),
     )
+
+
+def _joined(first: npt.NDArray[G], rows: npt.NDArray[G]) -> npt.NDArray[G]:
+    """Behind one another, channel by channel in memory."""
+    both = np.empty((len(first) + len(rows), rows.shape[1]), rows.dtype, "F")
+    both[: len(first)], both[len(first) :] = first, rows
+    return both
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from streams.quality.found import Bools, Found, Index
 class Sheet:
     """Flags and test bits of the readings (n, c) of a frame, in the making."""
 
-    def __init__(self, values: Doubles, base: Bytes, known: Longs | None) -> None:
-        self.missing = np.isnan(values)
-        self.flags = np.empty(values.shape, np.uint8)
+    def __init__(self, values: Doubles, missing: Bools | None, base: Bytes, known: Longs | None) -> None:
+        self.missing = missing
+        self.flags = np.empty_like(values, np.uint8)
         self.flags[:] = base
-        self.tests = np.zeros(values.shape, np.int64) if known is None else known.astype(np.int64)
+        self.tests = np.zeros(values.shape, np.int64, "F" if values.flags.f_contiguous else "C")
+        if known is not None:
+            self.tests[:] = known
 
     def mark(
         self,
@@ -41,10 +43,10 @@ class Sheet:
 
     def flag(self, row: Index, column: Index, flag: Flag, bits: Longs | np.int64) -> None:
         """Single readings; those that are missing stay so."""
-        missing = self.missing[row, column]
-        if missing.any():
-            row, column = row[~missing], column[~missing]
-            bits = bits if isinstance(bits, np.int64) else bits[~missing]
+        if self.missing is not None:
+            there = ~self.missing[row, column]
+            row, column = row[there], column[there]
+            bits = bits if isinstance(bits, np.int64) else bits[there]
         self.flags[row, column] = np.maximum(self.flags[row, column], np.uint8(flag))
         self.tests[row, column] |= bits
 
@@ -59,4 +61,5 @@ class Sheet:
 
     def finish(self) -> None:
         """Missing is missing, whatever was evaluated."""
-        self.flags[self.missing] = Flag.MISSING
+        if self.missing is not None:
+            self.flags[self.missing] = Flag.MISSING

@@ -12,7 +12,8 @@ import numpy as np
 
 from schemas.columnar import Doubles
 from streams.quality.angles import turn
-from streams.quality.found import Columns, Found, beyond
+from streams.quality.found import Columns, Found, Index, beyond, columns
+from streams.quality.glance import LARGE, ROUNDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,29 @@ class Spikes:
     circular: bool
     suspect: Doubles  # (k,)
     fail: Doubles
+
+    def of(self, which: Index) -> "Spikes":
+        """The test for some of its channels."""
+        at = columns(self.columns.at[which], 0)
+        return Spikes(at, self.differential, self.circular, self.suspect[which], self.fail[which])
+
+
+QUARTER = 89.9  # steps below it do not go around: their sum is the way between the neighbours
+
+
+def perhaps_spikes(largest: Doubles, size: Doubles, test: Spikes) -> Index:
+    """Which channels may have a spike, where rows change by `largest` (c,) and values are not beyond `size` (c,).
+
+    With steps a and b, a row is |a - b| / 2 off the middle of its neighbours: the larger of |a| and |b| at most.
+    """
+    largest, size = test.columns.among(largest), test.columns.among(size)
+    bound = largest + ROUNDING * (largest + size)
+    sure = bound <= np.fmin(test.suspect, test.fail)
+    if not test.differential:
+        sure &= size < LARGE
+        if test.circular:
+            sure &= bound < QUARTER
+    return test.columns.at[~(sure | np.isnan(largest))]
 
 
 def spikes(before: Doubles, here: Doubles, after: Doubles, test: Spikes) -> Found:

@@ -96,5 +96,6 @@ def remember_together(
             remembered.append(Records(out_depth[at].copy(), out_ages[:size, at].copy(), out_values[:size, at].copy()))
         else:
             own = watched[cut.begins[at] : cut.lasts[at] + 1]
-            remembered.append(remember(all_records[at], own, tolerance, depth_max))
+            more = remember(all_records[at], own, len(own), tolerance, depth_max)
+            remembered.append(more or no_records(t))  # of all rows it is known
     return remembered

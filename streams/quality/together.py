@@ -18,13 +18,14 @@ from streams.quality.cut import Cut, cut_of
 from streams.quality.flat_line import Records
 from streams.quality.found import Bools, Found, Index
 from streams.quality.gap import gaps
+from streams.quality.glance import Glance, Steps, glance, largest_of, with_those_before
 from streams.quality.gross_range import gross_range
 from streams.quality.judge import Correction
 from streams.quality.look_back import evaluated_by
 from streams.quality.rate_of_change import rates
 from streams.quality.settled import Settled
 from streams.quality.sheet import Sheet
-from streams.quality.spike import spikes
+from streams.quality.spike import perhaps_spikes, spikes
 from streams.quality.still_together import perhaps_still, remember_together, wide
 from streams.quality.tracks import watched_by
 
@@ -88,19 +89,22 @@ def judge_together(
 
     `before` may be None if nothing looks back.
     """
-    sheet = Sheet(values, checks.base, known)
     none = np.zeros(len(cut.sizes), bool)
     looked: Looked | None = None
     with np.errstate(all="ignore"):  # across the cuts numbers meet that have nothing to do with each other
-        clean = values
-        ranged = gross_range(values, sheet.missing, checks.spans)
+        clean, look = values, glance(values, checks.doubt)
+        sheet = Sheet(values, look.missing, checks.base, known)
+        ranged = gross_range(values, look, checks.spans)
         if ranged:
-            sheet.mark(Test.GROSS_RANGE, ranged)
-            clean = np.where(np.isinf(values), np.nan, values)
+            sheet.mark(Test.GROSS_RANGE, ranged[1], ranged[0])
+            if look.infinite():
+                clean = np.where(np.isinf(values), np.nan, values)
+                look = glance(clean, checks.doubt)
         for test, pointwise in checks.pointwise:
-            sheet.mark(test, pointwise.find(clean, times), pointwise.columns.at, doubtful=checks.doubtful)
+            doubtful = look.doubtful(pointwise.columns.at)
+            sheet.mark(test, pointwise.find(clean, times, look), pointwise.columns.at, doubtful=doubtful)
         if checks.looks_back and before is not None:
-            looked = _look_back(before, cut, times, clean, checks, sheet)
+            looked = _look_back(before, cut, times, clean, look, checks, sheet)
     sheet.finish()
     return Verdicts(sheet.flags, sheet.tests, none if looked is None else looked.alone, looked)
 
@@ -135,47 +139,57 @@ class _Waiting:
 
 
 def _look_back(  # noqa: PLR0917 - as `look_back`
-    before: Memories, cut: Cut, times: Longs, here: Doubles, checks: Checks, sheet: Sheet
+    before: Memories, cut: Cut, times: Longs, here: Doubles, look: Glance, checks: Checks, sheet: Sheet
 ) -> Looked:
     """The tests that look back in time."""
     wait = _Waiting(before)
-    sequence, at, doubtful = checks.whole, checks.whole.columns.at, checks.doubtful
+    sequence, at = checks.whole, checks.whole.columns.at
     last = np.where(np.isfinite(before.values), before.values, np.nan)
-    if doubtful:
-        sheet.evaluated(np.broadcast_to(sequence.good, here.shape), at, None)
-    former = np.empty(here.shape)  # the value before each
+    former = np.empty_like(here)  # the value before each
     former[1:], former[cut.begins] = here[:-1], last
+    if sequence.spikes or sequence.rates:
+        change = here - former
+        moved = Steps(change, largest_of(change))
     if sequence.spikes:
         is_last = np.zeros(len(here), bool)
         is_last[cut.lasts] = True
         inner = np.flatnonzero(~is_last)
+        unsaid = bool((wait.flags == Flag.NOT_EVALUATED).any())
+        widest = with_those_before(moved, look, at, before.previous, last)
         for spike in sequence.spikes:
-            some = spike.columns.of
-            found = spikes(some(before.previous), some(last), some(here[cut.begins]), spike)
-            wait.mark(Test.SPIKE, found, spike.columns.at)
+            columns = spike.columns.at
+            doubtful = unsaid or look.doubtful(at[columns])
+            if not doubtful:
+                columns = perhaps_spikes(*widest, spike)
+                spike = spike.of(np.searchsorted(spike.columns.at, columns))  # noqa: PLW2901 - for some of its channels
+            if not len(columns):
+                continue
+            found = spikes(before.previous[:, columns], last[:, columns], here[cut.begins][:, columns], spike)
+            wait.mark(Test.SPIKE, found, columns)
             if len(inner):
-                found = spikes(some(former)[:-1], some(here)[:-1], some(here)[1:], spike)
-                sheet.mark(Test.SPIKE, _rows(found, inner), at[spike.columns.at], rows=inner, doubtful=doubtful)
+                some = here[:, columns]
+                found = spikes(former[:-1, columns], some[:-1], some[1:], spike)
+                sheet.mark(Test.SPIKE, _rows(found, inner), at[columns], rows=inner, doubtful=doubtful)
     if sequence.rates or sequence.gaps:
         steps_s = np.empty(len(times))
         steps_s[1:] = times[1:] - times[:-1]
         steps_s[cut.begins] = times[cut.begins] - before.times[:, 0]
         steps_s /= 1e6
         for rate in sequence.rates:
-            suspect, fail = rates(rate.columns.of(here), rate.columns.of(former), steps_s, rate)
-            sheet.mark(Test.RATE_OF_CHANGE, Found(suspect, fail, None), at[rate.columns.at])
+            too_fast = rates(moved, steps_s, rate)
+            if too_fast is not None:
+                sheet.mark(Test.RATE_OF_CHANGE, too_fast[1], at[too_fast[0]])
         if sequence.gaps:
             suspect, fail = gaps(steps_s, sequence.gaps)
             columns = at[sequence.gaps.columns.at]
-            sheet.mark(Test.GAP, Found(suspect, fail, None), columns, doubtful=doubtful)
+            sheet.mark(Test.GAP, Found(suspect, fail, None), columns, doubtful=look.doubtful(columns))
     alone, records = _unusual(before, sequence), before.records
     if sequence.tracks.keys:
         watched = watched_by(sequence.tracks, here, times)
         beside = wide(records)
         alone |= perhaps_still(beside, watched, cut, sequence.tracks)
         records = remember_together(records, beside, watched, cut, sequence.tracks)
-        if doubtful:
-            evaluated_by(sequence, watched, here, sheet, None)
+        evaluated_by(sequence, here, here, times, look, sheet, None)
     open_ = (before.flags & SETTLED) == 0
     changed = ((wait.flags != before.flags & FLAG) | (wait.tests != before.tests)) & open_
     return Looked(alone, former[cut.lasts], wait.flags, wait.tests, changed.any(axis=1), records)
@@ -249,8 +263,8 @@ def settled_together(  # noqa: PLR0917 - the rows' parts
     held = waits != 0
     n, (d, c) = len(times), before.values.shape
     rows, carried = np.arange(n) + cut.of + 1, cut.begins + np.arange(d)
-    out_times, out_values = np.empty(n + d, np.int64), np.empty((n + d, c))
-    flags, fresh = np.empty((n + d, c), np.uint8), np.ones((n + d, c), bool)
+    out_times, out_values = np.empty(n + d, np.int64), np.empty((n + d, c), order="F")
+    flags, fresh = np.empty((n + d, c), np.uint8, "F"), np.ones((n + d, c), bool, "F")
     out_times[rows], out_times[carried] = times, before.times[:, 0]
     out_values[rows], out_values[carried] = values, np.where(held, before.values, np.nan)
     flags[rows], flags[carried] = verdicts.flags, np.where(held, looked.last_flags, 0)

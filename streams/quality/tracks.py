@@ -15,7 +15,16 @@ from schemas.devices import Sensor
 from schemas.quality import Flag, Test
 from streams.calibration import wrap
 from streams.quality.dated import Dated, dated
-from streams.quality.flat_line import Records, flat, perhaps_flat, perhaps_flat_inside, remember
+from streams.quality.flat_line import (
+    Records,
+    block_of,
+    flat,
+    no_records,
+    perhaps_flat,
+    perhaps_flat_inside,
+    remember,
+    sample,
+)
 from streams.quality.found import Bools, Columns, Index, columns, limits
 from streams.quality.icing import Cold, cold
 from streams.quality.stalled import APART, AT_OFFSET, at_offset
@@ -172,23 +181,22 @@ class Stood:
 
 def watched_by(tracks: Tracks, values: Doubles, times: Longs) -> Doubles:
     """What the tracks look at (n, t) of values (n, k)."""
-    watched = tracks.columns.of(values)
+    if not len(tracks.stalled) and not tracks.circular.any():
+        return tracks.columns.of(values)
+    watched = values.take(tracks.columns.at, axis=1)
     if tracks.circular.any():
         at = np.flatnonzero(tracks.circular)
         north = wrap(watched[:, at])
-        watched = watched.copy() if watched is values else watched
         watched[:, at] = np.where(tracks.south[at] & (north >= 180.0), north - 360.0, north)
     stalled = tracks.stalled
     if len(stalled):
-        if watched is values:
-            watched = values.copy()
         watched[:, stalled] = at_offset(watched[:, stalled], times, tracks.offset, tracks.offset_tolerance)
     return watched
 
 
 def stood_still(
     before: Records, values: Doubles, frame: Doubles, times: Longs, tracks: Tracks
-) -> tuple[Records, list[Stood], Doubles]:
+) -> tuple[Records, list[Stood]]:
     """Judge n rows of the tracks' channels.
 
     Args:
@@ -199,23 +207,30 @@ def stood_still(
         tracks: of those channels.
 
     Returns:
-        What to remember, which readings stood still, and what the tracks looked at (n, t): NaN is not evaluated.
+        What to remember, and which readings stood still.
     """
-    watched = watched_by(tracks, values, times)
+    n, shortest, tolerance = len(values), tracks.shortest, tracks.tolerance
+    some = sample(n, shortest)
+    rows = slice(None) if some.rows is None else some.rows
+    seen = watched_by(tracks, values[rows], times[rows])
+    if n < shortest:  # which tracks may stand still at all
+        perhaps = perhaps_flat(before, seen[0], n, tolerance, tracks.rows_min)
+    else:
+        perhaps = perhaps_flat_inside(before, seen[some.heads], tolerance, tracks.rows_min, block_of(shortest))
     found = []
-    perhaps = None  # which tracks may stand still at all, where one look can tell
-    if len(values) < tracks.shortest:
-        perhaps = perhaps_flat(before, watched, tracks.tolerance, tracks.rows_min)
-    elif len(values) > tracks.shortest:
-        perhaps = perhaps_flat_inside(before, watched, tracks.tolerance, tracks.rows_min, tracks.shortest)
-    for window in tracks.windows if perhaps is None or perhaps.any() else ():
-        at = window.at if perhaps is None else window.at[perhaps[window.at]]
-        flats = flat(before.of(at), watched[:, at], tracks.tolerance[at], window.rows) if len(at) else None
-        if flats is not None:
-            row, track = np.nonzero(flats[1])
-            track = at[flats[0][track]]
-            found.append(_stood(row, track, window.flag, watched=watched, frame=frame, tracks=tracks))
-    return remember(before, watched, tracks.tolerance, tracks.depth_max), found, watched
+    if perhaps.any():
+        watched = seen if some.rows is None else watched_by(tracks, values, times)
+        for window in tracks.windows:
+            at = window.at[perhaps[window.at]]
+            flats = flat(before.of(at), watched[:, at], tolerance[at], window.rows) if len(at) else None
+            if flats is not None:
+                row, track = np.nonzero(flats[1])
+                track = at[flats[0][track]]
+                found.append(_stood(row, track, window.flag, watched=watched, frame=frame, tracks=tracks))
+    after = remember(before, seen, n, tolerance, tracks.depth_max)
+    if after is None:
+        after = remember(before, watched_by(tracks, values, times), n, tolerance, tracks.depth_max)
+    return after or no_records(len(tolerance)), found  # of all rows it is known
 
 
 def _stood(row: Index, track: Index, flag: Flag, *, watched: Doubles, frame: Doubles, tracks: Tracks) -> Stood:

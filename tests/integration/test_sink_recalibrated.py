@@ -63,7 +63,7 @@ def calculated(said, first, rows, *, state=None):
 
 def judged(plan, selection, times, logged, channels):
     values, missing = calibrate(logged, times, selection.segments)
-    known = np.where(missing, np.int64(Bit.NOT_CALIBRATED), np.int64(0))
+    known = None if missing is None else np.where(missing, np.int64(Bit.NOT_CALIBRATED), np.int64(0))
     found = judge(plan.course.begin(), times, values, logged, selection.checks, known=known)
     return CleanFrame("mast-0", 0, times, channels, logged, values, found.flags, found.tests)
 

@@ -13,7 +13,7 @@ from streams.alarms.lifecycle import Phase
 from streams.alarms.memory import AlarmStates, Entry, Judging, Tally
 from streams.sequences import Received
 from streams.state import NEVER, State, from_record, to_record
-from streams.windows import Open
+from streams.windows import DOUBLES, LONGS, Open
 
 CODEC = Codec()
 LENGTHS_S = [60, 600]
@@ -128,7 +128,7 @@ def states(draw: st.DrawFn) -> State:
 def cells(windows: tuple[Open, ...]) -> dict[tuple[int, int, str], tuple[float, ...]]:
     """What the windows hold, whatever their shape."""
     return {
-        (part.length_s, start, channel): tuple(getattr(part, name)[row, column].item() for name in Open.__slots__[3:])
+        (part.length_s, start, channel): tuple(getattr(part, name)[row, column].item() for name in (*LONGS, *DOUBLES))
         for part in windows
         for row, start in enumerate(part.starts.tolist())
         for column, channel in enumerate(part.channels)
