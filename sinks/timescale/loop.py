@@ -24,13 +24,12 @@ from infra.telemetry.health import Health
 from infra.telling import Teller
 from schemas.alarms import Alarm, AlarmEvent
 from schemas.errors import Unavailable
-from schemas.signing import HEADER
-from schemas.topics import HEARTBEATS
 from sinks.timescale import alarms, measured
 from sinks.timescale.alarms import Waits
-from sinks.timescale.batch import Batch, Body, Entry, Part, Pile, Refusal
+from sinks.timescale.batch import Batch, Part, Pile
 from sinks.timescale.claims import ANSWER_S, Identities, claims
-from sinks.timescale.decode import Coded, Decoder
+from sinks.timescale.decode import Decoder
+from sinks.timescale.entries import Entries
 from sinks.timescale.positions import Fenced, Position, Replay
 from sinks.timescale.settings import SinkSettings
 from sinks.timescale.standing import Outage, Standing
@@ -77,8 +76,8 @@ class Loop:
         on_working: Callable[[], None] = lambda: None,
         keyring: Keyring | None = None,
     ) -> None:
-        self._keyring = keyring
-        self._consumer, self._admin, self._decoder = consumer, admin, decoder
+        self._consumer, self._admin = consumer, admin
+        self._entries = Entries(decoder, keyring=keyring, is_traced=tracing is not None)
         self._store, self._writer, self._settings = store, writer, settings
         self._waits, self._teller = waits, teller
         self._on_working = on_working
@@ -109,7 +108,7 @@ class Loop:
     def run(self, stop: Event) -> None:
         """Until `stop`. Raises `LogLost`, `Unavailable` when Kafka refuses us, and our own bugs."""
         self._consumer.subscribe(
-            self._decoder.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+            self._entries.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
         try:
             while not stop.is_set():
@@ -297,38 +296,19 @@ class Loop:
         room = (self._settings.rows_max - self._pile.rows) / self._rows_a_record
         found += self._consumer.consume(int(max(1, min(RECORDS_MAX, room))), 0)
         before = len(self._pile), self._pile.rows
-        coded = [Coded(m.topic(), m.key(), m.value()) for m in found if m.error() is None]
-        decoded = zip(coded, self._decoder.bodies(coded), strict=True)
+        entries = iter(self._entries.of([message for message in found if message.error() is None]))
         for message in found:  # in their order: an end of a partition comes behind its records
             error = message.error()
             if error is not None:
                 self._complaint(message, error)
-                continue
-            (topic, key, value), body = next(decoded)
-            if topic == HEARTBEATS:
-                body = self._if_genuine(message, body)
-            part = Part(topic, message.partition())
-            trace = None if self._tracing is None else _traceparent(message)
-            self._pile.add(Entry(part, message.offset(), key, value, message.timestamp()[1], body, trace))
+            else:
+                self._pile.add(next(entries))
         records = len(self._pile) - before[0]
         if records > 0:
             self._rows_a_record += 0.2 * (max(1.0, (self._pile.rows - before[1]) / records) - self._rows_a_record)
         if records > 0 and (before[0] == 0 or self._settings.linger_ms == 0):
             self._grew_at = time.monotonic()
         return bool(found)
-
-    def _if_genuine(self, message: Message, body: Body) -> Body:
-        """A heartbeat in the name of a device that must sign, and did not, is refused."""
-        if self._keyring is None:
-            return body
-        self._keyring.refresh()
-        if self._keyring.is_idle:
-            return body
-        signature = next((value for name, value in message.headers() or () if name == HEADER), None)
-        _, appended_ms = message.timestamp()
-        key, value = message.key() or b"", message.value() or b""
-        why = self._keyring.refusal(HEARTBEATS, key, value, signature, appended_ms)
-        return body if why is None else Refusal(*why)
 
     def _complaint(self, message: Message, error: KafkaError) -> None:
         """An event that is no record."""
@@ -480,10 +460,3 @@ class Loop:
         generation = position.generation if position is not None else 0
         self._teller.tell(alarms.log_lost(lost.part, generation=generation, now=datetime.now(UTC), detail=lost.detail))
         self._teller.finish(LAST_S)
-
-
-def _traceparent(message: Message) -> bytes | None:
-    for name, value in message.headers() or ():
-        if name == traces.HEADER:
-            return value if isinstance(value, bytes) else None
-    return None

@@ -1,0 +1,65 @@
+"""Consumed messages as entries of the pile: decoded, heartbeats looked at for who sent them. Knows Kafka's messages and
+the contract; knows no database.
+"""
+
+from collections.abc import Sequence
+
+from confluent_kafka import Message
+
+from infra.security.keys import Keyring
+from infra.telemetry import tracing
+from schemas.signing import HEADER
+from schemas.topics import HEARTBEATS
+from sinks.timescale.batch import Body, Entry, Part, Refusal
+from sinks.timescale.decode import Coded, Decoder
+
+
+class Entries:
+    """`keyring` says which devices sign; `is_traced`: frames that are followed are to be known by their header."""
+
+    def __init__(self, decoder: Decoder, *, keyring: Keyring | None, is_traced: bool) -> None:
+        self._decoder, self._keyring, self._is_traced = decoder, keyring, is_traced
+
+    @property
+    def topics(self) -> list[str]:
+        """Whose messages can be read."""
+        return self._decoder.topics
+
+    def of(self, messages: Sequence[Message]) -> list[Entry]:
+        """One for each message, of which none is an error. Raises nothing for bad bytes."""
+        bodies = self._decoder.bodies([Coded(m.topic(), m.key(), m.value()) for m in messages])
+        return [self._entry(message, body) for message, body in zip(messages, bodies, strict=True)]
+
+    def _entry(self, message: Message, body: Body) -> Entry:
+        topic = message.topic()
+        if topic == HEARTBEATS:
+            body = self._if_genuine(message, body)
+        return Entry(
+            Part(topic, message.partition()),
+            message.offset(),
+            message.key(),
+            message.value(),
+            message.timestamp()[1],
+            body,
+            _traceparent(message) if self._is_traced else None,
+        )
+
+    def _if_genuine(self, message: Message, body: Body) -> Body:
+        """A heartbeat in the name of a device that must sign, and did not, is refused."""
+        if self._keyring is None:
+            return body
+        self._keyring.refresh()
+        if self._keyring.is_idle:
+            return body
+        signature = next((value for name, value in message.headers() or () if name == HEADER), None)
+        _, appended_ms = message.timestamp()
+        key, value = message.key() or b"", message.value() or b""
+        why = self._keyring.refusal(HEARTBEATS, key, value, signature, appended_ms)
+        return body if why is None else Refusal(*why)
+
+
+def _traceparent(message: Message) -> bytes | None:
+    for name, value in message.headers() or ():
+        if name == tracing.HEADER:
+            return value if isinstance(value, bytes) else None
+    return None
