@@ -4,22 +4,19 @@ Names of quantities and statistics are those of the IEA Task 43 WRA data model. 
 [valid_from, valid_to), in UTC, in order of time and without overlap; null means unbounded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Protocol, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from schemas.alarms import Severity
-from schemas.records import Record, Utc
+from schemas.limits import Limits
+from schemas.records import Name, Part, Record, Utc
 
 DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
-Span = Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
-
-Magnitude = Annotated[FiniteFloat, Field(ge=0)]
 CalendarDay = Annotated[
     str, Field(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(lambda day: str(date.fromisoformat(day)))
 ]
@@ -38,10 +35,6 @@ DIRECTIONS = frozenset(
 """Quantities that are angles: their mean is circular, their difference wraps."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class _Dated(Protocol):
     @property
     def valid_from(self) -> datetime | None: ...
@@ -58,7 +51,7 @@ def _in_order(intervals: Sequence[_Dated], what: str) -> None:
             raise ValueError(f"{what} from {later.valid_from} overlaps the one up to {former.valid_to}")
 
 
-class Calibration(_Part):
+class Calibration(Part):
     """Numbers valid in [valid_from, valid_to). A missing number that a formula needs means: not calibrated."""
 
     valid_from: Utc | None = None
@@ -80,226 +73,6 @@ class Calibration(_Part):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name} must not be 0")
         return self
-
-
-def _nested(inner_name: str, inner: Span | None, outer_name: str, outer: Span | None) -> None:
-    for name, span in ((outer_name, outer), (inner_name, inner)):
-        if span and span[0] > span[1]:
-            raise ValueError(f"{name} = {list(span)}: the smaller number must come first")
-    if outer and inner and not outer[0] <= inner[0] <= inner[1] <= outer[1]:
-        raise ValueError(f"{inner_name} = {list(inner)} must lie inside {outer_name} = {list(outer)}")
-
-
-def _not_beyond(name: str, value: float | None, limit_name: str, limit: float | None) -> None:
-    """Limits that are 0 may be off, and are not compared."""
-    if value and limit and value > limit:
-        raise ValueError(f"{name} = {value:g} must not be more than {limit_name} = {limit:g}")
-
-
-class GrossRange(_Part):
-    """Bounds are good. Outside `fail` is fail, outside `suspect` is suspect; in the sensor's unit, calibrated."""
-
-    fail: Span | None = None
-    suspect: Span | None = None
-
-    @model_validator(mode="after")
-    def _spans_make_sense(self) -> Self:
-        _nested("suspect", self.suspect, "fail", self.fail)
-        return self
-
-
-class Spike(_Part):
-    """How far a value may stand off its two neighbours; strict, 0 is off.
-
-    `average`: off the middle between them. `differential`: the smaller of both steps, where they have opposite signs.
-    """
-
-    method: Literal["average", "differential"] = "average"
-    suspect: Magnitude | None = None
-    fail: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect", self.suspect, "fail", self.fail)
-        return self
-
-
-class RateOfChange(_Part):
-    """Change since the reading before, in units per second; strict."""
-
-    suspect_per_s: Magnitude | None = None
-    fail_per_s: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_per_s", self.suspect_per_s, "fail_per_s", self.fail_per_s)
-        return self
-
-
-class FlatLine(_Part):
-    """Over `suspect_s` or `fail_s` the values must span at least `tolerance`; 0 never flags. Needs `interval_s`."""
-
-    tolerance: Magnitude = 0.0
-    suspect_s: Magnitude | None = None
-    fail_s: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
-        return self
-
-
-class Gap(_Part):
-    """Time since the row before; strict. The reading behind the gap is flagged."""
-
-    suspect_s: Magnitude | None = None
-    fail_s: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
-        return self
-
-
-class Icing(FlatLine):
-    """A flat line of a cup or vane while the channel `temperature` reads less than `below` (its unit)."""
-
-    temperature: Name
-    below: FiniteFloat = 1.0
-
-
-class SdZero(_Part):
-    """The deviation of the interval must be more than this: nothing outdoors stands still.
-
-    `sd` is the channel of the deviation; if left out, that of the same measurement point, or the channel itself if it
-    is a deviation.
-    """
-
-    sd: Name | None = None
-    suspect: Magnitude | None = 0.0
-    fail: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("fail", self.fail, "suspect", self.suspect)
-        return self
-
-
-class Contradiction(_Part):
-    """By how much a minimum may exceed the average or the average the maximum, or the deviation lie below 0; strict.
-
-    Channels that are left out are those of the same measurement point. Directions are not tested: they have no order.
-    """
-
-    min: Name | None = None
-    avg: Name | None = None
-    max: Name | None = None
-    sd: Name | None = None
-    suspect: Magnitude | None = None
-    fail: Magnitude | None = 0.0
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect", self.suspect, "fail", self.fail)
-        return self
-
-
-class StalledAtOffset(_Part):
-    """A cup that does not turn reads exactly its offset: for so long it may. Needs `interval_s`.
-
-    `offset` is in the calibrated unit; if left out, that of the calibration valid at the time.
-    """
-
-    offset: FiniteFloat | None = None
-    tolerance: Magnitude = 0.0
-    suspect_s: Magnitude | None = None
-    fail_s: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
-        return self
-
-
-class DeadBand(_Part):
-    """A vane that points into its dead band reads anything. Widths of the sector in degrees; its edges are good.
-
-    `orientation_deg` is the middle, from north; if left out, that of the calibration valid at the time.
-    """
-
-    orientation_deg: FiniteFloat | None = None
-    suspect_width_deg: Magnitude | None = None
-    fail_width_deg: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("fail_width_deg", self.fail_width_deg, "suspect_width_deg", self.suspect_width_deg)
-        return self
-
-
-class SensorPair(_Part):
-    """How this channel may differ from `other`: differences strict, bounds of this / other good.
-
-    The ratio is judged only where both read more than `ratio_above`; that of two directions never.
-    """
-
-    other: Name
-    suspect_difference: Magnitude | None = None
-    fail_difference: Magnitude | None = None
-    suspect_ratio: Span | None = None
-    fail_ratio: Span | None = None
-    ratio_above: Magnitude = 0.0
-
-    @model_validator(mode="after")
-    def _limits_make_sense(self) -> Self:
-        _not_beyond("suspect_difference", self.suspect_difference, "fail_difference", self.fail_difference)
-        _nested("suspect_ratio", self.suspect_ratio, "fail_ratio", self.fail_ratio)
-        return self
-
-
-class BatteryLow(_Part):
-    """Below these readings of the channel `battery` nothing else can be trusted; strict."""
-
-    battery: Name
-    suspect: FiniteFloat | None = None
-    fail: FiniteFloat | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("fail", self.fail, "suspect", self.suspect)
-        return self
-
-
-class Limits(_Part):
-    """Limits of the quality tests, one table a test; a test without limits is not run."""
-
-    gross_range: GrossRange | None = None
-    spike: Spike | None = None
-    rate_of_change: RateOfChange | None = None
-    flat_line: FlatLine | None = None
-    gap: Gap | None = None
-    icing: Icing | None = None
-    sd_zero: SdZero | None = None
-    contradiction: Contradiction | None = None
-    stalled_at_offset: StalledAtOffset | None = None
-    dead_band: DeadBand | None = None
-    sensor_pair: SensorPair | None = None
-    battery_low: BatteryLow | None = None
-
-    def channels(self) -> Iterator[tuple[str, str]]:
-        """The other channels that the tests look at: ("table.key", channel)."""
-        named = {
-            "icing": ("temperature",),
-            "sd_zero": ("sd",),
-            "contradiction": ("min", "avg", "max", "sd"),
-            "sensor_pair": ("other",),
-            "battery_low": ("battery",),
-        }
-        for table, keys in named.items():
-            for key in keys:
-                channel = getattr(getattr(self, table), key, None)
-                if channel is not None:
-                    yield f"{table}.{key}", channel
 
 
 class RuleKind(StrEnum):
@@ -348,7 +121,7 @@ _SHARES = frozenset({RuleKind.QUALITY_SHARE, RuleKind.REJECTED_SHARE})
 _WINDOWED = frozenset({RuleKind.WINDOW_ABOVE, RuleKind.WINDOW_BELOW})
 
 
-class AlarmRule(_Part):
+class AlarmRule(Part):
     """When to raise an alarm. It replaces the one of its name further away: default, fleet, station, device, sensor.
 
     Raised when the value is beyond `limit` for `on_delay_s`; cleared when it is back by `hysteresis` for `off_delay_s`.
@@ -397,7 +170,7 @@ def _names_once(rules: Sequence[AlarmRule], what: str) -> None:
             raise ValueError(f'{what}: alarm rule "{name}" stands {names.count(name)} times')
 
 
-class Sensor(_Part):
+class Sensor(Part):
     """One statistic of one measurement point: one column of the device."""
 
     channel: Name
@@ -429,7 +202,7 @@ class Sensor(_Part):
         return self
 
 
-class Program(_Part):
+class Program(Part):
     """A program of a logger, as its files name it, that somebody has accepted."""
 
     table: str = ""
@@ -438,7 +211,7 @@ class Program(_Part):
     columns: tuple[str, ...] = ()
 
 
-class Logger(_Part):
+class Logger(Part):
     """The logger in use in [valid_from, valid_to). A null offset or stamp is unknown, and files wait for an answer."""
 
     valid_from: Utc | None = None
@@ -461,7 +234,7 @@ def _one_logger_at_a_time(loggers: Sequence[Logger]) -> None:
         _in_order(loggers, "logger")
 
 
-class Station(_Part):
+class Station(Part):
     """Where a device stands."""
 
     station_id: DeviceId

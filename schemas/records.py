@@ -7,9 +7,16 @@ from datetime import UTC
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 Utc = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Part(BaseModel):
+    """A record's part that has fields of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Record(BaseModel):
@@ -20,10 +27,8 @@ class Record(BaseModel):
     schema_name: ClassVar[str]
 
 
-class SourceState(BaseModel):
+class SourceState(Part):
     """One source of readings at the edge."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     state: str

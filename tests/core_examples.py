@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from schemas.alarms import Alarm
-from schemas.devices import AlarmRule, Calibration, Device, Gap, GrossRange, Limits, RuleKind, Sensor, Spike, Station
+from schemas.devices import AlarmRule, Calibration, Device, RuleKind, Sensor, Station
 from schemas.frames import DeviceState, RawFrame
+from schemas.limits import Gap, GrossRange, Limits, Spike
 from streams.pipeline import Outcome, advance
 from streams.plan import Plan, plan_of
 from streams.state import State

@@ -12,9 +12,10 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from infra.client import reader
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.codec import Codec
-from schemas.devices import Calibration, Device, GrossRange, Limits, Sensor, Station
+from schemas.devices import Calibration, Device, Sensor, Station
 from schemas.frames import CleanFrame, RawFrame, WindowFrame
 from schemas.keys import PARTITIONER
+from schemas.limits import GrossRange, Limits
 from schemas.records import Heartbeat, Rejected
 from schemas.topics import ALARMS, DEVICES, HEARTBEATS, READINGS_CLEAN, READINGS_RAW, READINGS_REJECTED, WINDOWS
 

@@ -11,7 +11,8 @@ from producers.edge import Edge
 from producers.simulator.devices import SimulatedDevice, channel_names
 from producers.simulator.faults import Fault
 from producers.simulator.playing import Player, Truth
-from schemas.devices import Device, GrossRange, Limits, Sensor, Station
+from schemas.devices import Device, Sensor, Station
+from schemas.limits import GrossRange, Limits
 
 STEP_S = 0.05  # paced: rows of so long go in one commit
 FAST_ROWS = 100  # of each device in one commit

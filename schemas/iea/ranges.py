@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from schemas.devices import GrossRange, Limits
+from schemas.limits import GrossRange, Limits
 
 Range = tuple[float, float]
 _MEANS: Final = ("avg", "median", "mode", "min")

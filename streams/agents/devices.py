@@ -21,7 +21,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from infra.client import reader
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
-from schemas.devices import Calibration, Device, Limits, Sensor
+from schemas.devices import Calibration, Device, Sensor
+from schemas.limits import Limits
 from schemas.topics import DEVICES
 from streams.plan import Plan, plan_of
 

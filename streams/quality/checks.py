@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from schemas.columnar import Doubles, Longs
-from schemas.devices import DIRECTIONS, BatteryLow, Device, Sensor, SensorPair
+from schemas.devices import DIRECTIONS, Device, Sensor
+from schemas.limits import BatteryLow, SensorPair
 from schemas.quality import Flag, Test
 from streams.calibration import POINT, SPREAD
 from streams.quality.battery import Batteries

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.columnar import Doubles
-from schemas.devices import GrossRange
+from schemas.limits import GrossRange
 from streams.quality.found import Bools, Found, Index
 from streams.quality.glance import Glance
 

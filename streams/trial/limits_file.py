@@ -9,8 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.devices import Limits
 from schemas.errors import Refused
+from schemas.limits import Limits
 
 TOP = ("interval_s", "quantity", "statistic")
 NEEDS_INTERVAL = ("flat_line", "icing", "stalled_at_offset")

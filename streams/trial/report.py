@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.devices import Device, Limits, Sensor, Station
+from schemas.devices import Device, Sensor, Station
 from schemas.errors import Refused
+from schemas.limits import Limits
 from schemas.quality import Flag, Test
 from streams.quality.checks import course_of
 from streams.quality.judge import Judged, judge

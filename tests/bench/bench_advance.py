@@ -9,7 +9,8 @@ import time
 import numpy as np
 from bench_stack import Figure, figure
 
-from schemas.devices import Calibration, Device, Limits, Sensor, Station
+from schemas.devices import Calibration, Device, Sensor, Station
+from schemas.limits import Limits
 from streams.pipeline import advance
 from streams.plan import plan_of
 from streams.state import State

@@ -19,9 +19,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from infra.client import connection
 from infra.provision import provision
 from schemas.codec import Codec
-from schemas.devices import Calibration, Device, GrossRange, Limits, Sensor, Station
+from schemas.devices import Calibration, Device, Sensor, Station
 from schemas.frames import RawFrame
 from schemas.keys import PARTITIONER
+from schemas.limits import GrossRange, Limits
 from schemas.topics import DEVICES, READINGS_RAW, STREAMS_GROUP
 
 START_US = 1_700_000_400_000_000

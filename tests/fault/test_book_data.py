@@ -35,7 +35,8 @@ from infra.postgres import server
 from infra.provision import provision
 from producers import edge as edges
 from producers.spool import Rows
-from schemas.devices import AlarmRule, FlatLine, GrossRange, Limits, Sensor, Spike, Station
+from schemas.devices import AlarmRule, Sensor, Station
+from schemas.limits import FlatLine, GrossRange, Limits, Spike
 from schemas.records import Rejected
 from schemas.topics import READINGS_RAW, READINGS_REJECTED
 

@@ -21,8 +21,9 @@ from infra.client import connection, reader
 from infra.kafka import broker
 from infra.offsets import committed
 from infra.settle import STAGES, behind
-from schemas.devices import Device, GrossRange, Limits
+from schemas.devices import Device
 from schemas.errors import Unavailable
+from schemas.limits import GrossRange, Limits
 from schemas.topics import READINGS_RAW, STREAMS_GROUP
 from streams.agents.devices import DeviceTable
 from streams.agents.ownership import Ownership

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from fix_sink import START_US, clean_frame, reset_group, until
 
-from schemas.devices import Calibration, Device, GrossRange, Limits, Sensor, Station
+from schemas.devices import Calibration, Device, Sensor, Station
 from schemas.frames import CleanFrame
+from schemas.limits import GrossRange, Limits
 from schemas.quality import Test as Bit
 from schemas.topics import READINGS_CLEAN
 from sinks.timescale.batch import Batch, Entry, Part, Stretch

@@ -21,20 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
-from schemas.devices import (
-    AlarmRule,
-    DeadBand,
-    Device,
-    FlatLine,
-    Gap,
-    GrossRange,
-    Icing,
-    Limits,
-    RateOfChange,
-    RuleKind,
-    Spike,
-)
+from schemas.devices import AlarmRule, Device, RuleKind
 from schemas.frames import DeviceState
+from schemas.limits import DeadBand, FlatLine, Gap, GrossRange, Icing, Limits, RateOfChange, Spike
 from streams.fleet import Member, advance_fleet
 from streams.pipeline import Outcome, advance
 from streams.plan import Plan, plan_of

@@ -17,8 +17,9 @@ from schemas import columnar
 from schemas.bundle import BUNDLE, IDS, Bundle, Schema
 from schemas.codec import HEADER, Codec
 from schemas.columnar import Unreadable
-from schemas.devices import Calibration, Device, GrossRange, Limits, Logger, Sensor, Station
+from schemas.devices import Calibration, Device, Logger, Sensor, Station
 from schemas.frames import CleanFrame, DeviceState, Frame, RawFrame, WindowFrame
+from schemas.limits import GrossRange, Limits
 from schemas.records import Heartbeat, ImportStatus, Rejected, SourceState
 
 LONG = st.integers(-(1 << 63), (1 << 63) - 1)

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from schemas.alarms import Action, ActionAnswer, Alarm, AlarmAction, AlarmActionEvent
 from schemas.codec import Codec
-from schemas.devices import AlarmRule, Device, Limits, Sensor, Spike, Station
+from schemas.devices import AlarmRule, Device, Sensor, Station
 from schemas.frames import DeviceState
+from schemas.limits import Limits, Spike
 from schemas.records import Heartbeat, SourceState
 from streams.alarms.rules import rules_of
 from streams.alarms.watch import StationView

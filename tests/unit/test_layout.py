@@ -64,7 +64,7 @@ NOT_PURE = {
 }
 """Parts of the standard library that know the clock, the machine, or chance."""
 
-CORE_SCHEMAS = {"alarm_rules", "alarms", "columnar", "devices", "frames", "quality", "records", "rejection"}
+CORE_SCHEMAS = {"alarm_rules", "alarms", "columnar", "devices", "frames", "limits", "quality", "records", "rejection"}
 """Of the contract the core knows what things are, not how they are written."""
 
 CLOCKS = {"now", "utcnow", "today"}

@@ -5,7 +5,8 @@ import math
 import pytest
 from core_examples import in_log, limited, make_frame, make_plan, make_sensor, make_vane, numbers
 
-from schemas.devices import GrossRange, Limits, Sensor
+from schemas.devices import Sensor
+from schemas.limits import GrossRange, Limits
 from schemas.quality import Flag
 from schemas.quality import Test as Bit
 from streams.pipeline import advance

@@ -1,0 +1,234 @@
+"""Limits of the quality tests, as a sensor's configuration carries them. Knows which make sense; the tests themselves
+are `streams/quality`.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
+
+from schemas.records import Name, Part
+
+Span = Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+
+Magnitude = Annotated[FiniteFloat, Field(ge=0)]
+
+
+def _nested(inner_name: str, inner: Span | None, outer_name: str, outer: Span | None) -> None:
+    for name, span in ((outer_name, outer), (inner_name, inner)):
+        if span and span[0] > span[1]:
+            raise ValueError(f"{name} = {list(span)}: the smaller number must come first")
+    if outer and inner and not outer[0] <= inner[0] <= inner[1] <= outer[1]:
+        raise ValueError(f"{inner_name} = {list(inner)} must lie inside {outer_name} = {list(outer)}")
+
+
+def _not_beyond(name: str, value: float | None, limit_name: str, limit: float | None) -> None:
+    """Limits that are 0 may be off, and are not compared."""
+    if value and limit and value > limit:
+        raise ValueError(f"{name} = {value:g} must not be more than {limit_name} = {limit:g}")
+
+
+class GrossRange(Part):
+    """Bounds are good. Outside `fail` is fail, outside `suspect` is suspect; in the sensor's unit, calibrated."""
+
+    fail: Span | None = None
+    suspect: Span | None = None
+
+    @model_validator(mode="after")
+    def _spans_make_sense(self) -> Self:
+        _nested("suspect", self.suspect, "fail", self.fail)
+        return self
+
+
+class Spike(Part):
+    """How far a value may stand off its two neighbours; strict, 0 is off.
+
+    `average`: off the middle between them. `differential`: the smaller of both steps, where they have opposite signs.
+    """
+
+    method: Literal["average", "differential"] = "average"
+    suspect: Magnitude | None = None
+    fail: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect", self.suspect, "fail", self.fail)
+        return self
+
+
+class RateOfChange(Part):
+    """Change since the reading before, in units per second; strict."""
+
+    suspect_per_s: Magnitude | None = None
+    fail_per_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_per_s", self.suspect_per_s, "fail_per_s", self.fail_per_s)
+        return self
+
+
+class FlatLine(Part):
+    """Over `suspect_s` or `fail_s` the values must span at least `tolerance`; 0 never flags. Needs `interval_s`."""
+
+    tolerance: Magnitude = 0.0
+    suspect_s: Magnitude | None = None
+    fail_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
+        return self
+
+
+class Gap(Part):
+    """Time since the row before; strict. The reading behind the gap is flagged."""
+
+    suspect_s: Magnitude | None = None
+    fail_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
+        return self
+
+
+class Icing(FlatLine):
+    """A flat line of a cup or vane while the channel `temperature` reads less than `below` (its unit)."""
+
+    temperature: Name
+    below: FiniteFloat = 1.0
+
+
+class SdZero(Part):
+    """The deviation of the interval must be more than this: nothing outdoors stands still.
+
+    `sd` is the channel of the deviation; if left out, that of the same measurement point, or the channel itself if it
+    is a deviation.
+    """
+
+    sd: Name | None = None
+    suspect: Magnitude | None = 0.0
+    fail: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("fail", self.fail, "suspect", self.suspect)
+        return self
+
+
+class Contradiction(Part):
+    """By how much a minimum may exceed the average or the average the maximum, or the deviation lie below 0; strict.
+
+    Channels that are left out are those of the same measurement point. Directions are not tested: they have no order.
+    """
+
+    min: Name | None = None
+    avg: Name | None = None
+    max: Name | None = None
+    sd: Name | None = None
+    suspect: Magnitude | None = None
+    fail: Magnitude | None = 0.0
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect", self.suspect, "fail", self.fail)
+        return self
+
+
+class StalledAtOffset(Part):
+    """A cup that does not turn reads exactly its offset: for so long it may. Needs `interval_s`.
+
+    `offset` is in the calibrated unit; if left out, that of the calibration valid at the time.
+    """
+
+    offset: FiniteFloat | None = None
+    tolerance: Magnitude = 0.0
+    suspect_s: Magnitude | None = None
+    fail_s: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
+        return self
+
+
+class DeadBand(Part):
+    """A vane that points into its dead band reads anything. Widths of the sector in degrees; its edges are good.
+
+    `orientation_deg` is the middle, from north; if left out, that of the calibration valid at the time.
+    """
+
+    orientation_deg: FiniteFloat | None = None
+    suspect_width_deg: Magnitude | None = None
+    fail_width_deg: Magnitude | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("fail_width_deg", self.fail_width_deg, "suspect_width_deg", self.suspect_width_deg)
+        return self
+
+
+class SensorPair(Part):
+    """How this channel may differ from `other`: differences strict, bounds of this / other good.
+
+    The ratio is judged only where both read more than `ratio_above`; that of two directions never.
+    """
+
+    other: Name
+    suspect_difference: Magnitude | None = None
+    fail_difference: Magnitude | None = None
+    suspect_ratio: Span | None = None
+    fail_ratio: Span | None = None
+    ratio_above: Magnitude = 0.0
+
+    @model_validator(mode="after")
+    def _limits_make_sense(self) -> Self:
+        _not_beyond("suspect_difference", self.suspect_difference, "fail_difference", self.fail_difference)
+        _nested("suspect_ratio", self.suspect_ratio, "fail_ratio", self.fail_ratio)
+        return self
+
+
+class BatteryLow(Part):
+    """Below these readings of the channel `battery` nothing else can be trusted; strict."""
+
+    battery: Name
+    suspect: FiniteFloat | None = None
+    fail: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        _not_beyond("fail", self.fail, "suspect", self.suspect)
+        return self
+
+
+class Limits(Part):
+    """Limits of the quality tests, one table a test; a test without limits is not run."""
+
+    gross_range: GrossRange | None = None
+    spike: Spike | None = None
+    rate_of_change: RateOfChange | None = None
+    flat_line: FlatLine | None = None
+    gap: Gap | None = None
+    icing: Icing | None = None
+    sd_zero: SdZero | None = None
+    contradiction: Contradiction | None = None
+    stalled_at_offset: StalledAtOffset | None = None
+    dead_band: DeadBand | None = None
+    sensor_pair: SensorPair | None = None
+    battery_low: BatteryLow | None = None
+
+    def channels(self) -> Iterator[tuple[str, str]]:
+        """The other channels that the tests look at: ("table.key", channel)."""
+        named = {
+            "icing": ("temperature",),
+            "sd_zero": ("sd",),
+            "contradiction": ("min", "avg", "max", "sd"),
+            "sensor_pair": ("other",),
+            "battery_low": ("battery",),
+        }
+        for table, keys in named.items():
+            for key in keys:
+                channel = getattr(getattr(self, table), key, None)
+                if channel is not None:
+                    yield f"{table}.{key}", channel
