@@ -4,7 +4,7 @@ Raises `Refused` for what is not there, and names what is.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from dashboard.exports.clock import Clock, clock_of
-from dashboard.exports.labels import label
-from dashboard.exports.request import STATION_ZONE, STEP_S, ExportRequest, Figure, Format, Interval
-from schemas.devices import DIRECTIONS, Device
+from dashboard.exports.choice import Choice, Flagged, Station
+from dashboard.exports.clock import clock_of
+from dashboard.exports.columns import columns_of
+from dashboard.exports.request import STATION_ZONE, STEP_S, ExportRequest, Format, Interval
+from schemas.devices import Device
 from schemas.errors import Refused
 
 COLUMNS_MAX = 4_000
@@ -70,98 +71,6 @@ END = datetime(9999, 12, 30, tzinfo=UTC)
 
 VIEWS = {Interval.TEN_MINUTES: "10min", Interval.HOUR: "hourly", Interval.DAY: "daily"}
 
-QUANTITY_RANK = {"wind_speed": 0, "wind_direction": 1, "vertical_wind_speed": 2, "air_temperature": 3}
-STATISTIC_RANK = {name: rank for rank, name in enumerate(("avg", "sd", "min", "max", "gust", "ti", "sum"))}
-CONTINUES = {"max": Figure.MAX, "gust": Figure.MAX, "min": Figure.MIN, "sum": Figure.SUM, "count": Figure.SUM}
-"""The figure of a longer interval that continues a channel's own statistic; of all others the mean."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of the file."""
-
-    sensor_id: int
-    device_id: str
-    channel: str
-    point: str | None
-    quantity: str | None
-    unit: str | None
-    statistic: str | None
-    height_m: float | None
-    boom_orientation_deg: float | None
-    figure: Figure | None = None
-    is_own: bool = True
-    """The figure is the one that continues the channel's own statistic, and was not asked for."""
-    label: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.device_id}/{self.channel}"
-
-    @property
-    def is_angle(self) -> bool:
-        """As the database's `is_angle` has it: the deviation of a direction is none."""
-        return self.quantity in DIRECTIONS and self.statistic in {"avg", "min", "max", "gust", "median", "mode"}
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """Where the columns are from. Unknown: None."""
-
-    station_id: str
-    name: str
-    latitude_deg: float | None = None
-    longitude_deg: float | None = None
-    elevation_m: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Flagged:
-    """A category's merged flags of one sensor: [begin, end)."""
-
-    sensor_id: int
-    category: str
-    begin: datetime
-    end: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A request, answered: what exactly will be in the file."""
-
-    request: ExportRequest
-    columns: tuple[Column, ...]
-    stations: tuple[Station, ...]
-    begin: datetime
-    """Rows begin in [begin, end), UTC; aligned to the interval where one is asked for."""
-    end: datetime
-    clock: Clock
-    step_s: float | None
-    """Between rows; None: not known, or not the same for all devices."""
-    is_devices_one: bool
-    included: tuple[str, ...]
-    """Categories of flags whose readings stay in."""
-    excluded: tuple[str, ...]
-    flagged: tuple[Flagged, ...] = ()
-    """In force in the period, of all categories."""
-    view: str | None = None
-    """Of statistics, where one holds just what is asked for."""
-    notes: tuple[str, ...] = ()
-    """What a person should know."""
-    devices: tuple[Device, ...] = ()
-    """Their configuration, where the format tells it."""
-    has_fractions: bool = False
-    """Stamps are written with microseconds."""
-
-    @property
-    def ids(self) -> list[int]:
-        return list(dict.fromkeys(column.sensor_id for column in self.columns))
-
-    @property
-    def title(self) -> str:
-        names = ", ".join(f"{each.name} ({each.station_id})" for each in self.stations)
-        return names or ", ".join(sorted({column.device_id for column in self.columns}))
-
 
 def choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choice:
     """The columns and the period that a request means. Raises `Refused`."""
@@ -205,7 +114,7 @@ def _choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choi
     ).fetchall()
     choice = Choice(
         request=request,
-        columns=_labelled(_ordered(_columns(rows, request), request), request),
+        columns=columns_of(rows, request),
         stations=stations,
         begin=begin,
         end=end,
@@ -341,63 +250,6 @@ def _categories(connection: psycopg.Connection[Any], request: ExportRequest) -> 
         and not ("*" in request.include_flags and name not in request.exclude_flags)
     }
     return tuple(sorted(set(by_default) - excluded)), tuple(sorted(excluded))
-
-
-def _columns(rows: Iterable[dict[str, Any]], request: ExportRequest) -> list[Column]:
-    columns = []
-    for row in rows:
-        column = Column(**{name: row[name] for name in Column.__slots__ if name in row})
-        if request.interval is Interval.AS_LOGGED:
-            columns.append(column)
-            continue
-        own = CONTINUES.get(column.statistic or "", Figure.MEAN)
-        if column.is_angle:
-            own = Figure.MEAN
-        figures = dict.fromkeys(request.figures or (own,))
-        columns += [
-            replace(column, figure=figure, is_own=not request.figures)
-            for figure in figures
-            if not _means_nothing(column, figure)
-        ]
-    return columns
-
-
-def _means_nothing(column: Column, figure: Figure) -> bool:
-    return column.is_angle and figure in (Figure.MIN, Figure.MAX, Figure.SUM)
-
-
-def _ordered(columns: list[Column], request: ExportRequest) -> list[Column]:
-    """As asked for by name; else by device, quantity, height from the top, point, statistic."""
-    places = {name: place for place, name in enumerate(request.sensors)}
-
-    def key(column: Column) -> tuple[Any, ...]:
-        return (
-            min(places.get(column.name, len(places)), places.get(column.channel, len(places))),
-            column.device_id,
-            QUANTITY_RANK.get(column.quantity or "", len(QUANTITY_RANK)),
-            column.quantity or "~",
-            -column.height_m if column.height_m is not None else 1e9,
-            column.point or "",
-            STATISTIC_RANK.get(column.statistic or "", len(STATISTIC_RANK)),
-            column.channel,
-        )
-
-    return sorted(columns, key=key)
-
-
-def _labelled(columns: list[Column], request: ExportRequest) -> tuple[Column, ...]:
-    """Each with a name of its own."""
-    several = len({column.device_id for column in columns}) > 1
-    texts = [label(column, request.column_labels, with_device=False) for column in columns]
-    if several:
-        texts = [
-            label(column, request.column_labels, with_device=texts.count(text) > 1)
-            for column, text in zip(columns, texts, strict=True)
-        ]
-    for place, column in enumerate(columns):
-        if texts.count(texts[place]) > 1:
-            texts[place] = f"{texts[place]} ({column.name})"
-    return tuple(replace(column, label=text) for column, text in zip(columns, texts, strict=True))
 
 
 def _stations(connection: psycopg.Connection[Any], rows: Iterable[dict[str, Any]]) -> tuple[Station, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dashboard.exports.request import Figure, Labels
 
 if TYPE_CHECKING:
-    from dashboard.exports.choosing import Column
+    from dashboard.exports.columns import Column
 
 QUANTITIES = {
     "wind_speed": "Speed",

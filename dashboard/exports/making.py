@@ -16,7 +16,8 @@ import psycopg
 from pydantic import BaseModel, ConfigDict
 
 from dashboard.exports import query
-from dashboard.exports.choosing import Choice, choose
+from dashboard.exports.choice import Choice
+from dashboard.exports.choosing import choose
 from dashboard.exports.clock import micros, moment
 from dashboard.exports.formats import csv_text, iea43, parquet, windographer, zipped
 from dashboard.exports.outputs import Made, Outputs, outputs

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import psycopg
 
 from dashboard.exports.bins import Bins, binned, joined
-from dashboard.exports.choosing import Choice, Flagged
+from dashboard.exports.choice import Choice, Flagged
 from dashboard.exports.clock import micros
 from dashboard.exports.request import STEP_S, Figure, Interval
 from dashboard.packed import TIME, packed, unpacked

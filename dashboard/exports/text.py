@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.exports.arrow import doubles, text, texts, times
-from dashboard.exports.choosing import Choice
+from dashboard.exports.choice import Choice
 from dashboard.exports.clock import Clock
 from dashboard.exports.query import Block
 from dashboard.exports.request import Format

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from dashboard.exports.choosing import Choice
+from dashboard.exports.choice import Choice
 from dashboard.exports.query import Block, Tally
 
 Source = Callable[[Choice, Tally], Iterator[Block]]

@@ -9,8 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from dashboard.exports.choosing import Choice, Column
+from dashboard.exports.choice import Choice
 from dashboard.exports.clock import moment
+from dashboard.exports.columns import Column
 from dashboard.exports.formats import PROGRAM, Source
 from dashboard.exports.outputs import BUFFER_BYTES, Outputs
 from dashboard.exports.query import Tally

@@ -6,7 +6,7 @@ Calibrated values would be calibrated twice.
 
 import json
 
-from dashboard.exports.choosing import Choice
+from dashboard.exports.choice import Choice
 from dashboard.exports.formats import Source, csv_text
 from dashboard.exports.outputs import Outputs
 from dashboard.exports.query import Tally

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dashboard.exports.arrow import doubles, times
-from dashboard.exports.choosing import Choice, Column
+from dashboard.exports.choice import Choice
+from dashboard.exports.columns import Column
 from dashboard.exports.formats import PROGRAM, Source
 from dashboard.exports.outputs import Outputs
 from dashboard.exports.query import Tally

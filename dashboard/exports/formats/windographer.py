@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dashboard.exports.choosing import Choice, Flagged
+from dashboard.exports.choice import Choice, Flagged
 from dashboard.exports.clock import micros
 from dashboard.exports.formats import PROGRAM, Source
 from dashboard.exports.outputs import Outputs

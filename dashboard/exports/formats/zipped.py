@@ -5,7 +5,7 @@ import zipfile
 from dataclasses import replace
 from typing import BinaryIO, cast
 
-from dashboard.exports.choosing import Choice
+from dashboard.exports.choice import Choice
 from dashboard.exports.formats import Source, windographer
 from dashboard.exports.labels import plain
 from dashboard.exports.outputs import Outputs
