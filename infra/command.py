@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recalibrate": ("sinks.timescale.recalibration.cli:recalibrate", "Calibrate stored readings anew."),
     "flags": ("dashboard.flags.cli:flags", "Flag bad periods, and take flags off."),
     "export": ("dashboard.exports.cli:export", "Readings as files: Windographer, CSV, Parquet, zip."),
-    "db": ("sinks.timescale.cli:db", "The database's schema."),
+    "db": ("sinks.timescale.db_cli:db", "The database's schema."),
     "users": ("dashboard.people.cli:users", "Accounts of the dashboard: list, add, reset, disable."),
     "rejected": ("dashboard.cli:rejected", "What could not be taken, and why; send it again."),
     "replay": ("infra.cli:replay", "Compute again from a point in the log."),

@@ -13,7 +13,7 @@ from fix_sink import Database
 
 from schemas.errors import Refused
 from sinks.timescale import readers
-from sinks.timescale.cli import db
+from sinks.timescale.db_cli import db
 
 pytestmark = pytest.mark.integration
 
