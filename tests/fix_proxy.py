@@ -25,7 +25,6 @@ class Proxy:
         self.bytes_per_s: float | None = None  # of all connections together, each way
         self.cut_chance = 0.0  # of a chunk to break its connection
         self.stall_chance = 0.0  # of a chunk to be held back for STALL_S, as TCP does with a packet that was lost
-        self.bytes_passed = 0
         self._chance = random.Random(5)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -39,10 +38,6 @@ class Proxy:
     def address(self) -> str:
         host, port = self._listener.getsockname()
         return f"{host}:{port}"
-
-    @property
-    def _is_bad(self) -> bool:
-        return bool(self.bytes_per_s or self.cut_chance or self.stall_chance)
 
     def heal(self) -> None:
         """As a good line."""
@@ -101,7 +96,6 @@ class Proxy:
                     with self._turn[up]:
                         time.sleep(len(chunk) / self.bytes_per_s)
                 other.sendall(chunk)
-                self.bytes_passed += len(chunk)
         for line in (one, other):
             with suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)

@@ -16,7 +16,6 @@ FUNCTIONS = {
 }  # fmt: skip
 AGGREGATES = {"sum", "max", "min", "avg", "count"}
 BINARY = {"+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"}
-PAIRS = {"(": ")", "{": "}", "[": "]"}
 
 
 class Named(NamedTuple):

@@ -43,7 +43,6 @@ class Choice:
     clock: Clock
     step_s: float | None
     """Between rows; None: not known, or not the same for all devices."""
-    is_devices_one: bool
     included: tuple[str, ...]
     """Categories of flags whose readings stay in."""
     excluded: tuple[str, ...]

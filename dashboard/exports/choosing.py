@@ -120,7 +120,6 @@ def _choose(connection: psycopg.Connection[Any], request: ExportRequest) -> Choi
         end=end,
         clock=clock,
         step_s=step_s,
-        is_devices_one=len({row["device_id"] for row in rows}) == 1,
         included=included,
         excluded=excluded,
         flagged=tuple(Flagged(*row) for row in found),

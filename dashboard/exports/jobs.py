@@ -254,7 +254,6 @@ class Worker:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._looked = 0.0
 
     @property
     def processes(self) -> dict[int, int]:

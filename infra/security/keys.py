@@ -260,10 +260,6 @@ class Keyring:
         """Whether nobody has to sign."""
         return not self._devices and not self.all_must_sign
 
-    def concerns(self, device: bytes) -> bool:
-        """Whether the device has, or had, a key."""
-        return device in self._devices
-
     def refusal(
         self, topic: str, device: bytes, value: bytes, signature: bytes | None, appended_ms: int
     ) -> tuple[Rejection, str] | None:

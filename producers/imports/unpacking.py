@@ -23,7 +23,6 @@ RATIO_FROM_BYTES = 64 << 20  # below it a large ratio is harmless
 PIECE_BYTES = 1 << 20
 
 MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip"}
-SUFFIXES = {"gzip": (".gz",), "xz": (".xz",), "bzip2": (".bz2",)}
 _OPEN: dict[str, Any] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError, ValueError)
 

@@ -71,7 +71,6 @@ SAVE_PLACE = (
 )
 PLACE = "select place from places where source = ?"
 PLACES = "select source, place from places where substr(source, 1, ?) = ? order by source"
-FORGET_PLACE = "delete from places where source = ?"
 
 # What stays after its acknowledgement: a frame's bodies, one group's copy, the oldest, and a frame's end.
 FRAME_BODIES = """select g.id, g.rows, g.body from framed f join groups g on g.id = f.group_id

@@ -180,15 +180,6 @@ class Spool:
         rows = self._work(lambda: self._ledger.db.execute(queries.PLACES, (len(prefix), prefix)).fetchall())
         return dict(rows)
 
-    def forget_place(self, source: str) -> None:
-        """There is no such source any more."""
-
-        def work() -> None:
-            with self._ledger.transaction():
-                self._ledger.db.execute(queries.FORGET_PLACE, (source,))
-
-        self._work(work)
-
     # sending
 
     def turn(

@@ -35,7 +35,6 @@ from schemas.topics import READINGS_CLEAN, READINGS_RAW, STREAMS_STATE, WINDOWS
 
 DEVICES, CHANNELS = 50, 20
 SENSORS = DEVICES * CHANNELS
-DAY_S = 86_400
 REST_S, LIVE_S, WARM_S = 20.0, 70, 20.0
 SLOW_ROWS, SLOW_EVERY_S = 144, 600  # a day of rows of each device
 PARTS = "kafka,postgres,topics,streams,sink,dashboard,watchdog"
