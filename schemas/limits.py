@@ -3,7 +3,7 @@ are `streams/quality`.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 
@@ -22,10 +22,19 @@ def _nested(inner_name: str, inner: Span | None, outer_name: str, outer: Span | 
         raise ValueError(f"{inner_name} = {list(inner)} must lie inside {outer_name} = {list(outer)}")
 
 
-def _not_beyond(name: str, value: float | None, limit_name: str, limit: float | None) -> None:
-    """Limits that are 0 may be off, and are not compared."""
-    if value and limit and value > limit:
-        raise ValueError(f"{name} = {value:g} must not be more than {limit_name} = {limit:g}")
+class _Graded(Part):
+    """Limits of which `suspect` is met before `fail`. Those that are 0 may be off, and are not compared."""
+
+    in_order: ClassVar[tuple[str, str]] = ("suspect", "fail")
+    """Names of the one that must not be more than the other, and of that."""
+
+    @model_validator(mode="after")
+    def _suspect_comes_first(self) -> Self:
+        name, limit_name = self.in_order
+        value, limit = getattr(self, name), getattr(self, limit_name)
+        if value and limit and value > limit:
+            raise ValueError(f"{name} = {value:g} must not be more than {limit_name} = {limit:g}")
+        return self
 
 
 class GrossRange(Part):
@@ -40,7 +49,7 @@ class GrossRange(Part):
         return self
 
 
-class Spike(Part):
+class Spike(_Graded):
     """How far a value may stand off its two neighbours; strict, 0 is off.
 
     `average`: off the middle between them. `differential`: the smaller of both steps, where they have opposite signs.
@@ -50,47 +59,33 @@ class Spike(Part):
     suspect: Magnitude | None = None
     fail: Magnitude | None = None
 
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect", self.suspect, "fail", self.fail)
-        return self
 
-
-class RateOfChange(Part):
+class RateOfChange(_Graded):
     """Change since the reading before, in units per second; strict."""
+
+    in_order = ("suspect_per_s", "fail_per_s")
 
     suspect_per_s: Magnitude | None = None
     fail_per_s: Magnitude | None = None
 
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_per_s", self.suspect_per_s, "fail_per_s", self.fail_per_s)
-        return self
 
-
-class FlatLine(Part):
+class FlatLine(_Graded):
     """Over `suspect_s` or `fail_s` the values must span at least `tolerance`; 0 never flags. Needs `interval_s`."""
+
+    in_order = ("suspect_s", "fail_s")
 
     tolerance: Magnitude = 0.0
     suspect_s: Magnitude | None = None
     fail_s: Magnitude | None = None
 
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
-        return self
 
-
-class Gap(Part):
+class Gap(_Graded):
     """Time since the row before; strict. The reading behind the gap is flagged."""
+
+    in_order = ("suspect_s", "fail_s")
 
     suspect_s: Magnitude | None = None
     fail_s: Magnitude | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
-        return self
 
 
 class Icing(FlatLine):
@@ -100,24 +95,21 @@ class Icing(FlatLine):
     below: FiniteFloat = 1.0
 
 
-class SdZero(Part):
+class SdZero(_Graded):
     """The deviation of the interval must be more than this: nothing outdoors stands still.
 
     `sd` is the channel of the deviation; if left out, that of the same measurement point, or the channel itself if it
     is a deviation.
     """
 
+    in_order = ("fail", "suspect")
+
     sd: Name | None = None
     suspect: Magnitude | None = 0.0
     fail: Magnitude | None = None
 
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("fail", self.fail, "suspect", self.suspect)
-        return self
 
-
-class Contradiction(Part):
+class Contradiction(_Graded):
     """By how much a minimum may exceed the average or the average the maximum, or the deviation lie below 0; strict.
 
     Channels that are left out are those of the same measurement point. Directions are not tested: they have no order.
@@ -130,50 +122,41 @@ class Contradiction(Part):
     suspect: Magnitude | None = None
     fail: Magnitude | None = 0.0
 
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect", self.suspect, "fail", self.fail)
-        return self
 
-
-class StalledAtOffset(Part):
+class StalledAtOffset(_Graded):
     """A cup that does not turn reads exactly its offset: for so long it may. Needs `interval_s`.
 
     `offset` is in the calibrated unit; if left out, that of the calibration valid at the time.
     """
+
+    in_order = ("suspect_s", "fail_s")
 
     offset: FiniteFloat | None = None
     tolerance: Magnitude = 0.0
     suspect_s: Magnitude | None = None
     fail_s: Magnitude | None = None
 
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("suspect_s", self.suspect_s, "fail_s", self.fail_s)
-        return self
 
-
-class DeadBand(Part):
+class DeadBand(_Graded):
     """A vane that points into its dead band reads anything. Widths of the sector in degrees; its edges are good.
 
     `orientation_deg` is the middle, from north; if left out, that of the calibration valid at the time.
     """
 
+    in_order = ("fail_width_deg", "suspect_width_deg")
+
     orientation_deg: FiniteFloat | None = None
     suspect_width_deg: Magnitude | None = None
     fail_width_deg: Magnitude | None = None
 
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("fail_width_deg", self.fail_width_deg, "suspect_width_deg", self.suspect_width_deg)
-        return self
 
-
-class SensorPair(Part):
+class SensorPair(_Graded):
     """How this channel may differ from `other`: differences strict, bounds of this / other good.
 
     The ratio is judged only where both read more than `ratio_above`; that of two directions never.
     """
+
+    in_order = ("suspect_difference", "fail_difference")
 
     other: Name
     suspect_difference: Magnitude | None = None
@@ -183,23 +166,19 @@ class SensorPair(Part):
     ratio_above: Magnitude = 0.0
 
     @model_validator(mode="after")
-    def _limits_make_sense(self) -> Self:
-        _not_beyond("suspect_difference", self.suspect_difference, "fail_difference", self.fail_difference)
+    def _spans_make_sense(self) -> Self:
         _nested("suspect_ratio", self.suspect_ratio, "fail_ratio", self.fail_ratio)
         return self
 
 
-class BatteryLow(Part):
+class BatteryLow(_Graded):
     """Below these readings of the channel `battery` nothing else can be trusted; strict."""
+
+    in_order = ("fail", "suspect")
 
     battery: Name
     suspect: FiniteFloat | None = None
     fail: FiniteFloat | None = None
-
-    @model_validator(mode="after")
-    def _suspect_comes_first(self) -> Self:
-        _not_beyond("fail", self.fail, "suspect", self.suspect)
-        return self
 
 
 class Limits(Part):
