@@ -45,13 +45,14 @@ browser:
 demo: $(READY) ## a month of a real mast through the whole way, checked by counting (ARGS=--keep leaves it up)
 	@$(BIN)/telltale demo $(ARGS)
 
-# Two at a time, each with a broker and a database of its own; tests of one file stay together.
+# Two at a time, each with a broker and a database of its own; tests of one file stay together, and the long ones (the
+# first by name) begin first.
 JOBS ?= 2
 test: $(DEV) browser ## lint, types and all tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: $(DEV) ## the fault book: each fault in its long form, under load; prints it and writes FAULTS.md
 	@$(BIN)/pytest -q -n 0 --faults long tests/fault tests/integration $(ARGS)

@@ -46,6 +46,10 @@ def _marks(headers: list[tuple[str, bytes | None]]) -> tuple[bytes | None, bytes
 
 UNMARKED = (None, None)
 
+FETCH_WAIT_MS = 100
+"""How long the broker may hold a fetch back for which it has nothing. aiokafka has one under way per broker, without
+the partitions whose records are still to be taken: what comes for these waits as long. Faust says 1500."""
+
 
 class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     """What aiokafka fetched of one partition, unpacked into `Taken`."""
@@ -85,6 +89,7 @@ class PollThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         install()
         fetcher.PartitionRecords = TakenRecords  # aiokafka has no place to say so; this process consumes nothing else
         return consumer

@@ -11,13 +11,27 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
+from schemas.errors import Unavailable
 from streams.agents.batches import Record
 from streams.agents.ownership import Ownership
 from streams.settings import StreamsSettings
 
 log = structlog.get_logger()
 
+ANSWER_S = 2.0
+"""How much longer than the broker keeps a transaction we wait for the client to say so."""
+OPEN_TIMES = 15
+"""What opening may take, in transaction timeouts: reading the states may take ten."""
+
 T = TypeVar("T")
+
+
+class Stuck(Unavailable):
+    """A call of the Kafka client that does not come back.
+
+    librdkafka (2.16, its issue 5456) keeps no time while a transaction's offsets are added and the broker goes away:
+    the call may never return. After `transaction_timeout_s` the broker aborts the transaction, so nothing is lost.
+    """
 
 
 class Waiting(NamedTuple):
@@ -87,16 +101,15 @@ class Partition:
 
     async def _run(self) -> None:
         try:
-            await self._in_thread(
-                lambda: self.ownership.open(transaction_timeout_s=self._settings.transaction_timeout_s)
-            )
+            timeout_s = self._settings.transaction_timeout_s
+            await self._within(OPEN_TIMES * timeout_s, lambda: self.ownership.open(transaction_timeout_s=timeout_s))
             self.opened.set()
             while not self._closing:
                 await self._wake.wait()
                 self._wake.clear()
                 ends, self._ends = self._ends, None
                 if ends and not self._closing:
-                    await self._in_thread(lambda ends=ends: self._look_behind(*ends))  # type: ignore[misc]
+                    await self._transact(lambda ends=ends: self._look_behind(*ends))  # type: ignore[misc]
                 worked = None
                 # Python works for one partition at a time anyway. Taking turns, the piles of the others grow meanwhile
                 # and cost less a record; commits, which wait for the broker, go on beside.
@@ -107,14 +120,14 @@ class Partition:
                     if pile and not self._closing:
                         worked = await self._in_thread(lambda pile=pile: self.ownership.work_out(pile))  # type: ignore[misc]
                 if worked is not None:
-                    await self._in_thread(lambda worked=worked: self.ownership.commit(worked))  # type: ignore[misc]
+                    await self._transact(lambda worked=worked: self.ownership.commit(worked))  # type: ignore[misc]
                 self._working_since_ms = None
                 if ends and not self._pile and not self._closing:
-                    await self._in_thread(lambda ends=ends: self._look(*ends))  # type: ignore[misc]
+                    await self._transact(lambda ends=ends: self._look(*ends))  # type: ignore[misc]
         except asyncio.CancelledError:  # the worker stops: what is on the pile is the next owner's
             self._closing = True
         except BaseException as error:  # noqa: BLE001 - fenced, broker gone for too long, or our bug
-            if not self._closing:
+            if not self._closing or isinstance(error, Stuck):  # whose thread and client would stay
                 self._failed(error)
             else:
                 log.info("partition.ended", partition=self.ownership.number, error=repr(error))
@@ -126,6 +139,19 @@ class Partition:
     def _look_behind(self, ends: dict[str, int], now_us: int) -> None:
         limit_us = int(self._settings.behind_limit_s * 1e6)
         self.ownership.look_behind(ends, now_us=now_us, limit_us=limit_us)
+
+    async def _transact(self, work: Callable[[], None]) -> None:
+        """At most one transaction. Raises `Stuck`."""
+        await self._within(self._settings.transaction_timeout_s + ANSWER_S, work)
+
+    async def _within(self, seconds: float, work: Callable[[], None]) -> None:
+        """Work that waits for the broker. Raises `Stuck` where it does not end in time."""
+        working = asyncio.ensure_future(self._in_thread(work))
+        done, _ = await asyncio.wait([working], timeout=seconds)
+        if not done:
+            where = f"partition {self.ownership.number}"
+            raise Stuck(f"{where}: the Kafka client has not answered for {seconds:g} s; a new worker goes on from here")
+        working.result()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
