@@ -96,10 +96,26 @@ Where = tuple[int, int]
 
 
 class Layout(Protocol):
-    """Where the parts of a frame lie."""
+    """Where the parts of a frame lie, and by which bytes others are known to lie like it."""
 
-    def same(self, grid: Octets) -> npt.NDArray[np.bool_]:
-        """Which of the frames (m, length) lie like the first, of which the layout was taken."""
+    @property
+    def alike(self) -> tuple[Where, ...]:
+        """What every frame of this kind has in common, byte for byte."""
+
+    @property
+    def texts(self) -> tuple[Where, ...]: ...
+
+    @property
+    def eights(self) -> Where:
+        """Varints of eight bytes each."""
+
+    @property
+    def varints(self) -> tuple[Where, ...]:
+        """Others, as wide as these."""
+
+    @property
+    def singles(self) -> tuple[Where, ...]:
+        """Varints of one byte each."""
 
 
 L = TypeVar("L", bound=Layout)
@@ -113,14 +129,23 @@ class _RawLayout:
     times: Where
     channels: tuple[str, ...]
     values: Where
-    # What every frame of this kind has in common, byte for byte.
     alike: tuple[Where, ...]
 
-    def same(self, grid: Octets) -> npt.NDArray[np.bool_]:
-        same = _alike(grid, self.alike) & _eight_bytes(grid, self.times)
-        begin, end = self.sequence
-        same &= (grid[:, begin : end - 1] >= 128).all(axis=1) & (grid[:, end - 1] < 128)
-        return same & _texts(grid, self.device) & _texts(grid, self.spool)
+    @property
+    def texts(self) -> tuple[Where, ...]:
+        return self.device, self.spool
+
+    @property
+    def eights(self) -> Where:
+        return self.times
+
+    @property
+    def varints(self) -> tuple[Where, ...]:
+        return (self.sequence,)
+
+    @property
+    def singles(self) -> tuple[Where, ...]:
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +160,46 @@ class _CleanLayout:
     tests: Where
     alike: tuple[Where, ...]
 
-    def same(self, grid: Octets) -> npt.NDArray[np.bool_]:
-        same = _alike(grid, self.alike) & _eight_bytes(grid, self.times) & _texts(grid, self.device)
-        for begin, end in (self.quality, self.tests):
-            same &= (grid[:, begin:end] < 128).all(axis=1)
-        return same
+    @property
+    def texts(self) -> tuple[Where, ...]:
+        return (self.device,)
+
+    @property
+    def eights(self) -> Where:
+        return self.times
+
+    @property
+    def varints(self) -> tuple[Where, ...]:
+        return ()
+
+    @property
+    def singles(self) -> tuple[Where, ...]:
+        return self.quality, self.tests
+
+
+def _is_plain(frame: Octets, layout: Layout) -> bool:
+    """Whether a frame's varints have the widths of its layout."""
+    wide = (_words(frame[None], layout.eights) & _HIGH) == _EIGHT_BYTES
+    return bool(wide.all()) and all(bool((frame[begin:end] < 128).all()) for begin, end in layout.singles)
+
+
+def _lie_like(grid: Octets, layout: Layout) -> npt.NDArray[np.bool_]:
+    """Which of the frames (m, length) lie like the first, which is plain: eight bytes of each at a time.
+
+    The high bits of varints say where each ends; those of texts, that they are ASCII and need not be looked at.
+    """
+    first, mask = grid[0], np.zeros(grid.shape[1], np.uint8)
+    for begin, end in layout.alike:
+        mask[begin:end] = 0xFF
+    for begin, end in (layout.eights, *layout.varints, *layout.singles):
+        mask[begin:end] = 0x80
+    for begin, end in layout.texts:
+        mask[begin:end] = 0x80 if (first[begin:end] < 128).all() else 0xFF
+    asked = mask.view(np.uint64)
+    which = np.flatnonzero(asked)
+    words = grid.view(np.uint64)[:, which] if len(which) < len(asked) else grid.view(np.uint64)
+    same: npt.NDArray[np.bool_] = (((words ^ words[0]) & asked[which]) == 0).all(axis=1)
+    return same
 
 
 def read_blocks(values: Sequence[bytes | None], header: bytes) -> tuple[list[RawBlock], list[int]]:
@@ -163,7 +223,8 @@ def _sorted_out(
     values: Sequence[bytes | None], header: bytes, layout_of: Callable[[bytes, int], L | None]
 ) -> tuple[list[tuple[Octets, Index, L]], list[int]]:
     """Frames by kind: their bytes (m, length), which records they are, how they lie. And which records are left."""
-    lengths = np.array([len(value or b"") for value in values], np.int64)
+    there = [value or b"" for value in values]
+    lengths = np.fromiter(map(len, there), np.int64, len(there))
     kinds: list[tuple[Octets, Index, L]] = []
     left: list[int] = []
     order = np.argsort(lengths, kind="stable")
@@ -172,8 +233,10 @@ def _sorted_out(
         if len(at) < FEW or length <= len(header):
             left += at.tolist()
             continue
-        raw = b"".join([values[one] or b"" for one in at.tolist()])
-        left += _by_layout(np.frombuffer(raw, np.uint8).reshape(len(at), length), at, header, layout_of, kinds)
+        fill = bytes(-length % 8)  # so that they can be looked at eight bytes at a time
+        raw = fill.join(there if len(at) == len(there) else map(there.__getitem__, at.tolist())) + fill
+        grid = np.frombuffer(raw, np.uint8).reshape(len(at), -1)
+        left += _by_layout(grid, length, at, header, layout_of, kinds)
     return kinds, sorted(left)
 
 
@@ -197,24 +260,25 @@ def _joined(blocks: list[RawBlock]) -> list[RawBlock]:
     return joined
 
 
-def _by_layout(
+def _by_layout(  # noqa: PLR0917 - frames, and what is looked for in them
     grid: Octets,
+    length: int,
     at: Index,
     header: bytes,
     layout_of: Callable[[bytes, int], L | None],
     kinds: list[tuple[Octets, Index, L]],
 ) -> list[int]:
-    """Puts frames of one length to their kinds; those that are left."""
+    """Puts frames of one length (and what fills them up) to their kinds; those that are left."""
     left: list[int] = []
     for _ in range(KINDS_MAX):
         if len(at) < FEW:
             break
-        layout = _layout(grid[0], header, layout_of)
+        layout = _layout(grid[0, :length], header, layout_of)
         if layout is None:
             left.append(int(at[0]))
             grid, at = grid[1:], at[1:]
             continue
-        same = layout.same(grid)
+        same = _lie_like(grid, layout)
         if same.all():
             kinds.append((grid, at, layout))
             return left
@@ -233,7 +297,7 @@ def _layout(frame: Octets, header: bytes, layout_of: Callable[[bytes, int], L | 
         layout = layout_of(data, len(header))
     except Unreadable:
         return None
-    return layout if layout is not None and layout.same(frame[None]).all() else None
+    return layout if layout is not None and _is_plain(frame, layout) else None
 
 
 def _raw_layout(data: bytes, begin: int) -> _RawLayout | None:
@@ -283,28 +347,6 @@ def _text(data: bytes, at: int) -> tuple[int, int]:
     """Where the bytes of a string begin and end. Raises `Unreadable`, also for what is no text."""
     _, end = read_string(data, at)
     return read_long(data, at)[1], end
-
-
-def _alike(grid: Octets, parts: tuple[Where, ...]) -> npt.NDArray[np.bool_]:
-    same = np.ones(len(grid), bool)
-    for begin, end in parts:
-        same &= (grid[:, begin:end] == grid[0, begin:end]).all(axis=1)
-    return same
-
-
-def _eight_bytes(grid: Octets, where: Where) -> npt.NDArray[np.bool_]:
-    """Whose varints there fill eight bytes each."""
-    fill: npt.NDArray[np.bool_] = ((_words(grid, where) & _HIGH) == _EIGHT_BYTES).all(axis=1)
-    return fill
-
-
-def _texts(grid: Octets, where: Where) -> npt.NDArray[np.bool_]:
-    """Whose bytes there are text for certain: ASCII, or those of the first."""
-    begin, end = where
-    certain = np.logical_or(
-        (grid[:, begin:end] < 128).all(axis=1), (grid[:, begin:end] == grid[0, begin:end]).all(axis=1)
-    )
-    return np.asarray(certain)
 
 
 def _words(grid: Octets, where: Where) -> npt.NDArray[np.uint64]:

@@ -7,11 +7,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from schemas.blocks import RawBlock
+from schemas.blocks import Octets, RawBlock
 from schemas.columnar import Doubles, Longs
 from streams.validation import Batch
 
 Index = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
 
 
 class Record(Protocol):
@@ -39,22 +40,21 @@ def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict
         blocks: of `records`.
         records: of `readings.raw`, in log order.
     """
-    offsets = np.array([record.offset for record in records], np.int64)
-    appended_us = np.array([record.timestamp for record in records], np.int64) * 1000
-    keys = [record.key or b"" for record in records]
-    places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
-    number = np.array([places[key] for key in keys], np.intp)
+    count = len(records)
+    offsets = np.fromiter([record.offset for record in records], np.int64, count)
+    appended_us = np.fromiter([record.timestamp for record in records], np.int64, count) * 1000
+    keys = _Keys([record.key or b"" for record in records])
     in_blocks = np.zeros(len(records), bool)
     pieces: dict[bytes, list[_Piece]] = {}
     singly: set[bytes] = set()
     for block in blocks:
         in_blocks[block.at] = True
-        for key, piece in _sorted_out(block, keys, number):
+        for key, piece in _sorted_out(block, keys):
             if piece is None:
                 singly.add(key)
             else:
                 pieces.setdefault(key, []).append(piece)
-    singly.update(keys[at] for at in np.flatnonzero(~in_blocks).tolist())
+    singly.update(keys.names[at] for at in keys.number[~in_blocks].tolist())
     found: dict[bytes, Batch] = {}
     for key, parts in pieces.items():
         batch = None if key in singly else _batch(parts, key, offsets, appended_us)
@@ -64,7 +64,16 @@ def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict
             found[key] = batch
     if not singly:
         return found, []
-    return found, [at for block in blocks for at in block.at.tolist() if keys[at] in singly]
+    return found, [at for block in blocks for at in block.at.tolist() if keys.names[keys.number[at]] in singly]
+
+
+class _Keys:
+    """The keys of some records, numbered."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+        self.number = np.fromiter(map(places.__getitem__, keys), np.intp, len(keys))  # (n,) among the names
+        self.names = list(places)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,30 +88,38 @@ class _Piece:
     values: Doubles  # (m, n, c)
 
 
-def _sorted_out(block: RawBlock, keys: list[bytes], number: Index) -> Iterator[tuple[bytes, _Piece | None]]:
+def _sorted_out(block: RawBlock, keys: _Keys) -> Iterator[tuple[bytes, _Piece | None]]:
     """The frames of each key; None: they are not all of that device, or of several spools."""
-    order = np.argsort(number[block.at], kind="stable")
-    at = block.at[order]
-    of = [keys[one] for one in at.tolist()]
-    d = block.device_ids.shape[1]
-    own = np.array([len(key) == d for key in of], bool)
-    named = np.frombuffer(b"".join([key if len(key) == d else bytes(d) for key in of]), np.uint8).reshape(len(of), d)
-    own &= (named == block.device_ids[order]).all(axis=1)
+    number = keys.number[block.at]
+    order = np.argsort(number.astype(np.uint16) if len(keys.names) < 1 << 16 else number, kind="stable")
+    at, number = block.at[order], number[order]
     spools, sequences = block.spool_ids[order], block.sequences[order]
     times, values = block.times[order], block.values[order]
     first = np.ones(len(at), bool)
-    first[1:] = number[at[1:]] != number[at[:-1]]
-    own[1:] &= first[1:] | (spools[1:] == spools[:-1]).all(axis=1)
+    first[1:] = number[1:] != number[:-1]
     begins = np.flatnonzero(first)
+    names = [keys.names[one] for one in number[begins].tolist()]
+    own = _named(names, np.cumsum(first) - 1, block.device_ids[order])
+    own[1:] &= first[1:] | (spools[1:] == spools[:-1]).all(axis=1)
     sound = np.logical_and.reduceat(own, begins).tolist()
     ends = [*begins[1:].tolist(), len(at)]
-    for begin, end, is_sound in zip(begins.tolist(), ends, sound, strict=True):
+    for name, begin, end, is_sound in zip(names, begins.tolist(), ends, sound, strict=True):
         part = slice(begin, end)
         piece = None
         if is_sound:
             spool_id = spools[begin].tobytes()
             piece = _Piece(at[part], spool_id, sequences[part], block.channels, times[part], values[part])
-        yield of[begin], piece
+        yield name, piece
+
+
+def _named(names: list[bytes], of: Index, ids: Octets) -> Bools:
+    """Which of the ids (m, d) are those of their names, byte for byte."""
+    d = ids.shape[1]
+    fits = np.array([len(name) == d for name in names], bool)
+    octets = np.frombuffer(b"".join([name if len(name) == d else bytes(d) for name in names]), np.uint8)
+    same: Bools = (octets.reshape(len(names), d)[of] == ids).all(axis=1)
+    same &= fits[of]
+    return same
 
 
 def _batch(pieces: list[_Piece], key: bytes, offsets: Longs, appended_us: Longs) -> Batch | None:
