@@ -21,6 +21,8 @@ import pytest
 BOOK = Path(__file__).parent.parent / "FAULTS.md"
 PROPERTY = "fault"  # of a test's report; also how rows come here from pytest-xdist's workers
 LONG_S_MAX = 7200
+WAIT_S_MAX = float(os.environ.get("TELLTALE_FAULT_WAIT_S", "120"))
+"""For what comes in seconds on a quiet machine."""
 HEAD = """# The fault book
 
 What was done to Telltale, and what it did. `make faults` makes this file: real brokers, databases and processes on one

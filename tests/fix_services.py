@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,28 @@ def await_true(happened: Callable[[], bool], *, what: str, within_s: float, ever
         if time.monotonic() > until:
             pytest.fail(f"{what}: not within {within_s} s")
         time.sleep(every_s)
+
+
+@contextmanager
+def steadily(work: Callable[[], None], *, every_s: float) -> Iterator[None]:
+    """Does it again and again in a thread of its own until it is left; what it throws is told then."""
+    over, failures = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            while not over.wait(every_s):
+                work()
+        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        assert not failures, failures
 
 
 Start = Callable[..., Service]

@@ -11,25 +11,18 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from book_devices import CHANNELS, Load, rows_of, series
+from book_pipeline import GivenDatabase, GivenKafka, Pipeline
+from book_scenario import Scenario
 from confluent_kafka import Producer
 from fix_faultbook import Book
 from fix_imports import HEADER, lines, mast, statuses
-from fix_pipeline import (
-    CHANNELS,
-    Begin,
-    GivenDatabase,
-    GivenKafka,
-    Load,
-    Pipeline,
-    Scenario,
-    rows_of,
-    series,
-    wrong_clock,
-)
+from fix_pipeline import Begin
 from fix_stack import empty_broker
 from fix_stage import START_US, US, make_device
 from hostile_wire import FRAMES_CORPUS
 from psycopg import sql
+from wrong_clock import wrong_clock
 
 from infra.postgres import server
 from infra.provision import provision

@@ -14,11 +14,14 @@ from statistics import median
 
 import psutil
 import pytest
+from book_devices import CHANNELS, Pusher
+from book_pipeline import PARTITIONS, Pipeline
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from fix_faultbook import Book
-from fix_pipeline import CHANNELS, PARTITIONS, Begin, Pipeline, Pusher, wrong_clock
+from fix_pipeline import Begin
 from fix_stage import make_device
+from wrong_clock import wrong_clock
 
 from infra.client import connection
 from schemas.topics import READINGS_RAW, STREAMS_STATE
@@ -35,38 +38,48 @@ def outages(book: Book) -> list[tuple[str, float]]:
     )
 
 
-@pytest.mark.usefixtures("long_form")
-def test_broker_killed(pipeline: Pipeline, begin: Begin, book: Book) -> None:
+def down_then_up(
+    begin: Begin,
+    book: Book,
+    name: str,
+    *,
+    kill: Callable[[], object],
+    start: Callable[[], object],
+    alarm: str,
+    source: str = "",
+) -> None:
     for called, longer_s in outages(book):
         scenario = begin()
         scenario.fault()
-        pipeline.kafka.kill()
-        scenario.alarm("broker_unreachable")
-        scenario.accepts()
-        book.say(f"broker away {called}")
-        time.sleep(longer_s)
-        scenario.mended()
-        pipeline.kafka.start()
-        scenario.recovered()
-        scenario.cleared("broker_unreachable")
-        scenario.row(f"broker down {called}, then up", "kill -9, started again after the alarm")
-
-
-@pytest.mark.parametrize("name", ["streams", "sink"])
-def test_service_away(pipeline: Pipeline, begin: Begin, book: Book, name: str) -> None:
-    for called, longer_s in outages(book):
-        scenario = begin()
-        scenario.fault()
-        pipeline.take_away(name)
-        scenario.alarm("no_progress", source=f"telltale-{name}")
+        kill()
+        scenario.alarm(alarm, source=source)
         scenario.accepts()
         book.say(f"{name} away {called}")
         time.sleep(longer_s)
         scenario.mended()
-        pipeline.start(name)
+        start()
         scenario.recovered()
-        scenario.cleared("no_progress", source=f"telltale-{name}")
+        scenario.cleared(alarm, source=source)
         scenario.row(f"{name} down {called}, then up", "kill -9, started again after the alarm")
+
+
+@pytest.mark.usefixtures("long_form")
+def test_broker_killed(pipeline: Pipeline, begin: Begin, book: Book) -> None:
+    kafka = pipeline.kafka
+    down_then_up(begin, book, "broker", kill=kafka.kill, start=kafka.start, alarm="broker_unreachable")
+
+
+@pytest.mark.parametrize("name", ["streams", "sink"])
+def test_service_away(pipeline: Pipeline, begin: Begin, book: Book, name: str) -> None:
+    down_then_up(
+        begin,
+        book,
+        name,
+        kill=lambda: pipeline.take_away(name),
+        start=lambda: pipeline.start(name),
+        alarm="no_progress",
+        source=f"telltale-{name}",
+    )
 
 
 def test_database_frozen(pipeline: Pipeline, begin: Begin, book: Book) -> None:

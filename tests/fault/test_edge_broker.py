@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from fix_edge import accept_for_ever, some_rows
 from fix_faultbook import Book
 from fix_proxy import Proxy
 from fix_services import await_true
-from fix_stack import _start
+from own_servers import Listener, OwnBroker
 
 from infra import ports
-from infra.kafka import broker
 from infra.provision import provision
 from producers import Edge, EdgeSettings
 from producers.spool import Spool
@@ -37,54 +35,28 @@ QUICK = {"retry_first_s": 0.1, "retry_s_max": 0.5, "linger_s": 0.02}
 TIMEOUT_MS = 3_000  # of a request to a broker that is frozen, instead of 30 s
 
 
-class ThroughProxy(broker.Broker):
-    """Tells its clients the proxy's address."""
+class Line(OwnBroker):
+    """A broker of this module's own, and the proxy by which one comes to it."""
 
-    def __init__(self, folder: Path, port: int, controller_port: int, advertised: str) -> None:
-        super().__init__(folder, port, controller_port)
-        object.__setattr__(self, "advertised", advertised)
-
-    def properties(self) -> dict[str, str]:
-        about: Any = self
-        return {**super().properties(), "advertised.listeners": f"CLIENT://{about.advertised}"}
-
-
-@dataclass
-class Line:
-    """A broker of this module's own behind a proxy."""
-
-    one: broker.Broker
-    proxy: Proxy
-    process: Any = None
-    frames_before: dict[int, int] = field(default_factory=dict)
+    def __init__(self, folder: Path) -> None:
+        port = ports.free()
+        self.proxy = Proxy(port)
+        self.frames_before: dict[int, int] = {}
+        super().__init__(folder, Listener("EDGE", port, self.proxy.address))
 
     @property
     def address(self) -> str:
         return self.proxy.address
 
-    def start(self) -> None:
-        log = self.one.folder / f"kafka-{time.monotonic_ns()}.log"
-        command = self.one.command(class_path=broker.prepared_class_path())
-        self.process = _start(command, log=log, cwd=self.one.folder)
-        await_true(lambda: broker.answers(self.address), what="broker", within_s=60)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
 
 @pytest.fixture(scope="module")
 def running_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    port = ports.free()
-    proxy = Proxy(port)
-    one = ThroughProxy(tmp_path_factory.mktemp("kafka"), port, ports.free(taken=frozenset({port})), proxy.address)
-    one.prepare(class_path=broker.prepared_class_path())
-    line = Line(one, proxy)
+    line = Line(tmp_path_factory.mktemp("own") / "kafka")
     line.start()
     provision(line.address, partitions=1)
     yield line
-    line.kill()
-    proxy.close()
+    line.close()
+    line.proxy.close()
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from confluent_kafka import Consumer, TopicPartition
 from fix_edge import some_rows
 from fix_proxy import Proxy
 from fix_services import await_true
-from fix_stack import _start
+from own_servers import Listener, OwnBroker
 
 from infra import ports
-from infra.kafka import broker
+from infra.kafka.broker import PLAIN_LOGIN
 from infra.provision import provision
 from producers import Edge, EdgeSettings
 from producers.spool.look import look
@@ -24,29 +24,12 @@ from schemas.topics import READINGS_RAW
 
 pytestmark = pytest.mark.fault
 
-LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+LOGIN = {
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.login.plain.sasl.jaas.config": f'{PLAIN_LOGIN} required user_edge="right";',
+}
 QUIET_S = 6.0  # of being refused, over which tries are counted
 TRIES_MAX = 40  # in it: librdkafka's back-off gives some fifteen, a spinning client thousands
-
-
-class WithLogin(broker.Broker):
-    """Has a second listener that asks who comes, and advertises it at a proxy."""
-
-    def __init__(self, folder: Path, port: int, controller_port: int, login_port: int, advertised: str) -> None:
-        super().__init__(folder, port, controller_port)
-        object.__setattr__(self, "login", (login_port, advertised))
-
-    def properties(self) -> dict[str, str]:
-        known, about = super().properties(), self
-        login_port, advertised = about.login  # type: ignore[attr-defined]  # set above, past a frozen dataclass
-        return {
-            **known,
-            "listeners": f"{known['listeners']},LOGIN://127.0.0.1:{login_port}",
-            "advertised.listeners": f"{known['advertised.listeners']},LOGIN://{advertised}",
-            "listener.security.protocol.map": f"{known['listener.security.protocol.map']},LOGIN:SASL_PLAINTEXT",
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.login.plain.sasl.jaas.config": f'{LOGIN} user_edge="right";',
-        }
 
 
 class Counting(Proxy):
@@ -62,22 +45,16 @@ class Counting(Proxy):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Counting]]:
     """(address that asks nobody, the way to the one that does)."""
-    taken: set[int] = set()
-    for _ in range(3):
-        taken.add(ports.free(taken=frozenset(taken)))
-    port, controller, login = taken
-    proxy = Counting(login)
-    one = WithLogin(tmp_path_factory.mktemp("kafka"), port, controller, login, proxy.address)
-    class_path = broker.prepared_class_path()
-    one.prepare(class_path=class_path)
-    process = _start(one.command(class_path=class_path), log=one.folder / "kafka.log", cwd=one.folder)
+    port = ports.free()
+    proxy = Counting(port)
+    login = Listener("LOGIN", port, proxy.address, protocol="SASL_PLAINTEXT", settings=LOGIN)
+    own = OwnBroker(tmp_path_factory.mktemp("own") / "kafka", login)
     try:
-        await_true(lambda: broker.answers(one.address), what="broker", within_s=60)
-        provision(one.address, partitions=1)
-        yield one.address, proxy
+        own.start()
+        provision(own.address, partitions=1)
+        yield own.address, proxy
     finally:
-        process.kill()
-        process.wait()
+        own.close()
         proxy.close()
 
 

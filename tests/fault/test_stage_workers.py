@@ -1,24 +1,18 @@
 """Workers that come, go, are killed and frozen, and a broker that is killed, all under load: exact all the same."""
 
 import random
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from fix_services import Service, Start, await_true
-from fix_stack import _start
+from fix_services import Service, Start, await_true, steadily
 from fix_stage import START_US, US, Wire, calibrated, consumed, logged, make_device, make_frame
+from own_servers import OwnBroker
 
-from infra import ports
 from infra.client import connection, reader
-from infra.kafka import broker
 from infra.offsets import committed
 from infra.settle import STAGES, behind
 from schemas.devices import Device
@@ -35,39 +29,18 @@ DEVICES, CHANNELS, ROWS = 12, 3, 10
 FRAMES_PER_S = 60
 
 
-@dataclass
-class OwnBroker:
-    """A broker of this module's own, that may be killed."""
-
-    one: broker.Broker
-    process: Any = None
-
-    def start(self) -> None:
-        log = self.one.folder / f"kafka-{time.monotonic_ns()}.log"
-        command = self.one.command(class_path=broker.prepared_class_path())
-        self.process = _start(command, log=log, cwd=self.one.folder)
-        await_true(lambda: broker.answers(self.one.address), what="broker", within_s=90)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
-    port = ports.free()
-    folder: Path = tmp_path_factory.mktemp("kafka")
-    own = OwnBroker(broker.Broker(folder, port, ports.free(taken=frozenset({port}))))
-    own.one.prepare(class_path=broker.prepared_class_path())
+    own = OwnBroker(tmp_path_factory.mktemp("own") / "kafka")
     own.start()
     yield own
-    own.kill()
+    own.close()
 
 
 @pytest.fixture(scope="module")
 def kafka(own_broker: OwnBroker) -> str:
     """Instead of the session's."""
-    return own_broker.one.address
+    return own_broker.address
 
 
 @pytest.fixture
@@ -75,38 +48,11 @@ def device_partitions() -> int:
     return 6
 
 
-@dataclass
-class Load:
-    """Frames that flow until they are stopped; each device's rows are one series without a hole."""
-
-    wire: Wire
-    sent: dict[str, int] = field(default_factory=lambda: {f"d{i}": 0 for i in range(DEVICES)})
-    failure: list[BaseException] = field(default_factory=list)
-
-    def __enter__(self) -> "Load":
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.wait(DEVICES / FRAMES_PER_S):
-                for device, sequence in self.sent.items():
-                    self.wire.send_soon(make_frame(device, sequence, first=sequence * ROWS, rows=ROWS))
-                    self.sent[device] = sequence + 1
-        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
-            self.failure.append(error)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        assert not self.failure, self.failure
-        self.wire.flush()
-
-    @property
-    def frames(self) -> int:
-        return sum(self.sent.values())
+def send_a_frame_each(wire: Wire, sent: dict[str, int]) -> None:
+    """One frame more of each device, whose rows are one series without a hole; `sent` counts its frames."""
+    for device, sequence in sent.items():
+        wire.send_soon(make_frame(device, sequence, first=sequence * ROWS, rows=ROWS))
+        sent[device] = sequence + 1
 
 
 class Workers:
@@ -146,16 +92,16 @@ def settled(wire: Wire) -> bool:
         return False
 
 
-def assert_exact(wire: Wire, load: Load) -> None:
+def assert_exact(wire: Wire, sent: dict[str, int]) -> None:
     """Every reading once, each device's in order, calibrated right; every window that has ended once, and right."""
     assert wire.rejected() == []
-    times: dict[str, list[int]] = {device: [] for device in load.sent}
-    right = np.vectorize(calibrated)(logged(np.arange(max(load.sent.values()) * ROWS), CHANNELS))
+    times: dict[str, list[int]] = {device: [] for device in sent}
+    right = np.vectorize(calibrated)(logged(np.arange(max(sent.values()) * ROWS), CHANNELS))
     for frame in wire.clean():
         rows = (frame.times - START_US) // US
         times[frame.device_id] += rows.tolist()
         assert np.array_equal(frame.values, right[rows])
-    assert times == {device: list(range(count * ROWS)) for device, count in load.sent.items()}
+    assert times == {device: list(range(count * ROWS)) for device, count in sent.items()}
     windows: dict[tuple[str, str], list[int]] = {}
     for window in wire.windows():
         for at, channel in enumerate(window.channels):
@@ -166,7 +112,7 @@ def assert_exact(wire: Wire, load: Load) -> None:
             assert window.means[at] == pytest.approx(values.mean(), rel=1e-12)
     assert windows == {
         (device, f"c{channel}"): [600 * number for number in range((count * ROWS - 1) // 600)]
-        for device, count in load.sent.items()
+        for device, count in sent.items()
         for channel in range(CHANNELS)
     }
 
@@ -181,7 +127,8 @@ def test_a_storm_of_joins_leaves_kills_and_a_freeze_and_then_a_killed_broker_are
     frozen: Service | None = None
     faults = ["leave"] * 14 + ["kill"] * 4 + ["freeze", "wake"]
     dice.shuffle(faults)
-    with Load(wire) as load:
+    sent = {f"d{i}": 0 for i in range(DEVICES)}
+    with steadily(lambda: send_a_frame_each(wire, sent), every_s=DEVICES / FRAMES_PER_S):
         for fault in faults:
             joined = workers.join()
             # It joins while the others are still at the last rebalance; one that is stuck is not waited for.
@@ -205,8 +152,9 @@ def test_a_storm_of_joins_leaves_kills_and_a_freeze_and_then_a_killed_broker_are
         own_broker.kill()
         own_broker.start()
         await_progress(wire, workers)
+    wire.flush()
     await_true(lambda: workers.tend() and settled(wire), what="settled", within_s=120)
-    assert_exact(wire, load)
+    assert_exact(wire, sent)
 
 
 def await_progress(wire: Wire, workers: Workers) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
-from fix_services import await_true
+from fix_services import await_true, steadily
 from fix_stage import START_US, US, Wire, logged, make_device
 
 from infra import stack
@@ -99,36 +98,13 @@ def three(database: str) -> Iterator[Stack]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-class Load:
-    """An edge that accepts frame after frame until it is left; `rows` counts what it has accepted of each device."""
-
-    def __init__(self, edge: Edge) -> None:
-        self._edge = edge
-        self.rows = dict.fromkeys((f"d{i}" for i in range(DEVICES)), 0)
-        self._failures: list[BaseException] = []
-
-    def __enter__(self) -> "Load":
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.wait(0.2):
-                for device, first in self.rows.items():
-                    number = np.arange(first, first + ROWS)
-                    channels = [f"c{c}" for c in range(CHANNELS)]
-                    values = logged(number, CHANNELS)
-                    self._edge.accept_frame(START_US + number * US, channels, values, device_id=device)
-                    self.rows[device] = first + ROWS
-        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
-            self._failures.append(error)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        assert not self._failures, self._failures
+def accept_a_frame_each(edge: Edge, rows: dict[str, int]) -> None:
+    """One frame more of each device; `rows` counts what has been accepted of it."""
+    for device, first in rows.items():
+        number = np.arange(first, first + ROWS)
+        channels = [f"c{c}" for c in range(CHANNELS)]
+        edge.accept_frame(START_US + number * US, channels, logged(number, CHANNELS), device_id=device)
+        rows[device] = first + ROWS
 
 
 def partitions(kafka: str) -> list[Any]:
@@ -191,8 +167,9 @@ def test_a_lost_broker_stops_nothing_and_loses_nothing(three: Stack, tmp_path: P
         assert three.node(number).restarts == 1
         await_soon(whole, what=f"all copies after node {number} was lost")
 
+    accepted = dict.fromkeys((f"d{i}" for i in range(DEVICES)), 0)
     with Edge(EdgeSettings(kafka=kafka, spool=tmp_path / "spool", heartbeat_s=2)) as edge:
-        with Load(edge) as load:
+        with steadily(lambda: accept_a_frame_each(edge, accepted), every_s=0.2):
             await_soon(whole, what="all copies")
             moves_on("before")
 
@@ -219,7 +196,7 @@ def test_a_lost_broker_stops_nothing_and_loses_nothing(three: Stack, tmp_path: P
     for group, topics in STAGES.items():
         await_soon(lambda g=group, t=topics: not behind(kafka, g, t), what=f"{group} settled")
     assert wire.rejected() == []
-    assert_rows_are(load.rows, three.database)
+    assert_rows_are(accepted, three.database)
     assert {len(one.replicas) for one in partitions(kafka)} == {3}
 
     assert three.telltale("down").returncode == 0
