@@ -16,7 +16,7 @@ from schemas.frames import CleanFrame, WindowFrame
 from schemas.quality import Test
 from streams import windows
 from streams.calibration import calibrate_each
-from streams.pipeline import WINDOWS_MAX, Outcome, Usual, corrected, judge_rules, usual
+from streams.pipeline import Outcome, Usual, corrected, judge_rules, usual
 from streams.plan import Plan, Selection, WindowPlan
 from streams.quality.context import NEVER, Context, fitted
 from streams.quality.cut import Cut, cut_of
@@ -31,6 +31,7 @@ from streams.quality.together import (
 from streams.recent import Recent
 from streams.state import State
 from streams.validation import Batch, Facts, facts_of
+from streams.windowing import WINDOWS_MAX
 
 Bools = npt.NDArray[np.bool_]
 

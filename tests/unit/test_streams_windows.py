@@ -19,7 +19,7 @@ from core_examples import (
 )
 
 from schemas.frames import RawFrame
-from streams import pipeline
+from streams import windowing
 from streams.pipeline import Outcome
 from streams.plan import Plan
 from streams.state import State
@@ -180,9 +180,9 @@ def test_a_length_that_is_no_longer_configured_is_let_go() -> None:
 
 
 def test_a_burst_of_windows_becomes_records_of_bounded_size() -> None:
-    rows = pipeline.WINDOWS_MAX + 2
+    rows = windowing.WINDOWS_MAX + 2
     outcome = after(make_frame(np.arange(rows) * 600))
-    assert [len(frame.channels) for frame in outcome.windows] == [pipeline.WINDOWS_MAX, 1]
+    assert [len(frame.channels) for frame in outcome.windows] == [windowing.WINDOWS_MAX, 1]
     assert starts(outcome) == list(range(0, 600 * (rows - 1), 600))
 
 
