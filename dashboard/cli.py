@@ -9,6 +9,7 @@ import click
 
 from infra import stack
 from infra.database import connected
+from infra.options import DATABASE, KAFKA
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ SHOWN = 100
 def _selecting(command: F) -> F:
     """Options that say which readings."""
     for option in (
-        click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's."),
+        DATABASE,
         click.option("--json", "as_json", is_flag=True, help="JSON; one object a line where there are many."),
         click.option("--quality", "flags", metavar="FLAGS", help="Such as good,suspect or 1,3."),
         click.option("--to", "end", metavar="TIME", help="Before this time."),
@@ -93,7 +94,7 @@ def alarms() -> None:
 
 
 @alarms.command()
-@click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+@KAFKA
 @click.option("--from-beginning", is_flag=True, help="Begin with all that the topic still holds, in order of time.")
 @click.option("--follow/--no-follow", default=True, help="Wait for more, until Ctrl-C (default), or stop at the end.")
 @click.option("--json", "as_json", is_flag=True, help="One CloudEvent a line, as it stands in the topic.")
@@ -117,7 +118,7 @@ _COLOURS = {"raised": "red", "cleared": "green"}
 
 
 @alarms.command("list")
-@click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+@KAFKA
 @click.option("--json", "as_json", is_flag=True, help="One alarm a line, worst first.")
 def list_standing(kafka: str | None, as_json: bool) -> None:
     """Alarms that stand: raised, acknowledged, latched, shelved, suppressed. Worst first."""
@@ -144,7 +145,7 @@ def _acting(command: F) -> F:
     """What all actions take."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="The stage's answer as JSON."),
-        click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's."),
+        KAFKA,
         click.option("--why", metavar="TEXT", default="", help="Kept with the alarm, for those who come after."),
         click.argument("alarm_id"),
     ):
@@ -214,11 +215,8 @@ def rejected() -> None:
     """What could not be taken, and why: list it, look into it, send it again."""
 
 
-_KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
-
-
 @rejected.command("list")
-@_KAFKA
+@KAFKA
 @click.option("--reason", metavar="WORD", help="Only of this reason, such as unknown_device.")
 @click.option("--device", metavar="ID", help="Only of this device.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
@@ -244,7 +242,7 @@ def list_rejected(kafka: str | None, reason: str | None, device: str | None, as_
 
 
 @rejected.command("show")
-@_KAFKA
+@KAFKA
 @click.argument("name", metavar="PARTITION/OFFSET")
 def show_rejected(kafka: str | None, name: str) -> None:
     """One rejected record with what is in it, as JSON."""
@@ -272,7 +270,7 @@ def show_rejected(kafka: str | None, name: str) -> None:
 
 
 @rejected.command()
-@_KAFKA
+@KAFKA
 @click.argument("names", metavar="PARTITION/OFFSET...", nargs=-1)
 @click.option("--reason", metavar="WORD", help="All of this reason.")
 @click.option("--device", metavar="ID", help="All of this device.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from infra.options import KAFKA
 from producers.simulator.cli import simulate
 from producers.sources.cli import run
 from producers.spool.cli import spool, spool_option
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from schemas.devices import Device
 
 ANSWER_S_MAX = 1.0  # after which a broker that says nothing is told, so that nobody looks at a still screen
-
-kafka_option = click.option(
-    "--kafka", metavar="HOST:PORT", help="Kafka's address; else TELLTALE_KAFKA, else the stack's on this machine."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +47,7 @@ def edge() -> None:
     help="Give up when the broker has acknowledged nothing for so long; what is left stays in the spool.",
 )
 @spool_option
-@kafka_option
+@KAFKA
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def send(
     *,

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from infra.options import KAFKA
+
 STUCK_S = 120.0
 """A worker's event loop that has not turned for so long hangs: twice what it waits for its first reading of topics."""
 
@@ -14,7 +16,7 @@ def streams() -> None:
 
 
 @streams.command()
-@click.option("--kafka", metavar="HOST:PORT", help="Broker; else TELLTALE_KAFKA, else the stack in TELLTALE_DIR.")
+@KAFKA
 def run(kafka: str | None) -> None:
     """Run one worker until it is stopped. Any number may run; partitions are shared out among them."""
     import structlog
@@ -43,7 +45,7 @@ def run(kafka: str | None) -> None:
 
 
 @streams.command()
-@click.option("--kafka", metavar="HOST:PORT", help="Broker; else TELLTALE_KAFKA, else the stack in TELLTALE_DIR.")
+@KAFKA
 @click.option("--sample", "sample_s", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS")
 @click.option("--json", "as_json", is_flag=True, help="One object: totals, and a list of partitions.")
 def status(kafka: str | None, sample_s: float, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
+from infra.options import DATABASE
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 KAFKA = click.option("--kafka", metavar="HOST:PORT", help="Where alarms go; by default TELLTALE_KAFKA or the stack's.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="A JSON summary at the end.")
 SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";"}

@@ -11,6 +11,7 @@ import click
 
 from infra import stack
 from infra.database import connected
+from infra.options import DATABASE
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def flags() -> None:
 
 def _common(command: F) -> F:
     for option in (
-        click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's."),
+        DATABASE,
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
     ):
         command = option(command)

@@ -8,11 +8,11 @@ import click
 
 from infra import stack
 from infra.database import connected
+from infra.options import DATABASE
 
 SHOWN = 50
 GAPS_SHOWN = 200
 
-_DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 _STATES = ("found", "needs an answer", "unknown", "parsing", "sending", "sent", "stored", "refused")
 
 
@@ -27,7 +27,7 @@ def imports() -> None:
 @click.option("--state", type=click.Choice(_STATES), help="Only files in this state.")
 @click.option("--limit", type=click.IntRange(min=1), help=f"So many, the newest; {SHOWN} unless --json.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-@_DATABASE
+@DATABASE
 def list_imports(
     *,
     device: str | None,
@@ -65,7 +65,7 @@ def _line(file: dict[str, Any]) -> str:
 @imports.command()
 @click.argument("file", metavar="HASH|NAME")
 @click.option("--json", "as_json", is_flag=True)
-@_DATABASE
+@DATABASE
 def show(*, file: str, as_json: bool, database: str | None) -> None:
     """Everything about one file, and how many of its readings the database has."""
     from dashboard.imports.files import find, readings_stored
@@ -97,7 +97,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--calendar/--no-calendar", default=True, help="A picture: a line for each month.  [default: with]")
 @click.option("--json", "as_json", is_flag=True, help="Gaps, and the share of each day, as one JSON object.")
-@_DATABASE
+@DATABASE
 def gaps(
     *,
     device: str | None,

@@ -10,6 +10,7 @@ import click
 
 from infra import stack
 from infra.database import first_line
+from infra.options import DATABASE
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 _ROLE = click.option(
     "--role", type=click.Choice(["viewer", "operator", "admin"]), default="viewer", show_default=True, help="What for."
@@ -30,7 +30,7 @@ def users() -> None:
 
 
 @users.command("list")
-@_DATABASE
+@DATABASE
 @_JSON
 def list_users(database: str | None, as_json: bool) -> None:
     """Accounts with role, last sign-in and open sessions."""
@@ -55,7 +55,7 @@ def list_users(database: str | None, as_json: bool) -> None:
 @users.command()
 @click.argument("name")
 @_ROLE
-@_DATABASE
+@DATABASE
 @_JSON
 def add(name: str, role: str, database: str | None, as_json: bool) -> None:
     """A new account; prints the one-time link by which its owner chooses a password."""
@@ -71,7 +71,7 @@ def add(name: str, role: str, database: str | None, as_json: bool) -> None:
 
 @users.command()
 @click.argument("name")
-@_DATABASE
+@DATABASE
 @_JSON
 def reset(name: str, database: str | None, as_json: bool) -> None:
     """A one-time link by which NAME chooses another password; using it ends the account's sessions."""
@@ -84,7 +84,7 @@ def reset(name: str, database: str | None, as_json: bool) -> None:
 
 
 @users.command("first-link")
-@_DATABASE
+@DATABASE
 @_JSON
 def first_link(database: str | None, as_json: bool) -> None:
     """A one-time link that makes the first administrator."""
@@ -101,7 +101,7 @@ def first_link(database: str | None, as_json: bool) -> None:
 @users.command()
 @click.argument("name")
 @click.option("--enable", is_flag=True, help="The other way round.")
-@_DATABASE
+@DATABASE
 def disable(name: str, enable: bool, database: str | None) -> None:
     """Nobody signs in as NAME any more; its sessions and tokens are dead at once."""
     from dashboard.people import accounts
@@ -116,7 +116,7 @@ def disable(name: str, enable: bool, database: str | None) -> None:
 @users.command()
 @click.argument("name")
 @click.argument("role", type=click.Choice(["viewer", "operator", "admin"]))
-@_DATABASE
+@DATABASE
 def role(name: str, role: str, database: str | None) -> None:
     """Makes NAME a viewer, operator or admin."""
     from dashboard.people import accounts

@@ -9,6 +9,7 @@ import click
 
 from infra import events, stack
 from infra.database import connected
+from infra.options import DATABASE, KAFKA
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     import psycopg
 
-KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
-DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.")
 SCOPES = ("read", "export", "flag", "alarm", "import", "admin")
 DAYS_MAX = 3660

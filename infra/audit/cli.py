@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from infra.options import DATABASE
+
 FOUND = """
 SELECT time, who, way, what, subject, outcome, detail, address FROM audit_log
 WHERE time >= coalesce(%(since)s::timestamptz, '-infinity')
@@ -24,7 +26,7 @@ def audit() -> None:
 @click.option("--who", metavar="NAME", help="Or a part of it.")
 @click.option("--what", metavar="WORD", help="Or its beginning, such as device or alarm.acknowledge.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
-@click.option("--database", metavar="DSN", help="By default TELLTALE_DATABASE or the stack's.")
+@DATABASE
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 def list_entries(
     *, since: str | None, who: str | None, what: str | None, limit: int, database: str | None, as_json: bool

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infra import stack
+from infra.options import DATABASE, KAFKA
 
 if TYPE_CHECKING:
     from infra.backup.folder import Backup, Folder
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 LOOK_S = 5.0
 """How late a backup begins, and an alarm is told again to a broker that was away."""
 
-DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 FOLDER = click.option(
     "--folder", metavar="DIR", help="The backups; by default TELLTALE_BACKUP_FOLDER, else beside the stack's folder."
 )
@@ -165,7 +165,7 @@ def waiting(what: str, *, quiet: bool) -> AbstractContextManager[object]:
 
 @backup.command(short_help="Make them on a schedule, with alarms.")
 @click.option("--once", is_flag=True, help="Do what is due and end: for cron. Exit code 1 if an alarm stands.")
-@click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
+@KAFKA
 @FOLDER
 @DATABASE
 def run(once: bool, kafka: str | None, folder: str | None, database: str | None) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
+from infra.options import KAFKA
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from infra.security.keys import Signing
 
-KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
 AT = click.option("--at", metavar="HOST:PORT", help="Where devices reach the broker; by default the stack's.")
 FOLDER = click.option("--folder", metavar="DIR", help="Certificates; by default tls/ in the stack's folder.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from infra import stack
+from infra.options import DATABASE, KAFKA
 
 if TYPE_CHECKING:
     from infra.watchdog.rounds import Rounds
 
-KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
-DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 TELL_S_MAX = 3.0
 STUCK_S = 300.0
 """Beyond its pause: all probes of a look together take a minute at worst. Longer means that it hangs."""

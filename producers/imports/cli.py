@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from infra.options import KAFKA
 from producers.imports.unpacking import NeedsPassword
 from schemas.errors import Refused
 
@@ -35,7 +36,7 @@ class ImportOrWatch(click.Command):
 def _asking(command: F) -> F:
     """Options that say what files do not say of themselves."""
     for option in (
-        click.option("--kafka", metavar="HOST:PORT", help="Kafka; by default TELLTALE_KAFKA or the stack's."),
+        KAFKA,
         click.option("--password", metavar="TEXT", envvar="TELLTALE_IMPORT_PASSWORD", help="Of locked zip archives."),
         click.option(
             "--date-order",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from infra.options import KAFKA
 from schemas.errors import Refused, Unavailable
 
 DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$")
@@ -53,7 +54,7 @@ class Duration(click.ParamType):
 )
 @click.option("--truth", type=click.Path(path_type=Path), help="File of what was sent. [in the spool's folder]")
 @click.option("--spool", type=click.Path(path_type=Path, file_okay=False), help="Its folder. [TELLTALE_DIR/edge/NAME]")
-@click.option("--kafka", metavar="HOST:PORT", help="Kafka's address; else TELLTALE_KAFKA, else the stack's.")
+@KAFKA
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 def simulate(
     *,

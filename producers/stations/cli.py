@@ -9,14 +9,11 @@ from typing import Literal
 import click
 import orjson
 
+from infra.options import KAFKA
 from producers.stations.calibrations.cli import calibration
 from producers.stations.files import read_file
 from schemas.errors import Refused
 from schemas.iea.convert import Answers
-
-kafka_option = click.option(
-    "--kafka", envvar="TELLTALE_KAFKA", metavar="HOST:PORT", help="Kafka's address; else the stack's on this machine."
-)
 
 
 class UtcOffset(click.ParamType):
@@ -57,7 +54,7 @@ stations.add_command(calibration)
 )
 @click.option("--dry-run", is_flag=True, help="Read, check and show; publish nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the devices as JSON.")
-@kafka_option
+@KAFKA
 def import_(
     *,
     file: Path,
@@ -105,7 +102,7 @@ def import_(
 @stations.command()
 @click.argument("device", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the devices as JSON.")
-@kafka_option
+@KAFKA
 def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
     """Every configured device with its sensors, or one DEVICE."""
     from rich.console import Console
@@ -146,7 +143,7 @@ def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
 @click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the file's columns.")
 @click.option("--dry-run", is_flag=True, help="Show the configuration; publish nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the device as JSON, as `stations import` reads it.")
-@kafka_option
+@KAFKA
 def adopt(
     *,
     file: str,
@@ -214,7 +211,7 @@ def adopt(
 @click.option("--author", help="Of the data model; by default the user.")
 @click.option("--organisation", default="-", show_default=True, help="Of the data model.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Into this file.")
-@kafka_option
+@KAFKA
 def export(
     *,
     devices: tuple[str, ...],

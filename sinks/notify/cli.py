@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
+from infra.options import KAFKA
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sinks.notify.ways.port import Carrier
 
 CONFIG_VARIABLE = "TELLTALE_NOTIFY_CONFIG"
-KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
 CONFIG = click.option(
     "--config", "-c", metavar="FILE", help=f"Ways and routes; by default {CONFIG_VARIABLE}, else notify.toml here."
 )

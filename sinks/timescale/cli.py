@@ -15,15 +15,14 @@ import click
 
 from infra import client, events, readiness, stack
 from infra.database import connected, told_in_one_line
+from infra.options import DATABASE, KAFKA
 from schemas.errors import Refused, Unavailable
-from sinks.timescale.shell import AS_JSON, DATABASE, show_table
+from sinks.timescale.shell import AS_JSON, show_table
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from sinks.timescale.settings import SinkSettings
-
-KAFKA = click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_KAFKA or the stack's.")
 
 
 STUCK_S = 300.0

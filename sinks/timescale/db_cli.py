@@ -9,8 +9,9 @@ import click
 
 from infra import stack
 from infra.database import connected, told_in_one_line
+from infra.options import DATABASE
 from schemas.errors import Refused, Unavailable
-from sinks.timescale.shell import AS_JSON, DATABASE, show_table
+from sinks.timescale.shell import AS_JSON, show_table
 
 
 @click.group()

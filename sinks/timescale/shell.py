@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-DATABASE = click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 

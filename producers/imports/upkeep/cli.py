@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
+from infra.options import DATABASE, KAFKA
 from schemas.errors import Refused
 
 STUCK_S = 900.0
 """A loop that has not turned for so long hangs. One turn reads a large file to its end, which takes minutes."""
 
-_KAFKA = click.option("--kafka", metavar="HOST:PORT", help="Kafka; by default TELLTALE_KAFKA or the stack's.")
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@_KAFKA
+@KAFKA
 def run(*, kafka: str | None) -> None:
     """Follow files until they are stored, take what is put into the incoming folder, raise alarms. Until SIGTERM.
 
@@ -40,7 +39,7 @@ def run(*, kafka: str | None) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("files", nargs=-1, required=True, metavar="HASH...")
-@_KAFKA
+@KAFKA
 def forget(*, files: tuple[str, ...], kafka: str | None) -> None:
     """Take files off the list, and their alarms with them. What is stored of them stays, and their raw files do.
 
@@ -80,8 +79,8 @@ def forget(*, files: tuple[str, ...], kafka: str | None) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be read again; send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="What was found and done, as one JSON object.")
-@click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
-@_KAFKA
+@DATABASE
+@KAFKA
 def backfill(
     *,
     device: str | None,

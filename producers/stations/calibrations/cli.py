@@ -8,11 +8,8 @@ import click
 import orjson
 
 from infra.moments import moment
+from infra.options import KAFKA
 from schemas.errors import Refused
-
-kafka_option = click.option(
-    "--kafka", envvar="TELLTALE_KAFKA", metavar="HOST:PORT", help="Kafka's address; else the stack's on this machine."
-)
 
 
 def _json(value: object) -> bytes:
@@ -32,7 +29,7 @@ def calibration() -> None:
 @click.option("--channel", metavar="NAME", help="Of this channel alone.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; publish nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the device as JSON.")
-@kafka_option
+@KAFKA
 def add(
     *,
     device: str,
@@ -81,7 +78,7 @@ def add(
 @click.argument("device")
 @click.option("--channel", metavar="NAME", help="Only this channel.")
 @click.option("--json", "as_json", is_flag=True)
-@kafka_option
+@KAFKA
 def list_calibrations(*, device: str, channel: str | None, as_json: bool, kafka: str | None) -> None:
     """Calibrations of DEVICE's sensors, each with the time in which it holds."""
     from infra.stack import kafka_address

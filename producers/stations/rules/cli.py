@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import click
 import orjson
 
-from producers.stations.cli import kafka_option, who
+from infra.options import KAFKA
+from producers.stations.cli import who
 from producers.stations.rules.placing import Changed, Scope, put, take_out, written
 from schemas.alarm_rules import DEFAULTS, LIMIT_UNITS, Level, in_force
 from schemas.alarms import Severity
@@ -95,7 +96,7 @@ def rules() -> None:
 @rules.command("list")
 @scope_options
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-@kafka_option
+@KAFKA
 def list_rules(
     *, fleet: bool, station: str | None, device: str | None, sensor: str | None, as_json: bool, kafka: str | None
 ) -> None:
@@ -167,7 +168,7 @@ def _line(rule: AlarmRule) -> str:
 @click.option("--enable/--disable", "enabled", default=None, help="Switched off, it hides those further away.")
 @click.option("--dry-run", is_flag=True, help="Check and show; publish nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was set as JSON.")
-@kafka_option
+@KAFKA
 def set_rule(
     *,
     name: str,
@@ -235,7 +236,7 @@ def _further(device: Device) -> tuple[AlarmRule, ...]:
 @scope_options
 @click.option("--dry-run", is_flag=True, help="Check and show; publish nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
-@kafka_option
+@KAFKA
 def remove(
     *,
     name: str,

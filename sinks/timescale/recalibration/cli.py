@@ -10,6 +10,7 @@ import click
 
 from infra import stack
 from infra.database import told_in_one_line
+from infra.options import DATABASE
 
 if TYPE_CHECKING:
     from sinks.timescale.recalibration.work import Run
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--to", "end", metavar="TIME", help="Before this time.")
 @click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
-@click.option("--database", metavar="DSN", help="The database; by default TELLTALE_DATABASE or the stack's.")
+@DATABASE
 def recalibrate(
     *,
     sensor: str | None,
