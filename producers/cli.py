@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infra.options import KAFKA
+from producers.options import TIMEOUT, of_files
 from producers.simulator.cli import simulate
 from producers.sources.cli import run
 from producers.spool.cli import spool, spool_option
@@ -29,23 +30,9 @@ def edge() -> None:
 @edge.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option("--device", "device_id", required=True, metavar="ID", help="Whose readings the files hold.")
-@click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the files' columns.")
-@click.option("--utc-offset", metavar="+HH:MM", help="The logger's clock against UTC.")
-@click.option("--stamp", type=click.Choice(["begin", "end"]), help="What a stamp marks of its interval.")
-@click.option(
-    "--interval", "interval_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Between two rows."
-)
-@click.option("--date-order", type=click.Choice(["dmy", "mdy", "ymd"]), help="Where a date may be two different days.")
+@of_files
 @click.option("--again", is_flag=True, help="Send files once more that were sent before.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Give up when the broker has acknowledged nothing for so long; what is left stays in the spool.",
-)
+@TIMEOUT
 @spool_option
 @KAFKA
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")

@@ -3,21 +3,19 @@
 import getpass
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from infra.options import KAFKA
 from producers.imports.unpacking import NeedsPassword
+from producers.options import TIMEOUT, F, of_files
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
     from producers.files.described import Description
     from producers.files.logger_file import Stamping
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 PACKED = ("gzip", "xz", "bzip2")
 
@@ -38,21 +36,7 @@ def _asking(command: F) -> F:
     for option in (
         KAFKA,
         click.option("--password", metavar="TEXT", envvar="TELLTALE_IMPORT_PASSWORD", help="Of locked zip archives."),
-        click.option(
-            "--date-order",
-            type=click.Choice(["dmy", "mdy", "ymd"]),
-            help="Of day, month, year, if a file may mean either.",
-        ),
-        click.option(
-            "--interval",
-            "interval_s",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="SECONDS",
-            help="Between two rows.",
-        ),
-        click.option("--stamp", type=click.Choice(["begin", "end"]), help="What a stamp marks of its interval."),
-        click.option("--utc-offset", metavar="+HH:MM", help="The logger's clock against UTC."),
-        click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the files' columns."),
+        of_files,
         click.option("--device", "device_id", metavar="ID", help="Whose readings the files hold."),
     ):
         command = option(command)
@@ -67,15 +51,7 @@ def _asking(command: F) -> F:
 @click.option("--again", is_flag=True, help="Also files that were imported before.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Processes that read files.")
 @click.option("--by", metavar="NAME", help="Who brings them; by default the user.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Give up when the broker has taken nothing for so long; what is left stays in the spool.",
-)
+@TIMEOUT
 @click.option(
     "--wait",
     "stored_s",
