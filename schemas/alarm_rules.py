@@ -18,6 +18,7 @@ DEFAULTS: tuple[AlarmRule, ...] = (
     AlarmRule(name="spool_dropping", kind=RuleKind.SPOOL_DROPPING, severity=Severity.MAJOR, off_delay_s=600),
     AlarmRule(name="spool_damaged", kind=RuleKind.SPOOL_DAMAGED, severity=Severity.MAJOR),
     AlarmRule(name="source_failed", kind=RuleKind.SOURCE_FAILED, severity=Severity.MINOR),
+    AlarmRule(name="duplicate_device", kind=RuleKind.DUPLICATE_DEVICE, severity=Severity.MAJOR, limit=1),
     AlarmRule(name="quality_share", kind=RuleKind.QUALITY_SHARE, limit=0.5, on_delay_s=1800),
 )
 """What every device has unless its configuration says otherwise. Nothing here knows what a sensor should read."""
@@ -32,6 +33,7 @@ LIMIT_UNITS = {
     RuleKind.SPOOL_DROPPING: "readings",
     RuleKind.SPOOL_DAMAGED: "spools",
     RuleKind.SOURCE_FAILED: "sources",
+    RuleKind.DUPLICATE_DEVICE: "spools",
 }
 """Of kinds whose limit is not in the sensor's unit."""
 

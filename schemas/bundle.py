@@ -73,6 +73,7 @@ IDS: Mapping[tuple[str, int], int] = MappingProxyType(
         ("device", 2): 9,
         ("import_status", 2): 10,
         ("device_state", 2): 11,
+        ("device_state", 3): 12,
     }
 )
 

@@ -92,6 +92,7 @@ class RuleKind(StrEnum):
     SPOOL_DROPPING = "spool_dropping"  # readings that the spool dropped or refused since the last heartbeat
     SPOOL_DAMAGED = "spool_damaged"  # spools set aside since the edge started: 0 or 1
     SOURCE_FAILED = "source_failed"  # sources of readings at the edge that fail
+    DUPLICATE_DEVICE = "duplicate_device"  # spools whose heartbeats come in turns
 
 
 SENSOR_KINDS = frozenset(

@@ -167,6 +167,9 @@ class DeviceState:
     recent_runs: Longs
     run_steps: Longs
     run_lengths: Longs
+    beat_spools: tuple[str, ...]
+    beat_lost: Longs
+    beat_back: Longs
 
     def __post_init__(self) -> None:
         for group in _STATE:
@@ -194,6 +197,7 @@ _STATE = tuple(
         ("hole_", "hole_spools"),
         ("recent_", "recent_sizes"),
         ("run_", "run_steps"),
+        ("beat_", "beat_spools"),
     )
 )
 

@@ -11,7 +11,7 @@ import numpy as np
 from schemas.frames import DeviceState
 from streams.alarms import memory
 from streams.alarms.lifecycle import Phase
-from streams.alarms.memory import AlarmStates, Entry, Judging, Tally
+from streams.alarms.memory import AlarmStates, Entry, Judging, Speaker, Tally
 from streams.alarms.watch import restarted as judged_again
 from streams.holes import Hole, Holes
 from streams.quality.context import NO_LAYOUT, Context, ContextColumns, from_columns, nothing, to_columns
@@ -209,14 +209,33 @@ def _quality_columns(context: Context | None) -> dict[str, Any]:
 _NO_QUALITY = to_columns(nothing(NO_LAYOUT))
 
 
+def _speaker_columns(states: AlarmStates) -> dict[str, Any]:
+    """The last one is in fields of its own; the others are rare."""
+    spool, last = states.speaker
+    several = states.speakers if len(states.speakers) > 1 else {}  # one alone has not come back
+    return {
+        "lost_spool": spool,
+        "lost_readings": last.lost_readings,
+        "beat_spools": tuple(several),
+        "beat_lost": np.array([each.lost_readings for each in several.values()], np.int64),
+        "beat_back": np.array([each.back_us for each in several.values()], np.int64),
+    }
+
+
+def _speakers(record: DeviceState) -> dict[str, Speaker]:
+    if not record.beat_spools:
+        return {record.lost_spool: Speaker(record.lost_readings)} if record.lost_spool else {}
+    numbers = zip(record.beat_lost.tolist(), record.beat_back.tolist(), strict=True)
+    return {spool: Speaker(*both) for spool, both in zip(record.beat_spools, numbers, strict=True)}
+
+
 def _alarm_columns(states: AlarmStates) -> dict[str, Any]:
     """Entries of both judgings, live ones first."""
     numbers = {
         "reread_until": states.reread_until_us,
         "frames_missing": states.frames_missing,
         "frames_given_up": states.frames_given_up,
-        "lost_spool": states.lost_spool,
-        "lost_readings": states.lost_readings,
+        **_speaker_columns(states),
         "tally_from": states.tally.from_us,
         "tally_readings": states.tally.readings,
         "tally_rejected": states.tally.rejected,
@@ -288,8 +307,7 @@ def _alarms(record: DeviceState) -> AlarmStates:
         sensors_heard=dict(zip(record.sensor_channels, record.sensor_heard.tolist(), strict=True)),
         frames_missing=record.frames_missing,
         frames_given_up=record.frames_given_up,
-        lost_spool=record.lost_spool,
-        lost_readings=record.lost_readings,
+        speakers=_speakers(record),
         tally=Tally(record.tally_from, record.tally_readings, record.tally_rejected),
     )
 

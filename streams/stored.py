@@ -51,6 +51,8 @@ def _shape(state: State) -> Shape | None:
     alarms, quality, spools = state.alarms, state.quality, state.received.spools
     if state.holes or alarms.live.entries or alarms.sensors_heard or alarms.reread.entries or alarms.reread.channels:
         return None
+    if len(alarms.speakers) > 1:
+        return None
     if len(spools) != 1 or len(next(iter(spools.values()))) != 1 or len(state.recent.times) > 1:
         return None
     heard = quality is not None and len(quality.times) > 0 and int(quality.times[0]) != NEVER
@@ -203,8 +205,8 @@ def _alarms(states: list[AlarmStates]) -> dict[str, Column]:
         "reread_until": _longs(each.reread_until_us for each in states),
         "frames_missing": _longs(each.frames_missing for each in states),
         "frames_given_up": _longs(each.frames_given_up for each in states),
-        "lost_spool": [each.lost_spool for each in states],
-        "lost_readings": _longs(each.lost_readings for each in states),
+        "lost_spool": [each.speaker[0] for each in states],
+        "lost_readings": _longs(each.speaker[1].lost_readings for each in states),
         "tally_from": _longs(each.tally.from_us for each in states),
         "tally_readings": _longs(each.tally.readings for each in states),
         "tally_rejected": _longs(each.tally.rejected for each in states),

@@ -84,6 +84,14 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Speaker:
+    """A spool that has sent heartbeats of the device."""
+
+    lost_readings: int = 0  # that it had dropped or refused at its last heartbeat
+    back_us: int = NEVER  # when it last spoke again after another spool had
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmStates:
     """Everything that the rules of one device need to remember."""
 
@@ -94,9 +102,13 @@ class AlarmStates:
     sensors_heard: dict[str, int] = field(default_factory=dict)  # when each was, of those with a silence rule
     frames_missing: int = 0  # as of the last look
     frames_given_up: int = 0  # missing frames that somebody has acknowledged
-    lost_spool: str = ""
-    lost_readings: int = 0  # that this spool had dropped or refused at its last heartbeat
+    speakers: dict[str, Speaker] = field(default_factory=dict)  # by spool, the latest last
     tally: Tally = Tally()
+
+    @property
+    def speaker(self) -> tuple[str, Speaker]:
+        """The spool of the last heartbeat; "": there was none."""
+        return next(reversed(self.speakers.items()), ("", Speaker()))
 
     @property
     def standing(self) -> tuple[Entry, ...]:

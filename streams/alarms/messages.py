@@ -19,6 +19,7 @@ _DOES: dict[RuleKind | str, str] = {
     RuleKind.SPOOL_DROPPING: "has lost {value} at the edge since its last heartbeat",
     RuleKind.SPOOL_DAMAGED: "found its spool damaged and set it aside{figure}",
     RuleKind.SOURCE_FAILED: "has {value} of readings that fail and are tried again{figure}",
+    RuleKind.DUPLICATE_DEVICE: "is heard from {value} in turns{figure}",
     FRAMES_THROW: "sends frames on which the stage itself fails{figure}",
     ALARM_FLOOD: "raises alarm after alarm; those that follow stand under this one",
 }
@@ -34,6 +35,8 @@ _DO: dict[RuleKind | str, str] = {
     RuleKind.SPOOL_DROPPING: "Its spool is full: check its link and its disk (`telltale edge spool`).",
     RuleKind.SPOOL_DAMAGED: "Look at its SD card; `telltale edge spool export` reads what was set aside.",
     RuleKind.SOURCE_FAILED: "Look at the sensor, the command or the file that the source reads.",
+    RuleKind.DUPLICATE_DEVICE: "Two machines use its id: give each an id of its own. What both have sent is stored; of "
+    "rows of one time the later stands.",
     FRAMES_THROW: "A bug: `telltale rejected list` has the frames, `telltale rejected retry` sends them again.",
     ALARM_FLOOD: "Look for what they have in common: logger, power, line.",
 }

@@ -26,6 +26,7 @@ WALL = frozenset(
         RuleKind.SPOOL_DROPPING,
         RuleKind.SPOOL_DAMAGED,
         RuleKind.SOURCE_FAILED,
+        RuleKind.DUPLICATE_DEVICE,
     }
 )
 """Kinds whose delays run by the wall clock; those of the others run by the readings' own time."""
@@ -75,6 +76,7 @@ class Rules:
     spool: tuple[Bound, ...] = ()
     damage: tuple[Bound, ...] = ()
     sources: tuple[Bound, ...] = ()
+    duplicates: tuple[Bound, ...] = ()
     channels: tuple[str, ...] = ()  # that have a rule on values
 
 
@@ -113,6 +115,7 @@ def rules_of(device: Device) -> Rules:
         spool=kinds(RuleKind.SPOOL_DROPPING),
         damage=kinds(RuleKind.SPOOL_DAMAGED),
         sources=kinds(RuleKind.SOURCE_FAILED),
+        duplicates=kinds(RuleKind.DUPLICATE_DEVICE),
         channels=tuple(dict.fromkeys(each.channel for each in values)),
     )
 

@@ -4,7 +4,7 @@
 time, the others by the broker's or the wall clock's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -17,7 +17,7 @@ from schemas.frames import WindowFrame
 from schemas.records import Heartbeat
 from streams.alarms.figures import judge_windows
 from streams.alarms.lifecycle import Phase
-from streams.alarms.memory import NEVER, AlarmStates, Entry, Judging, Tally
+from streams.alarms.memory import NEVER, AlarmStates, Entry, Judging, Speaker, Tally
 from streams.alarms.panel import CHATTER_US, OWN, TOLD, Panel, shown
 from streams.alarms.rules import FRAMES_THROW, Bound, Rules, device_source
 from streams.alarms.values import Rows, Thresholds, judge_values
@@ -29,6 +29,13 @@ TALLY_US = 10_000_000
 HELD_US_MIN, HELD_US_MAX = 5_000_000, 60_000_000
 """A silent device's alarm is held back a quarter of its limit for its station's to be found. Silence is looked for each
 second, and the word goes through a topic: less than some seconds would tell devices first. Nobody waits a minute."""
+
+SPEAKERS_MAX = 8
+"""Spools of a device whose heartbeats are remembered, as many as of its frames."""
+
+TURNS_US = 600_000_000
+"""A spool that has spoken again after another one within so long speaks beside it. One does when an old card is put
+back, two only where two machines have one id. Ten minutes are twenty heartbeats."""
 
 SHELF_US_MAX = 366 * 86_400_000_000
 
@@ -200,6 +207,7 @@ OF_READINGS = frozenset(
         RuleKind.SPOOL_DROPPING,
         RuleKind.SPOOL_DAMAGED,
         RuleKind.SOURCE_FAILED,
+        RuleKind.DUPLICATE_DEVICE,
     }
 )
 """Kinds that a frame does not concern by coming, only by what it holds (or not at all)."""
@@ -255,25 +263,40 @@ def _judge(bound: Bound, panel: Panel, value: float, at_us: int) -> None:
 
 def after_heartbeat(states: AlarmStates, plan: Plan, beat: Heartbeat, at_us: int, out: list[Alarm]) -> AlarmStates:
     """What an edge says of itself: its clock, its spool, its sources, and what its spool lost since it last spoke."""
+    rules, lost = plan.rules, beat.dropped + beat.refused
     failing = [f"{source.name}: {source.detail}" for source in beat.sources if source.state == "failed"]
-    told = [
-        *(replace(bound, figure=f": {beat.recovered}" if beat.recovered else "") for bound in plan.rules.damage),
-        *(replace(bound, figure=f" ({'; '.join(failing)})" if failing else "") for bound in plan.rules.sources),
-    ]
-    panel = Panel(plan.device, _saying(plan.rules, told), states.live.entries, out)
-    for bound in told:
-        number = len(failing) if bound.kind is RuleKind.SOURCE_FAILED else int(beat.recovered is not None)
+    speakers = _heard_from(states.speakers, beat.spool_id, lost, at_us)
+    in_turns = [name for name, speaker in speakers.items() if abs(at_us - speaker.back_us) <= TURNS_US]
+    told = {
+        **_told(rules.damage, int(beat.recovered is not None), f": {beat.recovered}" if beat.recovered else ""),
+        **_told(rules.sources, len(failing), f" ({'; '.join(failing)})" if failing else ""),
+        **_told(rules.duplicates, len(in_turns), f" ({', '.join(in_turns)})"),
+    }
+    panel = Panel(plan.device, _saying(rules, told), states.live.entries, out)
+    for bound, number in told.items():
         _judge(bound, panel, number, at_us)
     if beat.clock_offset_s is not None:
-        for bound in plan.rules.skew:
+        for bound in rules.skew:
             _judge(bound, panel, abs(beat.clock_offset_s), at_us)
-    lost = beat.dropped + beat.refused
-    known = states.lost_readings if beat.spool_id == states.lost_spool else 0
-    if states.lost_spool:  # the first heartbeat ever tells of the past
-        for bound in plan.rules.spool:
+    if states.speakers:  # the first heartbeat ever tells of the past
+        known = states.speakers.get(beat.spool_id, Speaker()).lost_readings
+        for bound in rules.spool:
             _judge(bound, panel, max(0, lost - known), at_us)
     panel.settle()
-    return _kept(replace(states, lost_spool=beat.spool_id, lost_readings=lost), panel)
+    return _kept(replace(states, speakers=speakers), panel)
+
+
+def _told(rules: Iterable[Bound], number: int, words: str) -> dict[Bound, int]:
+    """What is judged of each of the rules, with these words in what it says."""
+    return {replace(bound, figure=words): number for bound in rules}
+
+
+def _heard_from(speakers: Mapping[str, Speaker], spool: str, lost: int, at_us: int) -> dict[str, Speaker]:
+    """With this spool as the one that spoke last."""
+    before = speakers.get(spool, Speaker())
+    comes_back = spool in speakers and spool != next(reversed(speakers))
+    others = [(name, speaker) for name, speaker in speakers.items() if name != spool]
+    return dict([*others[1 - SPEAKERS_MAX :], (spool, Speaker(lost, at_us if comes_back else before.back_us))])
 
 
 def frame_threw(states: AlarmStates, plan: Plan, what: str, at_us: int, out: list[Alarm]) -> AlarmStates:

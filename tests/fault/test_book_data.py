@@ -304,6 +304,7 @@ def test_one_device_id_on_two_machines(pipeline: Pipeline, begin: Begin) -> None
         for first in range(0, 200, 10):
             for number, machine in enumerate(machines):
                 machine.edge.accept_rows([rows_of("twin", first + 5 * number, 5)])
+        scenario.alarm("duplicate_device", source="device/twin")
     finally:
         pipeline.must(lambda: all(machine.edge.drained for machine in machines), what="drained")
         for machine in machines:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.codec import Codec
 from schemas.frames import DeviceState
 from streams.alarms.lifecycle import Phase
-from streams.alarms.memory import AlarmStates, Entry, Judging, Tally
+from streams.alarms.memory import AlarmStates, Entry, Judging, Speaker, Tally
 from streams.sequences import Received
 from streams.state import NEVER, State, from_record, to_record
 from streams.windows import DOUBLES, LONGS, Open
@@ -92,8 +92,10 @@ alarms = st.builds(
     sensors_heard=st.dictionaries(st.text(max_size=3), longs, max_size=3),
     frames_missing=longs,
     frames_given_up=longs,
-    lost_spool=st.text(max_size=3),
-    lost_readings=longs,
+    speakers=st.one_of(
+        st.dictionaries(st.text(min_size=1, max_size=3), st.builds(Speaker, longs), max_size=1),
+        st.dictionaries(st.text(min_size=1, max_size=3), st.builds(Speaker, longs, longs), min_size=2, max_size=3),
+    ),
     tally=st.builds(Tally, longs, longs, longs),
 )
 

@@ -90,7 +90,7 @@ def window_frames(draw: st.DrawFn) -> WindowFrame:
 @st.composite
 def device_states(draw: st.DrawFn) -> DeviceState:
     spools, windows, alarms, judged, sensors = (draw(st.integers(0, 6)) for _ in range(5))
-    rows, tracks, records, holes, lists, runs = (draw(st.integers(0, 6)) for _ in range(6))
+    rows, tracks, records, holes, lists, runs, beats = (draw(st.integers(0, 6)) for _ in range(7))
     return DeviceState(
         draw(TEXT),
         *(draw(LONG) for _ in range(7)),
@@ -130,6 +130,8 @@ def device_states(draw: st.DrawFn) -> DeviceState:
         draw(names(lists)),
         *(draw(longs(lists)) for _ in range(3)),
         *(draw(longs(runs)) for _ in range(2)),
+        draw(names(beats)),
+        *(draw(longs(beats)) for _ in range(2)),
     )
 
 

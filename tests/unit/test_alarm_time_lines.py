@@ -305,6 +305,34 @@ def test_spool_dropping() -> None:
     assert states(line.beat(710, spool_id="new card", dropped=1)) == ["raised"]
 
 
+def test_one_device_id_on_two_machines_is_told_with_their_spools_until_one_is_alone() -> None:
+    line = Line(make_device())
+    assert [line.beat(at, spool_id="ab"[number % 2]) for number, at in enumerate((0, 7, 30))] == [[], [], []]
+    (raised,) = line.beat(37, spool_id="b")
+    assert (raised.rule, raised.source, raised.value, raised.limit) == ("duplicate_device", "device/mast-7", 2.0, 1.0)
+    assert "is heard from 2 spools in turns (a, b)" in raised.message
+    line.restart()
+    assert line.beat(60, spool_id="a") == line.beat(90, spool_id="a") == line.beat(630, spool_id="a") == []
+    assert states(line.beat(638, spool_id="a")) == ["cleared"]
+
+
+def test_a_new_spool_and_an_old_one_that_is_put_back_are_one_machine() -> None:
+    line = Line(make_device())
+    turns = (
+        ("card", (0, 30, 60)),
+        ("new card", (75, 105, 135)),
+        ("card", (200, 230)),
+        ("set aside since", (240, 270)),
+    )
+    assert [line.beat(at, spool_id=spool) for spool, times in turns for at in times if not line.restart()] == [[]] * 10
+
+
+def test_machines_in_turns_lose_what_each_has_lost() -> None:
+    line = Line(make_device(alarm_rules=(rule(name="duplicate_device", kind="duplicate_device", enabled=False),)))
+    assert [line.beat(10 * at, spool_id="ab"[at % 2], dropped=(3, 0)[at % 2]) for at in range(6)] == [[]] * 6
+    assert states(line.beat(60, spool_id="a", dropped=4)) == ["raised"]
+
+
 def test_a_damaged_spool_is_told_with_what_became_of_it() -> None:
     line = Line(make_device())
     said = "spool was damaged: 40 readings recovered, 2 lost"
