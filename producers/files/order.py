@@ -18,6 +18,7 @@ class Order:
     out_of_order: int = 0  # rows earlier than the row before them
     first: int | None = None  # earliest
     last: int | None = None  # latest
+    kept_max: int = STAMPS_KEPT
     _before: int | None = None
     _kept: list[Longs] = field(default_factory=list)
     _kept_count: int = 0
@@ -47,9 +48,9 @@ class Order:
         """Sorted runs, each at most half as long as the one before it, so that they stay few."""
         run = np.unique(stamps)
         self._kept_count += len(run)
-        while self._kept and 2 * len(run) > len(self._kept[-1]) and len(run) < STAMPS_KEPT // 8:
+        while self._kept and 2 * len(run) > len(self._kept[-1]) and len(run) < self.kept_max // 8:
             run = np.concatenate([self._kept.pop(), run])
             run.sort()
         self._kept.append(run)
-        while self._kept_count > STAMPS_KEPT and len(self._kept) > 1:
+        while self._kept_count > self.kept_max and len(self._kept) > 1:
             self._kept_count -= len(self._kept.pop(0))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from producers.simulator.faults import FLOOD_ROWS, ROWS, Fault, Spell, change_times, change_values
+from producers.simulator.faults import FLOOD_ROWS, HOUR_US, ROWS, Fault, Spell, change_times, change_values
 from producers.spool import Rows
 from schemas.columnar import Doubles, Longs
 
@@ -36,7 +36,6 @@ class Outcome:
     strange: list[Strange] = field(default_factory=list)
     silent: bool = False
     truth: list[dict[str, Any]] = field(default_factory=list)  # one record per fault
-    repeated: int = 0  # rows that were sent before
 
 
 def channel_names(count: int) -> tuple[str, ...]:
@@ -68,6 +67,13 @@ class SimulatedDevice:
         self._last = self._level.copy()
         self._late: list[Rows] = []
         self._done = 0
+
+    @property
+    def rows_within_reach(self) -> int:
+        """How many of the rows last sent may have the time of one that is still to come; twice that, to be sure."""
+        hours_us = 2 * HOUR_US if Fault.CLOCK_JUMP in self._faults else 0
+        rows = hours_us // self._step_us + 10 * ROWS[Fault.SILENCE]
+        return round(2 * rows * (1 + FLOOD_ROWS * self._faults.get(Fault.FLOOD, 0.0)))
 
     def step(self, count: int) -> Outcome:
         """The next `count` rows."""
@@ -143,7 +149,6 @@ class SimulatedDevice:
                 self._late.append(row)
             elif fault is Fault.DUPLICATE:
                 extra.append(row)
-                out.repeated += 1
             elif fault is Fault.FLOOD:
                 flood = times[at] + 1 + np.arange(FLOOD_ROWS) * max(1, self._step_us // (2 * FLOOD_ROWS))
                 extra.append(Rows(self.device_id, flood, self.channels, np.repeat(row.values, FLOOD_ROWS, axis=0)))

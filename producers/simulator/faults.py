@@ -89,7 +89,7 @@ def change_values(fault: Fault, values: Doubles, at: slice, spell: Spell, chance
 def change_times(
     fault: Fault, times: Longs, at: slice, *, spell: Spell, step_us: int, chance: np.random.Generator
 ) -> None:
-    """In place. No time meets another one: an hour is a microsecond longer."""
+    """In place. An hour is a microsecond longer, so that rows do not meet; those of a flood may, and then are one."""
     count = len(times[at])
     if fault is Fault.JITTER:
         times[at] += chance.integers(-(step_us * 2 // 5), step_us * 2 // 5 + 1, count)

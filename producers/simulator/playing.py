@@ -14,6 +14,7 @@ from typing import IO, Any
 import orjson
 
 from producers.edge import Edge
+from producers.files.order import Order
 from producers.simulator.devices import Outcome, SimulatedDevice, Strange
 from producers.spool import DiskTrouble, Rows, SpoolFull
 from schemas.codec import Codec
@@ -26,7 +27,10 @@ STRANGE_SPOOL = "simulated"  # frames that name another device are of no spool
 
 @dataclass(slots=True)
 class Tally:
-    """Of one device, in rows and readings handed over. `distinct_rows` counts what a database should have."""
+    """Of one device, in rows and readings handed over.
+
+    `distinct_rows` counts what a database should have: times, whichever faults made two rows of one.
+    """
 
     rows: int = 0
     readings: int = 0
@@ -67,6 +71,7 @@ class Player:
         self._codec = Codec()
         self._strange = 0
         self.tallies = {device.device_id: Tally() for device in devices}
+        self._orders = {device.device_id: Order(kept_max=device.rows_within_reach) for device in devices}
 
     def step(self, rows: int, *, waits: bool = False) -> None:
         """The next rows of every device. With `waits` a full spool is waited for, else counted as refused."""
@@ -99,7 +104,10 @@ class Player:
         if taken:
             tally.rows += rows
             tally.readings += readings
-            tally.distinct_rows += rows - outcome.repeated
+            order = self._orders[device_id]
+            for each in outcome.rows:
+                order.take(each.times)
+            tally.distinct_rows = tally.rows - order.repeated
         else:
             tally.refused += readings
 

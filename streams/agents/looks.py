@@ -42,6 +42,7 @@ class Looks:
         self._last_look_us = 0
         self._behind_since_us: int | None = None
         self._told_behind: tuple[str, AlarmState] | None = None
+        self._unknown: set[tuple[str, int]] = set()  # alarms said to stand, and their steps, of which no state knows
 
     # -- at devices and stations --
 
@@ -56,17 +57,19 @@ class Looks:
         if not self._devices.complete:
             return []  # a station whose devices are not all known would be judged by some of them
         changed = []
+        unknown: set[tuple[str, int]] = set()
         for plan in self._devices.plans():
             device_id = plan.device.device_id
             if not self._is_mine(device_id):
                 continue
             try:
-                found = self._at_device(states, plan, now_us, generation)
+                found = self._at_device(states, plan, now_us, generation, unknown)
             except Exception:  # our bug, and one device's: the others are looked at
                 log.exception("look.threw", device=device_id)
                 continue
             if found is not None:
                 changed.append(found)
+        self._unknown = unknown
         return changed
 
     def _is_mine(self, device_id: str) -> bool:
@@ -76,7 +79,12 @@ class Looks:
         return mine
 
     def _at_device(
-        self, states: Mapping[str, State], plan: Plan, now_us: int, generation: int
+        self,
+        states: Mapping[str, State],
+        plan: Plan,
+        now_us: int,
+        generation: int,
+        unknown: set[tuple[str, int]],
     ) -> tuple[State, Outcome] | None:
         """One device by the wall clock; None: nothing has changed."""
         device_id, limit_us = plan.device.device_id, plan.silence_limit_us
@@ -84,7 +92,9 @@ class Looks:
         since_us = state.heard_us if state and state.heard_us else plan.configured_us
         silent = limit_us is not None and now_us - since_us > limit_us
         leads = self._leads(plan)
-        if not (silent or leads or (state and watch.needs_look(state.alarms, plan)) or plan.rules.sensor_silence):
+        told = self._told.of_device(device_id)
+        needs_look = silent or leads or bool(told) or plan.rules.sensor_silence
+        if not needs_look and not (state and watch.needs_look(state.alarms, plan)):
             return None
         before = state = state or State(device_id, generation=generation)
         listened = now_us - self._listening_since_us >= min(limit_us or SETTLE_US_MAX, SETTLE_US_MAX)
@@ -93,7 +103,24 @@ class Looks:
             state, plan, expected_us=plan.configured_us, now_us=now_us, judge_silence=listened, station=station
         )
         state = self._at_station(state, plan, now_us, outcome, leads=leads and listened)
-        return None if state is before else (state, outcome)
+        if told and listened:  # what silence makes stand again stands by now
+            state = self._own_up(state, plan, told, outcome, unknown)
+        return None if state is before and not outcome.alarms else (state, outcome)
+
+    def _own_up(
+        self, state: State, plan: Plan, told: tuple[Alarm, ...], outcome: Outcome, unknown: set[tuple[str, int]]
+    ) -> State:
+        """End what is said to stand and nobody knows of: states that were lost knew it.
+
+        An alarm that has just ended is still said to stand for a moment, until it is read: so two looks must find it.
+        """
+        for alarm in watch.unknown(state.alarms, told):
+            if (alarm.alarm_id, alarm.step) in self._unknown:
+                outcome.alarms.append(watch.lost(alarm, plan))
+            else:
+                unknown.add((alarm.alarm_id, alarm.step))
+        states = watch.with_steps(state.alarms, told)
+        return state if states is state.alarms else replace(state, alarms=states)
 
     def _leads(self, plan: Plan) -> bool:
         """Whether this device's partition decides on its station's silence."""

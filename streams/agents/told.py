@@ -1,7 +1,8 @@
-"""What `alarms` says of silent devices and stations, wherever in the stage it was found: a thread that reads the topic.
+"""What the stage has said in `alarms`, whichever worker did: a thread that reads the topic.
 
 A station's devices live in several partitions and workers. Each partition says in `alarms` which of its devices are
-silent; the partition of the station's first device by name reads it here, and says whether the station is.
+silent; the partition of the station's first device by name reads it here, and says whether the station is. What is said
+to stand of a device is known here too when the device's state is lost.
 """
 
 import threading
@@ -25,6 +26,8 @@ READ_S_MAX = 60.0
 
 RULES = frozenset({DEVICE_SILENT, STATION_SILENT, STAGE_BEHIND})
 NEVER_US = 0
+SPEAKER = "streams"
+"""Who speaks in the stage's own events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Told:
     def __init__(self, kafka: str, *, failed: Callable[[BaseException], None]) -> None:
         self._failed = failed
         self._newest: dict[tuple[str, str], _Told] = {}
+        self._standing: dict[str, tuple[Alarm, ...]] = {}  # by device; values are replaced, never changed
         self._unread: set[int] = set()
         self._read = threading.Event()
         self._stop = threading.Event()
@@ -70,6 +74,10 @@ class Told:
         told = self._newest.get((rule, source))
         return told.time_us if told and told.alarm.state not in STANDING else NEVER_US
 
+    def of_device(self, device_id: str) -> tuple[Alarm, ...]:
+        """Alarms of a device that the stage has said to stand; each at its last step."""
+        return self._standing.get(device_id, ())
+
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
@@ -94,6 +102,8 @@ class Told:
         except Unreadable:
             return  # a removed key, or somebody else's record
         alarm = event.data
+        if event.source == f"telltale/{SPEAKER}" and alarm.device_id is not None:
+            self._stand(alarm, alarm.device_id)
         if alarm.rule not in RULES or alarm.replayed:
             return
         key = (alarm.rule, alarm.source)
@@ -101,3 +111,11 @@ class Told:
         # Partitions are read side by side: an older alarm of the same source may come after a newer one.
         if known is None or (alarm.onset, alarm.step) >= (known.alarm.onset, known.alarm.step):
             self._newest[key] = _Told(alarm, round(event.time.timestamp() * 1e6))
+
+    def _stand(self, alarm: Alarm, device_id: str) -> None:
+        """Events of one alarm lie in one partition, in order. A state that began anew counts steps anew."""
+        before = self._standing.get(device_id, ())
+        others = tuple(each for each in before if each.alarm_id != alarm.alarm_id)
+        step = max([alarm.step, *(each.step for each in before if each.alarm_id == alarm.alarm_id)])
+        standing = alarm.state in STANDING
+        self._standing[device_id] = (*others, alarm.model_copy(update={"step": step})) if standing else others

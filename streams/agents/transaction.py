@@ -31,6 +31,7 @@ from schemas.topics import (
     WINDOWS,
 )
 from streams.agents import measured
+from streams.agents.told import SPEAKER
 from streams.pipeline import Outcome
 from streams.state import State, to_record
 from streams.stored import side_by_side
@@ -124,7 +125,7 @@ class Transactions:
         for alarm in outcome.alarms:
             self._produce_alarm(alarm)
         for answer in outcome.answers:
-            said = answer_event(answer, time=datetime.now(UTC), speaker="streams")
+            said = answer_event(answer, time=datetime.now(UTC), speaker=SPEAKER)
             self._produce(ALARM_ACTIONS, device_id.encode(), said.model_dump_json().encode())
             log.info("action", action=answer.action, id=answer.alarm_id, refused=answer.reason)
 
@@ -141,7 +142,7 @@ class Transactions:
         self._produce_to(self._number, topic, key, value, headers)
 
     def _produce_alarm(self, alarm: Alarm) -> None:
-        event = alarm_event(alarm, time=datetime.now(UTC), speaker="streams")
+        event = alarm_event(alarm, time=datetime.now(UTC), speaker=SPEAKER)
         self._produce_to(-1, ALARMS, alarm.alarm_id.encode(), event.model_dump_json().encode())
         measured.ALARM_EVENTS.labels(alarm.state, alarm.severity).inc()
         log.info("alarm", state=alarm.state, rule=alarm.rule, source=alarm.source, id=alarm.alarm_id)

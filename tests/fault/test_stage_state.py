@@ -3,19 +3,22 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from fix_services import await_true
-from fix_stage import Consumed, Wire, consumed, make_device, make_frame, readings_of
+from fix_stage import START_US, US, Consumed, Wire, consumed, make_device, make_frame, readings_of
 
 from infra import replay
 from infra.client import connection
 from infra.provision import provision
+from schemas.codec import Codec
 from schemas.errors import Refused
 from schemas.keys import partition_of
-from schemas.topics import STREAMS_STATE
+from schemas.records import Heartbeat
+from schemas.topics import HEARTBEATS, STREAMS_STATE
 from streams.agents.app import count_partitions
 from streams.agents.devices import DeviceTable
 from streams.agents.ownership import Ownership
@@ -75,6 +78,8 @@ def test_a_deleted_state_topic_is_refused_until_an_operator_has_it_computed_agai
     owned = opened()
     for sequence in range(3):
         owned.apply(frames(sequence))
+    owned.apply([wrong_clock()])
+    assert [str(event.data.state) for event in wire.alarms()] == ["raised"]
     first, first_windows = readings_of(wire.clean()), len(wire.windows())
 
     admin = AdminClient(connection(wire.kafka))
@@ -95,7 +100,33 @@ def test_a_deleted_state_topic_is_refused_until_an_operator_has_it_computed_agai
         owned.apply(frames(sequence))
     assert sorted(readings_of([frame for frame in wire.clean() if frame.generation == 1])) == sorted(first)
     assert len(wire.windows()) == 2 * first_windows
+    look(owned, from_s=3000, to_s=3020)  # a heartbeat is not read again: nobody knows of its alarm any more
+    over = wire.alarms()[-1].data
+    assert (over.rule, over.state, over.reason, over.step) == ("clock_skew", "cleared", "state_lost", 1)
+    assert len(wire.alarms()) == 2
     assert opened().generation == 1
+
+
+def wrong_clock() -> Consumed:
+    """An edge says so."""
+    now = datetime.fromtimestamp(START_US // US, UTC)
+    counts = dict.fromkeys(("next_sequence", "depth", "depth_bytes", "accepted", "sent", "dropped", "refused"), 0)
+    said = Heartbeat(
+        device_id="d0",
+        spool_id="sp",
+        time=now,
+        started=now,
+        version="1",
+        free_disk_bytes=1,
+        clock_offset_s=3600.0,
+        **counts,
+    )
+    return Consumed(0, b"d0", Codec().encode(said), START_US // 1000, HEARTBEATS)
+
+
+def look(owned: Ownership, *, from_s: int, to_s: int) -> None:
+    for second in range(from_s, to_s):
+        owned.look_for_silence({}, now_us=START_US + second * US, look_every_us=US)
 
 
 def test_a_worker_that_refuses_says_so_in_one_line_and_ends_with_2() -> None:

@@ -1,10 +1,15 @@
 """Simulated devices: the same every time, and the truth about every fault."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 
+from producers.edge import Edge
 from producers.simulator.devices import Outcome, SimulatedDevice
 from producers.simulator.faults import Fault, parse_faults
+from producers.simulator.playing import Player, Truth
+from producers.spool import Rows
 from schemas.errors import Refused
 
 STEP_US = 1_000_000
@@ -81,10 +86,32 @@ def test_a_spell_goes_on_in_the_next_step() -> None:
     assert len(told(outcomes, "gap")) == 40
 
 
-def test_duplicates_are_counted_and_equal() -> None:
-    outcomes = played("duplicate:0.1")
-    rows = sent(outcomes)
-    assert len(rows) - len(set(rows)) == sum(outcome.repeated for outcome in outcomes) > 0
+class Taker:
+    """An edge that takes everything."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+
+    def accept_rows(self, rows: list[Rows], *, waits: bool) -> None:
+        self.times += [int(at) for each in rows for at in each.times]
+
+    def hush(self, device_id: str, *, silent: bool) -> None: ...
+    def publish(self, topic: str, key: str, value: bytes) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("faults", "repeated_min"),
+    [("duplicate:0.1", 1_000), ("flood,clock_jump", 1), (",".join(Fault), 50)],
+    ids=["duplicates alone", "a flood an hour early meets what was", "all"],
+)
+def test_a_time_that_was_sent_before_is_no_distinct_row(faults: str, repeated_min: int) -> None:
+    taker = Taker()
+    player = Player(cast(Edge, taker), [device(faults)], Truth(None))
+    for _ in range(4 * 36):  # four hours
+        player.step(100)
+    (tally,) = player.tallies.values()
+    assert tally.rows == len(taker.times)
+    assert tally.distinct_rows == len(set(taker.times)) <= tally.rows - repeated_min
 
 
 def test_a_late_row_comes_after_later_ones() -> None:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from core_examples import START_US, US, instant, make_device
 
-from schemas.alarms import Alarm
+from schemas.alarms import Alarm, AlarmState
 from schemas.devices import Device, Station
 from streams.agents.devices import DeviceTable
 from streams.agents.looks import Looks
@@ -43,6 +43,11 @@ class Fleet:
 
     def cleared_us(self, rule: str, source: str) -> int:
         return 0
+
+    told: dict[str, tuple[Alarm, ...]] = field(default_factory=dict)
+
+    def of_device(self, device_id: str) -> tuple[Alarm, ...]:
+        return self.told.get(device_id, ())
 
     # what happens
 
@@ -117,3 +122,31 @@ def test_nobody_is_judged_before_all_devices_are_known() -> None:
     assert fleet.look_all_through(-20, 120) == []
     fleet.complete = True
     assert len(fleet.look(120)) == FLEET
+
+
+def test_an_alarm_that_a_lost_state_had_told_of_ends_and_one_that_is_found_again_goes_on() -> None:
+    fleet = Fleet()
+    fleet.send(0)
+    raised = fleet.look_all_through(-10, 62)
+    acknowledged = [alarm.model_copy(update={"state": AlarmState.ACKNOWLEDGED, "step": 3}) for alarm in raised]
+    again = Fleet(fleet.plans_, told={f"m{number:02}": (alarm,) for number, alarm in enumerate(acknowledged)})
+    again.send(0)  # what is read again: m00 is silent since then, the others were heard later
+    again.send(50, but=1)
+    first, *others = again.look_all_through(62, 79)
+    assert (first.alarm_id, first.state, first.step) == (raised[0].alarm_id, AlarmState.RAISED, 0)
+    lost = {(alarm.alarm_id, AlarmState.CLEARED, "state_lost", 4) for alarm in raised[1:]}
+    assert {(alarm.alarm_id, alarm.state, alarm.reason, alarm.step) for alarm in others} == lost
+    again.told = {"m00": tuple(acknowledged[:1])}
+    assert again.look(79) == []
+    assert [entry.step for entry in again.states["m00"].alarms.standing] == [4]
+
+
+def test_an_alarm_that_has_just_ended_is_not_ended_again() -> None:
+    fleet = Fleet()
+    fleet.send(0)
+    raised = fleet.look_all_through(-10, 62)
+    fleet.send(62)  # all are cleared, which Told has not read yet
+    fleet.told = {alarm.source.removeprefix("device/"): (alarm,) for alarm in raised}
+    assert fleet.look(63) == []
+    fleet.told = {}
+    assert fleet.look_all_through(64, 80) == []
