@@ -123,6 +123,18 @@ def test_deviation_of_a_direction_is_no_angle(mast):
     assert mast.rows(mean, 2)[0][1] is None
 
 
+def test_one_reading_has_no_deviation_and_equal_directions_have_none_of_minus_nothing(anywhere):
+    rows = "(2, '2020-03-05 00:00Z', 40, 40, 1, 0), (1, '2020-03-05 00:00Z', 4, 4, 1, 0), "
+    equal = "(2, '2020-03-05 00:10Z', 90, 90, 1, 0), (2, '2020-03-05 00:11Z', 90, 90, 1, 0)"
+    with psycopg.connect(anywhere.dsn, autocommit=True, prepare_threshold=None) as connection:
+        connection.execute(f"INSERT INTO readings VALUES {rows} {equal}")
+        refresh(connection)
+    found = anywhere.rows(
+        "SELECT sensor_id, count, sd::text FROM statistics_10min WHERE time >= '2020-03-05' ORDER BY time, sensor_id"
+    )
+    assert found == [(1, 1, None), (2, 1, None), (2, 2, "0")]
+
+
 def test_taking_a_period_out_of_a_flag_leaves_both_ends(mast):
     flag(mast, "Spd80", BEGIN, BEGIN + timedelta(hours=9))
     hours = [str(BEGIN + timedelta(hours=n)) for n in (3, 4)]
