@@ -27,6 +27,7 @@ class Rule(StrEnum):
     BACKUP = "backup_missing"
     TOPICS = "topics_differ"
     STRANGER = "unauthorised_device"
+    SERVICE = "service_down"
 
 
 SEVERITY = {
@@ -43,6 +44,7 @@ SEVERITY = {
     Rule.BACKUP: Severity.MAJOR,
     Rule.TOPICS: Severity.MAJOR,
     Rule.STRANGER: Severity.MAJOR,
+    Rule.SERVICE: Severity.MAJOR,
 }
 
 
@@ -167,6 +169,49 @@ def of_group(
             "s",
         ),
     ]
+
+
+RESTARTS = 5
+RESTARTS_WITHIN = timedelta(minutes=10)
+"""A part that was started again so often within so long works now and then at best. A part that ends at once gets there
+in half a minute, with the supervisor's pauses; nobody restarts one by hand so often."""
+
+
+@dataclass(slots=True)
+class Restarts:
+    """How often each part was started again, look by look."""
+
+    _seen: dict[str, list[tuple[datetime, int]]] = field(default_factory=dict)
+
+    def lately(self, name: str, restarts: int, now: datetime) -> int:
+        """Within the last ten minutes, as far as they were looked at."""
+        seen = self._seen.setdefault(name, [])
+        if seen and restarts < seen[-1][1]:  # another stack in the same folder
+            seen.clear()
+        if not seen or restarts != seen[-1][1]:
+            seen.append((now, restarts))
+        while len(seen) > 1 and now - seen[1][0] > RESTARTS_WITHIN:
+            seen.pop(0)
+        return restarts - seen[0][1]
+
+    def forget(self) -> None:
+        """A neighbour is away: that parts end for it says nothing of them."""
+        self._seen.clear()
+
+
+def of_service(name: str, *, state: str, works: bool, restarts: int, hangs: str | None) -> Finding:
+    """A part of the stack. `restarts`: how often it was started again lately; `hangs`: what its process says, or that
+    it says nothing."""
+    if not works:
+        said, reason = f"{name} does not run, it is {state}", state
+    elif restarts >= RESTARTS:
+        said, reason = f"{name} ends again and again: it was started {restarts} times in ten minutes", "restarts"
+    elif hangs is not None:
+        said, reason = f"{name} lives and does nothing: {hangs}", "hangs"
+    else:
+        return Finding(Rule.SERVICE, f"service/{name}", bad=False, said=f"{name} works", reason="works")
+    said = f"The part {said}. See `telltale status` and logs/{name}.log in the stack's folder."
+    return Finding(Rule.SERVICE, f"service/{name}", bad=True, said=said, reason=reason, value=float(restarts))
 
 
 def of_copies(copies: Sequence[tuple[Collection[int], Collection[int]]], at_work: Collection[int]) -> Finding:

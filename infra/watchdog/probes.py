@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 from confluent_kafka import KafkaException
@@ -14,15 +15,31 @@ from infra.backup.folder import Folder
 from infra.backup.settings import BackupSettings
 from infra.client import connection
 from infra.database import first_line
+from infra.kafka.cluster import NUMBERS, names
+from infra.parts import POSTGRES
 from infra.security.strangers import Strangers, Try
 from infra.settle import STAGES, behind
+from infra.stack import WORKING, Stack
 from infra.watchdog import measured
-from infra.watchdog.findings import Filling, Finding, Progress, Rule, Work, of_copies, of_disk, of_expiry, of_group
+from infra.watchdog.findings import (
+    Filling,
+    Finding,
+    Progress,
+    Restarts,
+    Rule,
+    Work,
+    of_copies,
+    of_disk,
+    of_expiry,
+    of_group,
+    of_service,
+)
 from infra.watchdog.settings import WatchdogSettings
 from schemas.errors import Refused, Unavailable
 from schemas.topics import TOPICS
 
 ANSWER_S = 5.0
+HEALTH_S = 2.0
 CLOCK = "SELECT clock_timestamp()"
 TOKENS = """
 SELECT prefix, name, expires FROM tokens
@@ -220,6 +237,44 @@ def backups(database_name: str, settings: WatchdogSettings, now: datetime) -> It
         hours,
         "h",
     )
+
+
+def services(seen: Stack | None, restarts: Restarts, now: datetime) -> Iterator[Finding]:
+    """The parts of the stack in whose folder the watchdog works, if there is one. Broker and database have rules of
+    their own, and who asks lives."""
+    if seen is None or all(each.state == "stopped" for each in seen.services):
+        return
+    yield Finding(
+        Rule.SERVICE,
+        "service/supervisor",
+        not seen.is_supervised,
+        "the supervisor lives"
+        if seen.is_supervised
+        else "The supervisor (`telltale up`) has ended: a part that ends is not started again. Start it: telltale up",
+        "gone",
+    )
+    own = {POSTGRES, "watchdog", *(name for number in NUMBERS for name in names(number))}
+    for each in (service.now() for service in seen.services if service.name not in own):
+        works = each.state in WORKING
+        hangs = _hangs(each.metrics) if each.state == "running" and each.metrics else None
+        lately = restarts.lately(each.name, each.restarts, now)
+        yield of_service(each.name, state=each.state, works=works, restarts=lately, hangs=hangs)
+
+
+def _hangs(metrics: str) -> str | None:
+    """What /healthz beside /metrics says, if it is that the process hangs."""
+    try:
+        answer = httpx.get(metrics.removesuffix("/metrics") + "/healthz", timeout=HEALTH_S)
+    except httpx.TimeoutException:
+        return f"it has not answered for {HEALTH_S:g} s"
+    except httpx.HTTPError as error:
+        return f"it does not answer ({error})"
+    if answer.status_code < 500:
+        return None
+    try:
+        return str(answer.json()["said"])
+    except (ValueError, KeyError, TypeError):
+        return f"it answers {answer.status_code}"
 
 
 def strangers(found: Iterable[Try], known: Strangers, now: datetime) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from infra.kept_alarms import KeptAlarms
 from infra.logs import log_file
 from infra.security.strangers import LogEnd, Strangers, Try, tries
 from infra.watchdog import measured, probes
-from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Rule
+from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Restarts, Rule
 from infra.watchdog.forged import Forged
 from infra.watchdog.settings import WatchdogSettings
 from schemas.alarms import AlarmEvent
@@ -41,6 +41,7 @@ class Rounds:
     progress: Progress = field(default_factory=Progress)
     filling: Filling = field(default_factory=Filling)
     strangers: Strangers = field(default_factory=Strangers)
+    restarts: Restarts = field(default_factory=Restarts)
     bad: list[str] = field(default_factory=list)
     """What was amiss at the last look."""
     broker_logs: list[LogEnd] = field(init=False)
@@ -57,21 +58,36 @@ class Rounds:
         away = self.settings.unreachable_s
         self.patience = Patience(
             dict.fromkeys((Rule.BROKER, Rule.COPIES, Rule.DATABASE, Rule.TOPICS, Rule.CLOCK), away)
+            | {Rule.SERVICE: self.settings.service_s}
         )
 
     def look(self) -> list[Finding]:
         """Everything once, however much of it is away."""
         now = self.clock()
         kafka = probes.broker(self.kafka)
+        database = list(probes.database(self.database, self.settings, now))
         return [
             kafka,
             *(() if kafka.bad else self._of_kafka(now)),
-            *probes.database(self.database, self.settings, now),
+            *database,
+            *self._of_services(now, away=kafka.bad or any(f.rule == Rule.DATABASE and f.bad for f in database)),
             *probes.disks(probes.machine_folders(self.settings, self.folder), self.filling, self.settings, now),
             *probes.certificates(self.settings, now),
             *probes.strangers(self._tries(now, away=kafka.bad), self.strangers, now),
             *probes.backups(self.database_name, self.settings, now),
         ]
+
+    def _of_services(self, now: datetime, *, away: bool) -> Iterator[Finding]:
+        """Nothing is said of them while a neighbour is away: they end and wait for it, and its alarm says why."""
+        if away:
+            self.restarts.forget()
+            return
+        try:
+            seen = stack.recorded(self.folder)
+        except Unavailable as error:
+            log.warning("stack_not_read", detail=str(error))
+            return
+        yield from probes.services(seen, self.restarts, now)
 
     def _tries(self, now: datetime, *, away: bool) -> Iterator[Try]:
         for log in self.broker_logs:
@@ -127,14 +143,14 @@ class Rounds:
         )
 
     def _no_longer_there(self, found: list[Finding], now: datetime) -> list[AlarmEvent]:
-        """Tokens and certificates that were removed or replaced are no trouble any more."""
+        """Tokens and certificates that were removed or replaced, and parts that a stack no longer has, are no trouble
+        any more."""
         seen = {(finding.rule, finding.source) for finding in found}
-        database_answers = (Rule.DATABASE, "database") in {(f.rule, f.source) for f in found if not f.bad}
-        gone = [
-            key
-            for key in self.alarms.standing
-            if key not in seen and (key[0] == Rule.CERTIFICATE or (key[0] == Rule.TOKEN and database_answers))
-        ]
+        answer = {finding.rule for finding in found if not finding.bad}
+        asked = {Rule.CERTIFICATE}
+        asked |= {Rule.TOKEN} if Rule.DATABASE in answer else set()
+        asked |= {Rule.SERVICE} if {Rule.DATABASE, Rule.BROKER} <= answer else set()
+        gone = [key for key in self.alarms.standing if key not in seen and key[0] in asked]
         ends = [
             self.alarms.cleared(rule, source=source, now=now, message=f"{source} is no longer in use.")
             for rule, source in gone

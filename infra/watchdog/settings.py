@@ -16,6 +16,8 @@ class WatchdogSettings(BaseSettings):
     """Between two looks. Each costs the broker some tens of requests."""
     unreachable_s: Annotated[float, Field(ge=0)] = 20.0
     """How long broker or database may be away. Below a restart it would cry wolf."""
+    service_s: Annotated[float, Field(ge=0)] = 45.0
+    """How long a part of the stack may be away or hang. Above the supervisor's longest pause between two starts."""
     still_s: Annotated[float, Field(gt=0)] = 60.0
     """How long a group with work may stand still. Above its session timeout and the restore of its state."""
     lag_s: Annotated[float, Field(gt=0)] = 300.0

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from schemas.alarms import Action, ActionAnswer, Alarm, AlarmActionEvent, Refusal
+from schemas.alarms import Action, ActionAnswer, Alarm, AlarmActionEvent, AlarmState, Refusal
 from schemas.columnar import Longs
 from schemas.devices import RuleKind
 from schemas.frames import WindowFrame

@@ -1,14 +1,23 @@
 """When a look becomes an alarm: time lines by a manual clock."""
 
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from infra.processes import Identity, identify
+from infra.stack import Service, Stack
+from infra.telemetry.health import Health
+from infra.telemetry.serving import serving
+from infra.telemetry.settings import MetricsSettings
+from infra.watchdog import probes
 from infra.watchdog.findings import (
     Filling,
     Finding,
     Patience,
     Progress,
+    Restarts,
     Rule,
     Work,
     of_copies,
@@ -19,6 +28,7 @@ from infra.watchdog.findings import (
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 DAY = 86_400.0
+OURS, GONE = identify(os.getpid()), Identity(os.getpid(), "before")
 
 
 def after(seconds):
@@ -108,3 +118,45 @@ def test_missing_copies_are_told_with_the_node_that_is_away(in_step, at_work, ba
     found = of_copies([([1, 2, 3], in_step), ([1], [1])], at_work)
     assert (found.rule, found.bad) == (Rule.COPIES, bad)
     assert said in found.said
+
+
+def service(name="imports", *, state="running", restarts=0, process=OURS, metrics=None):
+    return Service(name, state, process, restarts, metrics=metrics)
+
+
+def of_services(*services, restarts=None, supervisor=OURS, at_s=0):
+    seen = Stack(Path("/stack"), supervisor, services=services)
+    found = probes.services(seen, Restarts() if restarts is None else restarts, after(at_s))
+    return {each.source.removeprefix("service/"): each.reason for each in found if each.bad}
+
+
+def test_a_part_that_does_not_run_is_found_whichever_it_is():
+    assert of_services(service(), service("topics", state="done", process=None)) == {}
+    assert of_services(service(state="restarting", process=None), service("dashboard")) == {"imports": "restarting"}
+    assert of_services(service(process=GONE)) == {"imports": "stopped"}  # its supervisor has not seen it yet
+    own_rules = [service(name, state="restarting") for name in ("kafka", "postgres", "watchdog")]
+    assert of_services(*own_rules) == {}
+
+
+def test_a_supervisor_that_was_killed_is_found_and_a_stack_that_was_stopped_is_none():
+    assert of_services(service(), supervisor=GONE) == {"supervisor": "gone"}
+    assert of_services(service(state="stopped", process=None), supervisor=GONE) == {}
+
+
+def test_a_part_that_ends_again_and_again_is_found_until_it_has_been_quiet_for_ten_minutes():
+    restarts = Restarts()
+    looks = [(0, 7), (10, 9), (20, 11), (30, 12), (620, 12), (631, 12), (640, 0), (650, 1)]
+    found = [of_services(service(restarts=count), restarts=restarts, at_s=at) for at, count in looks]
+    again = {"imports": "restarts"}
+    assert found == [{}, {}, {}, again, {}, {}, {}, {}]
+
+
+def test_a_part_that_hangs_is_found_by_its_own_word_and_by_its_silence():
+    now = [0.0]
+    health = Health("imports", stuck_s=10, clock=lambda: now[0])
+    with serving(health, settings=MetricsSettings(port=0)) as metrics:
+        hangs = service(metrics=metrics)
+        assert of_services(hangs) == {}
+        now[0] = 11
+        assert of_services(hangs) == {"imports": "hangs"}
+    assert of_services(hangs) == {"imports": "hangs"}
