@@ -29,6 +29,10 @@ SETTLE_US_MAX = 15_000_000
 """After opening, or after the broker was away, devices get this long to be heard before silence is judged."""
 
 
+Unknown = dict[tuple[str, int], bool]
+"""Alarms that are said to stand at a step, and of which no state knows; whether they have been ended."""
+
+
 class Looks:
     """At one partition, from the time it was opened."""
 
@@ -42,7 +46,7 @@ class Looks:
         self._last_look_us = 0
         self._behind_since_us: int | None = None
         self._told_behind: tuple[str, AlarmState] | None = None
-        self._unknown: set[tuple[str, int]] = set()  # alarms said to stand, and their steps, of which no state knows
+        self._unknown: Unknown = {}
 
     # -- at devices and stations --
 
@@ -57,7 +61,7 @@ class Looks:
         if not self._devices.complete:
             return []  # a station whose devices are not all known would be judged by some of them
         changed = []
-        unknown: set[tuple[str, int]] = set()
+        unknown: Unknown = {}
         for plan in self._devices.plans():
             device_id = plan.device.device_id
             if not self._is_mine(device_id):
@@ -84,7 +88,7 @@ class Looks:
         plan: Plan,
         now_us: int,
         generation: int,
-        unknown: set[tuple[str, int]],
+        unknown: Unknown,
     ) -> tuple[State, Outcome] | None:
         """One device by the wall clock; None: nothing has changed."""
         device_id, limit_us = plan.device.device_id, plan.silence_limit_us
@@ -107,18 +111,16 @@ class Looks:
             state = self._own_up(state, plan, told, outcome, unknown)
         return None if state is before and not outcome.alarms else (state, outcome)
 
-    def _own_up(
-        self, state: State, plan: Plan, told: tuple[Alarm, ...], outcome: Outcome, unknown: set[tuple[str, int]]
-    ) -> State:
+    def _own_up(self, state: State, plan: Plan, told: tuple[Alarm, ...], outcome: Outcome, unknown: Unknown) -> State:
         """End what is said to stand and nobody knows of: states that were lost knew it.
 
         An alarm that has just ended is still said to stand for a moment, until it is read: so two looks must find it.
         """
         for alarm in watch.unknown(state.alarms, told):
-            if (alarm.alarm_id, alarm.step) in self._unknown:
+            key = alarm.alarm_id, alarm.step
+            unknown[key] = key in self._unknown
+            if self._unknown.get(key) is False:
                 outcome.alarms.append(watch.lost(alarm, plan))
-            else:
-                unknown.add((alarm.alarm_id, alarm.step))
         states = watch.with_steps(state.alarms, told)
         return state if states is state.alarms else replace(state, alarms=states)
 

@@ -4,6 +4,7 @@ import json
 import signal
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from fix_sink import Database, alarms_heard, clean_frame, now, reset_group, until
 from fix_stack import _start, _stop
@@ -145,6 +146,24 @@ def test_database_that_goes_away_is_waited_for(clean, start_sink, own_server, tm
         )
         sink.send(signal.SIGTERM)
         assert sink.wait() == 0
+
+
+def test_an_idle_sink_is_not_ready_while_its_database_is_away(clean, stored, start_sink, line):
+    port = ports.free()
+    start_sink(dsn=line.dsn, TELLTALE_METRICS_PORT=str(port)).working()
+
+    def ready():
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json()
+
+    until(lambda: ready()["ready"], what="the sink is ready")
+    line.moment = lambda _, piece: None  # nothing is to be stored: only who asks can know
+    until(lambda: not ready()["ready"], what="the sink says so")
+    said = ready()["checks"]
+    assert (said["database"]["ok"], said["database"]["required"]) == (False, True)
+    line.moment = lambda _, piece: piece
+    until(lambda: ready()["ready"], what="the sink is ready again")
+    clean.send(clean_frame("mast-0", 0, 10))
+    until(lambda: stored.readings() == clean.expected, what="readings")
 
 
 def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored, start_sink, book):
