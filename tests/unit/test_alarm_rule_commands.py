@@ -106,7 +106,7 @@ def test_listing(run: Any) -> None:
         ("fleet", None),
         ("sensor", "m1/t"),
     ]
-    assert sum(each["level"] == "default" for each in lines) == 8
+    assert sum(each["level"] == "default" for each in lines) == 9
     of_sensor = run("list", "--sensor", "m1/t").stdout
     assert "sensor   m1/t" in of_sensor
     assert "limit 30" in of_sensor
