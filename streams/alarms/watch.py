@@ -4,7 +4,7 @@
 time, the others by the broker's or the wall clock's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -291,7 +291,7 @@ def _told(rules: Iterable[Bound], number: int, words: str) -> dict[Bound, int]:
     return {replace(bound, figure=words): number for bound in rules}
 
 
-def _heard_from(speakers: Mapping[str, Speaker], spool: str, lost: int, at_us: int) -> dict[str, Speaker]:
+def _heard_from(speakers: dict[str, Speaker], spool: str, lost: int, at_us: int) -> dict[str, Speaker]:
     """With this spool as the one that spoke last."""
     before = speakers.get(spool, Speaker())
     comes_back = spool in speakers and spool != next(reversed(speakers))
