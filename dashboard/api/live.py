@@ -5,8 +5,7 @@ wants and hands it to the loop, which puts it before each client. A client's que
 that does not read in time is let go, keeps nobody waiting, and resumes where it stood. What a client has missed is read
 for it alone, by a consumer that ends where the shared one has been; `CATCHING_UP_MAX` of those at a time.
 
-A position is the next offset of every partition that can hold what the client wants, written as `r3:120,a0:7`. All
-reads are `read_committed`. Public methods are for the loop's thread.
+All reads are `read_committed`. Public methods are for the loop's thread.
 """
 
 import asyncio
@@ -14,21 +13,17 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
 
-import numpy as np
-import orjson
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from dashboard.api.events import KIND_OF, LETTER, At, Event, Kind, Positions, told
 from dashboard.web.problems import Problem, too_many, unavailable
 from infra.client import reader
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
-from schemas.frames import CleanFrame, WindowFrame
 from schemas.keys import partition_of
-from schemas.topics import ALARMS, READINGS_CLEAN, WINDOWS
+from schemas.topics import ALARMS
 
 log = structlog.get_logger(__name__)
 
@@ -44,51 +39,6 @@ CATCHING_UP_MAX = 4
 QUEUE_BYTES_MAX = 8_000_000
 SILENT_S_MAX = 20.0
 """Without a record or the end of the log, a broker is away: it leads elections in some seconds."""
-
-At = tuple[str, int]
-Positions = dict[At, int]
-
-
-class Kind(StrEnum):
-    """Of event."""
-
-    READINGS = "readings"
-    WINDOWS = "windows"
-    ALARMS = "alarms"
-
-
-TOPIC = {Kind.READINGS: READINGS_CLEAN, Kind.WINDOWS: WINDOWS, Kind.ALARMS: ALARMS}
-LETTER = {READINGS_CLEAN: "r", WINDOWS: "w", ALARMS: "a"}
-TOPIC_OF = {letter: topic for topic, letter in LETTER.items()}
-KIND_OF = {topic: kind for kind, topic in TOPIC.items()}
-
-
-def written(positions: Positions) -> str:
-    """As an event's id."""
-    return ",".join(f"{LETTER[topic]}{part}:{offset}" for (topic, part), offset in sorted(positions.items()))
-
-
-def read(text: str) -> Positions:
-    """From an event's id. Raises `Problem` 422."""
-    found: Positions = {}
-    for word in filter(None, text.split(",")):
-        where, _, offset = word.partition(":")
-        is_ours = where[:1] in TOPIC_OF and where[1:].isdecimal() and offset.isdecimal()
-        if not is_ours or not (where + offset).isascii() or len(word) > 40 or int(offset) >= 2**63:
-            raise Problem(422, f'last event id: "{text[:60]}" is none of ours')
-        found[TOPIC_OF[where[0]], int(where[1:])] = int(offset)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One record that somebody may want. `device` is None for an alarm about something else."""
-
-    at: At
-    offset: int
-    kind: Kind
-    device: str | None
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,54 +261,12 @@ class Feed:
             if kind is not Kind.ALARMS and wanted.devices is not None and key not in wanted.devices:
                 continue
             try:
-                device, data = self._told(kind, key, message.value())
+                device, data = told(self._codec, kind, key, message.value())
             except (Unreadable, ValueError):  # somebody else's record: the next one matters more
                 continue
             at = message.topic(), message.partition()
             found.append(Event(at, message.offset(), kind, device, data))
         return found
-
-    def _told(self, kind: Kind, key: str, value: bytes) -> tuple[str | None, bytes]:
-        if kind is Kind.ALARMS:
-            said = orjson.loads(value)
-            return said["data"]["device_id"], orjson.dumps(said)
-        if kind is Kind.READINGS:
-            return key, orjson.dumps(told_readings(self._codec.decode_frame(CleanFrame, value)), option=_NUMPY)
-        return key, orjson.dumps(told_windows(self._codec.decode_frame(WindowFrame, value)), option=_NUMPY)
-
-
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
-
-
-def _times(micros: Any) -> Any:
-    return np.asarray(micros).astype("datetime64[us]")
-
-
-def told_readings(frame: CleanFrame) -> dict[str, Any]:
-    """Rows by time, columns by channel; NaN is null."""
-    return {
-        "device_id": frame.device_id,
-        "channels": list(frame.channels),
-        "times": _times(frame.times),
-        "values": np.ascontiguousarray(frame.values),
-        "quality": np.ascontiguousarray(frame.quality),
-    }
-
-
-def told_windows(frame: WindowFrame) -> dict[str, Any]:
-    """Entry i of every array is one window; NaN is null."""
-    return {
-        "device_id": frame.device_id,
-        "channels": list(frame.channels),
-        "starts": _times(frame.starts),
-        "lengths_s": np.ascontiguousarray(frame.lengths_s),
-        "counts": np.ascontiguousarray(frame.counts),
-        "expected": np.ascontiguousarray(frame.expected),
-        "means": np.ascontiguousarray(frame.means),
-        "sds": np.ascontiguousarray(frame.sds),
-        "minima": np.ascontiguousarray(frame.minima),
-        "maxima": np.ascontiguousarray(frame.maxima),
-    }
 
 
 def _is_record(message: Message) -> bool:

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from dashboard.api.live import Client, Event, Feed, Kind, Positions, read, written
+from dashboard.api.events import Event, Kind, Positions, read, written
+from dashboard.api.live import Client, Feed
 from dashboard.api.params import Text
 from dashboard.web.access import Need, Principal, Scope, need
 from dashboard.web.problems import Problem, documented, unavailable

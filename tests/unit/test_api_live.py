@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.api.live import Client, Event, Feed, Kind, read, written
+from dashboard.api.events import Event, Kind, read, written
+from dashboard.api.live import Client, Feed
 from dashboard.web.problems import Problem
 from schemas.topics import ALARMS, READINGS_CLEAN, WINDOWS
 
