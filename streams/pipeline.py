@@ -17,10 +17,22 @@ from schemas.alarms import ActionAnswer, Alarm, AlarmActionEvent
 from schemas.frames import CleanFrame, WindowFrame
 from schemas.quality import Test
 from schemas.records import Heartbeat
-from streams.alarms import watch
+from streams.alarms import actions, silence
+from streams.alarms.arrivals import (
+    TALLY_US,
+    Taken,
+    after_frames,
+    after_heartbeat,
+    frame_passed,
+    frame_threw,
+    of_readings_only,
+    tallied,
+    tallied_anew,
+)
 from streams.alarms.memory import NEVER, Tally
+from streams.alarms.readings import after_readings
+from streams.alarms.silence import StationView
 from streams.alarms.values import Rows
-from streams.alarms.watch import TALLY_US, StationView, Taken
 from streams.calibration import calibrate
 from streams.holes import Holes, after_frame, in_line
 from streams.plan import Plan, Selection
@@ -76,7 +88,7 @@ def advance(state: State, arrivals: Sequence[Arrival] | Batch, plan: Plan, *, ge
     state = _count(state, before, received, fresh, outcome, plan)
     state = replace(state, received=received, readings_position=arrivals[-1].offset)
     for arrival in fresh if state.alarms.live.entries else ():
-        states = watch.frame_passed(state.alarms, plan, arrival.appended_us, outcome.alarms)
+        states = frame_passed(state.alarms, plan, arrival.appended_us, outcome.alarms)
         state = replace(state, alarms=states)
     heard = [arrival.appended_us for arrival in arrivals]
     # Only where there is an alarm to clear does it matter which of them was first; the broker's clock may step back.
@@ -132,7 +144,7 @@ def usual(state: State, batch: Batch, facts: Facts, plan: Plan, generation: int)
         return None
     if alarms.reread_until_us != NEVER or alarms.frames_missing or state.holes or not facts.clock_ahead:
         return None
-    if alarms.live.entries and not watch.of_readings_only(alarms, plan):
+    if alarms.live.entries and not of_readings_only(alarms, plan):
         return None
     first, last = facts.sequences
     if first and generation == 0 and batch.spool_id not in state.received.spools:
@@ -140,9 +152,9 @@ def usual(state: State, batch: Batch, facts: Facts, plan: Plan, generation: int)
     received = state.received.follow(batch.spool_id, first, last)
     if received is None or received.holes() or not is_sound(batch.channels, facts, plan, state.watermark_us):
         return None
-    tally = watch.tallied(alarms.tally, facts.appended_us, facts.readings)
+    tally = tallied(alarms.tally, facts.appended_us, facts.readings)
     if tally is None:
-        tally = watch.tallied_anew(alarms.tally, batch.appended_us, batch.rows * len(batch.channels))
+        tally = tallied_anew(alarms.tally, batch.appended_us, batch.rows * len(batch.channels))
     return None if tally is None else Usual(received, tally)
 
 
@@ -170,7 +182,9 @@ def hear(state: State, appended_us: int, plan: Plan, outcome: Outcome) -> State:
     """The broker took something of the device at `appended_us`."""
     if appended_us <= state.heard_us:
         return state
-    states = watch.heard(state.alarms, plan, appended_us, outcome.alarms) if state.alarms.live.entries else state.alarms
+    states = state.alarms
+    if states.live.entries:
+        states = silence.heard(states, plan, appended_us, outcome.alarms)
     return replace(state, heard_us=appended_us, alarms=states)
 
 
@@ -183,7 +197,7 @@ def threw(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on
     state = hear(state, arrival.appended_us, plan, outcome)
     if state.watermark_us <= state.alarms.reread_until_us != NEVER:
         return state
-    return replace(state, alarms=watch.frame_threw(state.alarms, plan, what, arrival.appended_us, outcome.alarms))
+    return replace(state, alarms=frame_threw(state.alarms, plan, what, arrival.appended_us, outcome.alarms))
 
 
 def hear_heartbeat(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
@@ -192,7 +206,7 @@ def hear_heartbeat(  # noqa: PLR0917 - state, input, policy and outcome, as ever
     """An edge told of itself; one at or below the state's position is skipped."""
     if offset <= state.heartbeats_position:
         return state
-    states = watch.after_heartbeat(state.alarms, plan, beat, appended_us, outcome.alarms)
+    states = after_heartbeat(state.alarms, plan, beat, appended_us, outcome.alarms)
     return hear(replace(state, alarms=states, heartbeats_position=offset), appended_us, plan, outcome)
 
 
@@ -202,7 +216,7 @@ def apply_action(  # noqa: PLR0917
     """Somebody did something about an alarm; what is at or below the state's position was answered before."""
     if offset <= state.actions_position:
         return state
-    states, answer = watch.apply_action(state.alarms, plan, event, now_us=appended_us, out=outcome.alarms)
+    states, answer = actions.apply_action(state.alarms, plan, event, now_us=appended_us, out=outcome.alarms)
     outcome.answers.append(answer)
     return replace(state, alarms=states, actions_position=offset)
 
@@ -221,7 +235,7 @@ def look(
     `expected_us` is since when it has been expected, for a device that was never heard.
     """
     outcome = Outcome()
-    states = watch.look(
+    states = silence.look(
         state.alarms,
         plan,
         heard_us=state.heard_us or expected_us,
@@ -240,7 +254,7 @@ def _hear_sensors(state: State, run: Run, appended_us: int, plan: Plan, outcome:
     channels = [name for name, came in zip(run.channels, there.tolist(), strict=True) if came and name in wanted]
     if not channels:
         return state
-    return replace(state, alarms=watch.sensors_heard(state.alarms, plan, channels, appended_us, outcome.alarms))
+    return replace(state, alarms=silence.sensors_heard(state.alarms, plan, channels, appended_us, outcome.alarms))
 
 
 def _count(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere on this page
@@ -270,7 +284,7 @@ def _count(  # noqa: PLR0917 - state, input, policy and outcome, as everywhere o
         Taken(arrival.appended_us, arrival.frame.values.size, refused.get(arrival.offset, 0), lacking)
         for arrival, lacking in zip(fresh, missing, strict=True)
     ]
-    return replace(state, alarms=watch.after_frames(states, plan, taken, outcome.alarms))
+    return replace(state, alarms=after_frames(states, plan, taken, outcome.alarms))
 
 
 def _advance_run(state: State, run: Run, plan: Plan, outcome: Outcome, holes: Holes) -> State:
@@ -321,7 +335,7 @@ def judge_rules(  # noqa: PLR0917
     if selection.thresholds is None and not frames:
         return state
     rows = Rows(settled.times, settled.values, settled.flags, settled.fresh)
-    states = watch.after_readings(state.alarms, plan, rows, selection.thresholds, frames, outcome.alarms)
+    states = after_readings(state.alarms, plan, rows, selection.thresholds, frames, outcome.alarms)
     return replace(state, alarms=states)
 
 

@@ -12,7 +12,7 @@ from schemas.frames import DeviceState
 from streams.alarms import memory
 from streams.alarms.lifecycle import Phase
 from streams.alarms.memory import AlarmStates, Entry, Judging, Speaker, Tally
-from streams.alarms.watch import restarted as judged_again
+from streams.alarms.readings import restarted as judged_again
 from streams.holes import Hole, Holes
 from streams.quality.context import NO_LAYOUT, Context, ContextColumns, from_columns, nothing, to_columns
 from streams.recent import Recent, RecentColumns

@@ -12,10 +12,10 @@ from schemas.alarms import Alarm, AlarmState, Severity, alarm_id
 from schemas.keys import partition_of
 from streams.agents.devices import DeviceTable
 from streams.agents.told import Told
-from streams.alarms import watch
+from streams.alarms import lost, silence
 from streams.alarms.panel import instant
 from streams.alarms.rules import DEVICE_SILENT, STAGE_BEHIND, STATION_SILENT, device_source, station_source
-from streams.alarms.watch import StationView
+from streams.alarms.silence import StationView
 from streams.pipeline import Outcome, look
 from streams.plan import Plan
 from streams.state import State
@@ -98,7 +98,7 @@ class Looks:
         leads = self._leads(plan)
         told = self._told.of_device(device_id)
         needs_look = silent or leads or bool(told) or plan.rules.sensor_silence
-        if not needs_look and not (state and watch.needs_look(state.alarms, plan)):
+        if not needs_look and not (state and silence.needs_look(state.alarms, plan)):
             return None
         before = state = state or State(device_id, generation=generation)
         listened = now_us - self._listening_since_us >= min(limit_us or SETTLE_US_MAX, SETTLE_US_MAX)
@@ -116,12 +116,12 @@ class Looks:
 
         An alarm that has just ended is still said to stand for a moment, until it is read: so two looks must find it.
         """
-        for alarm in watch.unknown(state.alarms, told):
+        for alarm in lost.unknown(state.alarms, told):
             key = alarm.alarm_id, alarm.step
             unknown[key] = key in self._unknown
             if self._unknown.get(key) is False:
-                outcome.alarms.append(watch.lost(alarm, plan))
-        states = watch.with_steps(state.alarms, told)
+                outcome.alarms.append(lost.lost(alarm, plan))
+        states = lost.with_steps(state.alarms, told)
         return state if states is state.alarms else replace(state, alarms=states)
 
     def _leads(self, plan: Plan) -> bool:
@@ -155,7 +155,7 @@ class Looks:
                 told = [self._told.standing(DEVICE_SILENT, device_source(device)) for device in together]
                 onsets = [round(alarm.onset.timestamp() * 1e6) for alarm in told if alarm]
                 since_us = max(onsets) if len(onsets) == len(together) else None
-            states = watch.station(state.alarms, plan, source, since_us, now_us, outcome.alarms)
+            states = silence.station(state.alarms, plan, source, since_us, now_us, outcome.alarms)
             state = state if states is state.alarms else replace(state, alarms=states)
         return state
 

@@ -10,13 +10,17 @@ Flood: from ten alarms of a device within a minute on, one alarm stands for thos
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from schemas.alarms import Action, Alarm, AlarmAction, AlarmState, Severity, alarm_id
 from schemas.devices import Device, RuleKind
 from streams.alarms.lifecycle import Cause, Phase, move
-from streams.alarms.memory import NEVER, Entry
+from streams.alarms.memory import NEVER, AlarmStates, Entry
 from streams.alarms.messages import message
 from streams.alarms.rules import ALARM_FLOOD, FRAMES_THROW, STATION_SILENT, Bound, Key, Rules, device_source
+
+if TYPE_CHECKING:
+    from streams.plan import Plan
 
 CHATTER_RAISES = 5
 CHATTER_US = 600_000_000
@@ -111,6 +115,11 @@ class Panel:
         severity, limit, unit, off_delay_us = OWN.get(entry.rule, (Severity.MINOR, None, None, 0))
         return Bound(entry.rule, entry.rule, entry.source, severity, limit, unit, off_delay_us=off_delay_us)
 
+    def kind(self, entry: Entry) -> RuleKind | str:
+        """Of the entry's rule, also where that is gone."""
+        kind = self.bound(entry).kind
+        return RuleKind.SILENCE if kind == "device_silent" else kind
+
     def drop(self, entry: Entry, reason: str) -> None:
         """The rule is no longer configured, or its source is not."""
         if entry.alarm_id:
@@ -168,6 +177,10 @@ class Panel:
             elif not cause and entry.phase is Phase.SUPPRESSED:
                 after = self._moved(entry, Cause.RELEASE)
                 self._put(entry, after, self.bound(entry), entry.value, reason="cause_gone")
+
+    def kept(self, states: AlarmStates) -> AlarmStates:
+        """The states with what has become of the entries."""
+        return replace(states, live=replace(states.live, entries=self.entries)) if self.changed else states
 
     def _known_cause(self, entry: Entry) -> str | None:
         kind = self.bound(entry).kind
@@ -328,3 +341,8 @@ _OVER: dict[RuleKind | str, str] = {
     RuleKind.SILENCE: "heard_again",
     RuleKind.SENSOR_SILENCE: "heard_again",
 }
+
+
+def panel_of(states: AlarmStates, plan: "Plan", out: list[Alarm]) -> Panel:
+    """On what stands for real; events go to `out`."""
+    return Panel(plan.device, plan.rules, states.live.entries, out)

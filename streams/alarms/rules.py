@@ -1,7 +1,7 @@
 """To what the rules of a device are bound. Pure: configuration in, bound rules out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from schemas.alarm_rules import LIMIT_UNITS, in_force
@@ -78,6 +78,10 @@ class Rules:
     sources: tuple[Bound, ...] = ()
     duplicates: tuple[Bound, ...] = ()
     channels: tuple[str, ...] = ()  # that have a rule on values
+
+    def saying(self, told: Iterable[Bound]) -> "Rules":
+        """Some of them with words of this moment in what they say."""
+        return replace(self, bound=MappingProxyType({**self.bound, **{bound.key: bound for bound in told}}))
 
 
 def device_source(device: Device) -> str:

@@ -17,7 +17,7 @@ from schemas.frames import DeviceState
 from schemas.limits import Limits, Spike
 from schemas.records import Heartbeat, SourceState
 from streams.alarms.rules import rules_of
-from streams.alarms.watch import StationView
+from streams.alarms.silence import StationView
 from streams.pipeline import Outcome, advance, apply_action, hear_heartbeat, look, threw
 from streams.plan import Plan, plan_of
 from streams.state import State, from_record, to_record
