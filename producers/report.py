@@ -12,6 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from infra.progress import counting_bar
 from producers.delivery.link import Link
 from producers.edge import Edge
 from producers.files.logger_file import LoggerFile
@@ -104,16 +105,7 @@ def progress(edge: Edge) -> Iterator[Told]:
     if not sys.stderr.isatty():
         yield _plain(edge)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - only here
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with counting_bar() as bar:
         tasks: dict[str, Any] = {}
 
         def told(report: FileReport, file: LoggerFile | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from infra.progress import counting_bar
 from producers.edge import Edge
 from producers.files.described import Description
 from producers.files.logger_file import Stamping
@@ -206,18 +207,7 @@ def progress_bar(started: float) -> Iterator[Shown]:
     if not sys.stderr.isatty():
         yield _plain(started)
         return
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-    from rich.progress import Progress as Bar  # noqa: PLC0415
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with counting_bar() as bar:
         task = bar.add_task("files", total=None, note="")
 
         def shown(at: Progress) -> None:
