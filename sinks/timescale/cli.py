@@ -22,6 +22,7 @@ from sinks.timescale.shell import AS_JSON, show_table
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
+    from sinks.timescale.batch import Part
     from sinks.timescale.settings import SinkSettings
 
 
@@ -100,6 +101,7 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
             waits=Waits(owner, settings.alarm_after_s),
             teller=telling.Teller(lambda: telling.producer(address, client_id="telltale-sink-alarms"), speaker="sink"),
             health=health,
+            end_of_batch=lambda part, begin: _end_of_batch(address, part, begin),
             tracing=tracing,
             on_working=readiness.announce,
             keyring=keyring,
@@ -166,6 +168,18 @@ def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:
             "error_cb": _complain,
         }
     )
+
+
+def _end_of_batch(address: str, part: "Part", begin: int) -> int:
+    from confluent_kafka import Consumer
+
+    from infra.unpackable import end_of_batch
+
+    consumer = Consumer(client.reader(address, group="telltale-sink-look"))
+    try:
+        return end_of_batch(consumer, *part, begin)
+    finally:
+        consumer.close()
 
 
 def _admin(address: str) -> "AdminClient":

@@ -24,9 +24,10 @@ from infra.telemetry.health import Health
 from infra.telling import Teller
 from schemas.alarms import Alarm, AlarmEvent
 from schemas.errors import Unavailable
+from schemas.rejection import Rejection
 from sinks.timescale import alarms, measured
 from sinks.timescale.alarms import Waits
-from sinks.timescale.batch import Batch, Part, Pile
+from sinks.timescale.batch import Batch, Entry, Part, Pile, Refusal
 from sinks.timescale.claims import ANSWER_S, Identities, claims
 from sinks.timescale.decode import Decoder
 from sinks.timescale.entries import Entries
@@ -72,6 +73,7 @@ class Loop:
         waits: Waits,
         teller: Teller,
         health: Health,
+        end_of_batch: Callable[[Part, int], int],
         tracing: traces.Tracing | None = None,
         on_working: Callable[[], None] = lambda: None,
         keyring: Keyring | None = None,
@@ -80,6 +82,7 @@ class Loop:
         self._entries = Entries(decoder, keyring=keyring, is_traced=tracing is not None)
         self._store, self._writer, self._settings = store, writer, settings
         self._waits, self._teller = waits, teller
+        self._end_of_batch = end_of_batch  # of a part's batch that begins at an offset and cannot be unpacked
         self._on_working = on_working
         self._tracing = tracing
         self._health = health
@@ -104,6 +107,7 @@ class Loop:
         self._rows_a_record = 1.0
         self._identities = Identities(admin)
         self._alarms_due = False  # to look for alarms that nobody else ends
+        self._unpackable: dict[Part, tuple[int, str]] = {}  # where its batch begins, and what is wrong with it
 
     def run(self, stop: Event) -> None:
         """Until `stop`. Raises `LogLost`, `Unavailable` when Kafka refuses us, and our own bugs."""
@@ -143,6 +147,9 @@ class Loop:
                 self._start(self._take_over, list(self._given), then=self._opened)
             else:
                 self._read(POLL_S)
+        elif self._unpackable:
+            part, (begin, why) = next(iter(self._unpackable.items()))
+            self._start(self._find_end, part, begin, why, then=self._pass)
         elif self._alarms_due:
             self._start(self._find_over, then=self._tell_over)
         elif self._due(now):
@@ -329,6 +336,12 @@ class Loop:
                 "records were lost before they were stored. To go on from what there is, stop the sink and reset "
                 "the group's offset (telltale kafka kafka-consumer-groups.sh --reset-offsets)",
             )
+        elif code == KafkaError._BAD_COMPRESSION:
+            part = Part(message.topic(), message.partition())
+            if part not in self._unpackable and part in self._positions:
+                log.warning("unpackable", part=str(part), offset=message.offset(), detail=error.str())
+                self._unpackable[part] = message.offset(), error.str()
+                self._consumer.pause([TopicPartition(*part)])  # else it is fetched again and again
         elif error.fatal() or code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise Unavailable(f"Kafka: {error.str()}")
         else:
@@ -365,7 +378,7 @@ class Loop:
             if isinstance(error, Fenced):
                 log.warning("fenced", parts=str(error))
         self._job, self._open, self._in_hand, self._ready = None, False, None, None
-        self._positions, self._handed, self._untold = {}, {}, {}
+        self._positions, self._handed, self._untold, self._unpackable = {}, {}, {}, {}
         self._pile.begin({})
         self._writer.drop()
 
@@ -386,6 +399,28 @@ class Loop:
                 return list(alarms.over(self._store.connection, self._admin))
             except (KafkaException, TimeoutError) as error:
                 raise Waiting("broker_away", str(error)) from None
+
+    def _find_end(self, part: Part, begin: int, why: str) -> tuple[Part, int, int, str]:
+        """In the database's thread, which has nothing else to do: where a batch ends that cannot be unpacked."""
+        try:
+            return part, begin, self._end_of_batch(part, begin), why
+        except (Unavailable, KafkaException) as error:
+            raise Waiting("broker_away", str(error)) from None
+
+    def _pass(self, found: tuple[Part, int, int, str], now: float) -> None:
+        """Refuses the batch as one record, and goes on behind it."""
+        part, begin, end, why = found
+        self._unpackable.pop(part, None)
+        if part not in self._positions:
+            return  # it is somebody else's by now
+        detail = f"its batch of offsets {begin} to {end - 1} is not unpacked: {why}"
+        stamp_ms = time.time_ns() // 1_000_000
+        self._pile.add(Entry(part, begin, None, None, stamp_ms, Refusal(Rejection.TOO_LARGE, detail)))
+        self._pile.reach(part, end)
+        self._grew_at = now
+        self._consumer.seek(TopicPartition(*part, end))
+        if not self._paused:
+            self._consumer.resume([TopicPartition(*part)])
 
     def _tell_over(self, found: list[Alarm], _: float) -> None:
         self._alarms_due = False

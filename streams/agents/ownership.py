@@ -23,6 +23,7 @@ from streams.agents.looks import Looks
 from streams.agents.takeover import take_over
 from streams.agents.told import Told
 from streams.agents.transaction import Headers, Transactions
+from streams.agents.unfinished import finish
 from streams.agents.work import Work, Worked
 from streams.pipeline import Outcome
 
@@ -61,6 +62,7 @@ class Ownership:
         began = time.monotonic()
         kafka, codec, timeout_s = self._kafka, self._codec, transaction_timeout_s
         self._transactions = Transactions(kafka, codec, self.number, timeout_s=timeout_s)
+        finish(kafka, codec, self.number, self._transactions, timeout_s=timeout_s)
         found = take_over(kafka, codec, self.number, timeout_s=timeout_s)
         self._group = found.group
         self._delivered = Delivered(self.number, found.next, kafka=kafka, timeout_s=timeout_s)

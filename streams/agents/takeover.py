@@ -49,7 +49,7 @@ def take_over(kafka: str, codec: Codec, number: int, *, timeout_s: int) -> Taken
     try:
         group = consumer.consumer_group_metadata()
         states, broken = _states(codec, _newest(consumer, number, timeout_s))
-        found, pending = _committed(consumer, kafka, number)
+        found, pending = committed_offsets(consumer, kafka, number)
         start = {topic: _start(consumer, tp, timeout_s) for topic, tp in found.items()}
     finally:
         consumer.close()
@@ -126,7 +126,7 @@ def _refuse_lost_states(number: int, expected: int, got: int, broken: Mapping[by
 # -- offsets --
 
 
-def _committed(consumer: Consumer, kafka: str, number: int) -> tuple[dict[str, TopicPartition], bool]:
+def committed_offsets(consumer: Consumer, kafka: str, number: int) -> tuple[dict[str, TopicPartition], bool]:
     """The offsets by topic, and whether a transaction's offsets are pending that will never end.
 
     Fencing has ended our former owner's transaction, so nothing of this partition should be pending. A broker

@@ -120,6 +120,17 @@ class Transactions:
         self._produce_alarm(alarm)
         self._producer.commit_transaction(self._timeout_s)
 
+    def end(self, records: Iterable[tuple[str, bytes | None, bytes | None]], *, commit: bool) -> None:
+        """A transaction of these records (topic, key, value), and with it whatever is pending where they go."""
+        self._producer.begin_transaction()
+        for topic, key, value in records:
+            self._produce(topic, key, value)
+        if commit:
+            self._producer.commit_transaction(self._timeout_s)
+        else:
+            self._producer.flush(self._timeout_s)  # what has not been sent would not be aborted, either
+            self._producer.abort_transaction(self._timeout_s)
+
     def _say(self, device_id: str, outcome: Outcome) -> None:
         """The alarms of an outcome, and the answers to actions."""
         for alarm in outcome.alarms:

@@ -71,6 +71,30 @@ def test_records_that_cannot_be_taken_are_told_and_the_rest_is_stored(cluster, s
     assert stored.one("SELECT payload FROM rejected WHERE reason = 'unreadable_wrong_magic'") == bad[0][2]
 
 
+def test_a_batch_that_librdkafka_does_not_unpack_is_told_and_what_is_behind_it_stored(cluster, stored, start_sink):
+    """More than 100 MB, here in 120 records: a device that may write heartbeats can send such a thing."""
+    from confluent_kafka import Producer
+
+    megabyte = 1_000_000
+    produce(cluster, [(HEARTBEATS, b"mast-0", Codec().encode(heartbeat("1.0", 0)))])
+    large = {"message.max.bytes": 200 * megabyte, "batch.size": 200 * megabyte, "queue.buffering.max.kbytes": 400_000}
+    bomb = Producer({"bootstrap.servers": cluster, "compression.type": "zstd", "linger.ms": 1000, **large})
+    refused = []
+    for _ in range(120):
+        bomb.produce(
+            HEARTBEATS, bytes(megabyte), partition=0, on_delivery=lambda error, _: error and refused.append(error)
+        )
+    assert (bomb.flush(60), refused) == (0, [])
+    produce(cluster, [(HEARTBEATS, b"mast-0", Codec().encode(heartbeat("1.0", minute))) for minute in (1, 2)])
+    sink = start_sink().working()
+    until(lambda: stored.one("SELECT count(*) FROM heartbeats") == 3, what="the heartbeats around it")
+    until(lambda: stored.one("SELECT count(*) FROM rejected") == 1, what="the batch is told")
+    ((topic, offset, reason, detail),) = stored.rows("SELECT topic, at_offset, reason, detail FROM rejected")
+    assert (topic, offset, reason) == (HEARTBEATS, 1, "too_large")
+    assert detail.startswith("its batch of offsets 1 to 120 is not unpacked: Decompression")
+    assert not sink.ended
+
+
 def alarms_told(cluster):
     """What the topic says, in the order of its partitions."""
     from confluent_kafka import Consumer, TopicPartition
