@@ -20,7 +20,7 @@ def end_of_batch(consumer: Consumer, topic: str, partition: int, begin: int) -> 
     else meanwhile. Raises `Unavailable`.
     """
     _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S, cached=False)
-    inside, step = begin, 1
+    inside, step, end = begin, 1, int(end)
     while inside + step < end and _is_inside(consumer, topic, partition, begin, inside + step):
         inside, step = inside + step, 2 * step
     behind = min(inside + step, end)
