@@ -129,10 +129,11 @@ def _refuse_lost_states(number: int, expected: int, got: int, broken: Mapping[by
 def committed_offsets(consumer: Consumer, kafka: str, number: int) -> tuple[dict[str, TopicPartition], bool]:
     """The offsets by topic, and whether a transaction's offsets are pending that will never end.
 
-    Fencing has ended our former owner's transaction, so nothing of this partition should be pending. A broker that stops
-    or starts meanwhile may leave the offsets' part of it without an end (`unfinished.py` says why): they stay pending, and
-    nobody who asks for what is certain gets an answer. What was committed before is an answer all the same: states know
-    how far each device was applied, and our next transaction, being the same producer's, ends what is pending.
+    Fencing has ended our former owner's transaction, so nothing of this partition should be pending. A broker that
+    stops or starts meanwhile may leave the offsets' part of it without an end (`unfinished.py` says why): they stay
+    pending, and nobody who asks for what is certain gets an answer. What was committed before is an answer all the
+    same: states know how far each device was applied, and our next transaction, being the same producer's, ends what
+    is pending.
     """
     wanted = [TopicPartition(topic, number) for topic in SOURCES]
     try:
