@@ -71,9 +71,9 @@ class Kafka(OwnBroker):
         self.line = Proxy(port)
         super().__init__(folder, Listener("EDGE", port, self.line.address))
 
-    def start(self) -> None:
+    def start(self, **env: str) -> None:
         """Makes the topics that are missing, too."""
-        super().start()
+        super().start(**env)
         provision(self.address, partitions=PARTITIONS)
 
     def says_of_transactions(self) -> str:

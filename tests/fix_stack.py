@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -75,13 +75,21 @@ def _die_with_pytest() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _start(command: list[str], *, log: Path, cwd: Path, account: dict[str, Any] | None = None) -> Any:
+def _start(
+    command: list[str],
+    *,
+    log: Path,
+    cwd: Path,
+    account: dict[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Any:
     with log.open("wb") as output:
         return subprocess.Popen(
             command,
             cwd=cwd,
             stdout=output,
             stderr=output,
+            env=None if env is None else {**os.environ, **env},
             preexec_fn=_die_with_pytest,  # noqa: PLW1509 - one call into a library that is already loaded
             **(account or {}),
         )

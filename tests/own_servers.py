@@ -58,11 +58,11 @@ class OwnBroker:
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def start(self) -> None:
+    def start(self, **env: str) -> None:
         """Formats an empty folder, starts, waits."""
         self.one.prepare(class_path=self.class_path)
         log = self.folder.parent / f"{self.folder.name}-{time.monotonic_ns()}.log"
-        self.process = _start(self.one.command(class_path=self.class_path), log=log, cwd=self.folder.parent)
+        self.process = _start(self.one.command(class_path=self.class_path), log=log, cwd=self.folder.parent, env=env)
         await_true(lambda: broker.answers(self.one.address), what="broker", within_s=WAIT_S_MAX)
 
     def kill(self) -> None:

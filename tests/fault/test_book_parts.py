@@ -223,14 +223,11 @@ def test_kafkas_disk_full(pipeline: Pipeline, begin: Begin) -> None:
 
 
 @pytest.mark.usefixtures("long_form")
-def test_clock_of_the_broker_is_wrong(pipeline: Pipeline, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_of_the_broker_is_wrong(pipeline: Pipeline, begin: Begin) -> None:
     scenario = begin()
     pipeline.kafka.end()
-    with monkeypatch.context() as patch:
-        for name, value in wrong_clock(pipeline.folder, 3600).items():
-            patch.setenv(name, value)
-        scenario.fault()
-        pipeline.kafka.start()
+    scenario.fault()
+    pipeline.kafka.start(**wrong_clock(pipeline.folder, 3600))
     scenario.alarm("clock_skew", source="device/steady-0")
     scenario.flows()
     pipeline.kafka.end()
