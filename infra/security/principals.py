@@ -64,8 +64,9 @@ class Rights:
 
 
 RIGHTS: Mapping[str, Rights] = {
+    # Its own output it reads to see how a former owner's transaction has ended.
     "streams": Rights(
-        reads=(READINGS_RAW, HEARTBEATS, ALARM_ACTIONS, DEVICES, ALARMS, STREAMS_STATE),
+        reads=(READINGS_RAW, HEARTBEATS, ALARM_ACTIONS, DEVICES, ALARMS, STREAMS_STATE, READINGS_CLEAN, WINDOWS),
         writes=(READINGS_CLEAN, WINDOWS, ALARMS, ALARM_ACTIONS, READINGS_REJECTED, STREAMS_STATE),
         joins=(STREAMS_GROUP,),
         transactions=TRANSACTIONS,
