@@ -23,6 +23,9 @@ LONGEST_US = 1_000 * 366 * 86_400 * 1_000_000
 """A thousand years: longer limits mean "never", and a time plus any of them must fit into 64 bits."""
 
 
+Places = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
     """The windows of one length: which of the device's channels have them."""
@@ -41,7 +44,7 @@ class Selection:
     segments: Segments
     checks: Checks
     # Per window length: the frame's columns that have it, and where they stand in the window plan's channels.
-    windows: tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]
+    windows: tuple[Places, ...]
     thresholds: Thresholds | None  # alarm rules on values; None: none concern these channels
     # Equal for devices whose rows may be advanced as one array, whatever their calibrations; None: this one's may not.
     kind: object | None
@@ -76,21 +79,24 @@ class Plan:
         return known
 
     def _select(self, channels: tuple[str, ...]) -> Selection:
-        columns = np.array([self.columns[name] for name in channels], np.intp)
-        windows = []
-        for window in self.windows:
-            places = {name: at for at, name in enumerate(window.channels)}
-            of = [at for at, name in enumerate(channels) if name in places]
-            to = [places[channels[at]] for at in of]
-            windows.append((np.array(of, np.intp), np.array(to, np.intp)))
-        segments, checks = self.segments.take(columns), self.course.checks(channels)
+        kind = self._kind()
+        shared = _SHARED.get((kind, channels))
+        if shared is None:  # the first of its kind
+            shared = self.course.checks(channels), tuple(_places(window, channels) for window in self.windows)
+            if len(_SHARED) >= SHARED_MAX:
+                _SHARED.clear()
+            _SHARED[kind, channels] = shared
+        checks, windows = shared
+        segments, places = self.segments, checks.whole.places
+        if not places.whole:
+            segments = segments.take(np.array([self.columns[name] for name in channels], np.intp))
         return Selection(
             channels,
             segments,
             checks,
-            tuple(windows),
+            windows,
             thresholds_of(self.rules, channels),
-            self._kind() if checks.whole.places.whole and checks.whole.track_places.whole else None,
+            kind if places.whole and checks.whole.track_places.whole else None,
             segments.all_numbers(),
         )
 
@@ -107,6 +113,18 @@ class Plan:
 def _by_date(sensor: Sensor) -> bool:
     """Whether a test of the sensor's goes by its calibrations."""
     return sensor.limits.dead_band is not None or sensor.limits.stalled_at_offset is not None
+
+
+def _places(window: WindowPlan, channels: tuple[str, ...]) -> Places:
+    """Which of the channels have the window, and where they stand in it."""
+    places = {name: at for at, name in enumerate(window.channels)}
+    of = [at for at, name in enumerate(channels) if name in places]
+    return np.array(of, np.intp), np.array([places[channels[at]] for at in of], np.intp)
+
+
+SHARED_MAX = 4096
+_SHARED: dict[tuple[object, tuple[str, ...]], tuple[Checks, tuple[Places, ...]]] = {}
+"""What devices of one kind have in common for a channel list: made once, as a fleet is made ready."""
 
 
 @lru_cache(maxsize=4096)

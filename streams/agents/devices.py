@@ -10,6 +10,7 @@ for; the thread makes the others meanwhile, and `complete` says when it has made
 import sys
 import threading
 import time
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -187,8 +188,9 @@ class DeviceTable:
             self._stations[station_id] = tuple(p for p in self.station(station_id) if p.device.device_id != device_id)
         if after is not None:
             station_id = after.device.station.station_id
-            all_of_it = (*self.station(station_id), after)
-            self._stations[station_id] = tuple(sorted(all_of_it, key=lambda plan: plan.device.device_id))
+            all_of_it = list(self.station(station_id))
+            insort(all_of_it, after, key=lambda plan: plan.device.device_id)
+            self._stations[station_id] = tuple(all_of_it)
 
 
 M = TypeVar("M", Sensor, Calibration)

@@ -6,6 +6,7 @@ looks back in time, for those channels of a frame whose last rows are of the sam
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ from streams.quality.rate_of_change import Rates
 from streams.quality.sd_zero import Deviations
 from streams.quality.sensor_pair import Pairs
 from streams.quality.spike import Spikes
-from streams.quality.tracks import Track, Tracks, arrays, tracks_of
+from streams.quality.tracks import Key, Track, Tracks, arrays, tracks_of
 
 T = TypeVar("T")
 SEQUENCES_MAX = 64  # of one channel list; more come only of a device whose channel lists overlap wildly
@@ -128,8 +129,14 @@ def course_of(device: Device) -> Course:
     """The tests that a device's configuration asks for."""
     sensors = device.sensors
     tracks = tracks_of(sensors, [circular(sensor) for sensor in sensors], device.interval_s)
-    layout = Layout(tuple(sensor.channel for sensor in sensors), tuple(track.key for track in tracks))
+    layout = _layout(tuple(sensor.channel for sensor in sensors), tuple(track.key for track in tracks))
     return Course(device, layout, tuple(tracks))
+
+
+@lru_cache(maxsize=4096)
+def _layout(channels: tuple[str, ...], tracks: tuple[Key, ...]) -> Layout:
+    """One for all devices that have it."""
+    return Layout(channels, tracks)
 
 
 def circular(sensor: Sensor) -> bool:
