@@ -37,7 +37,7 @@ class EdgeSettings(BaseSettings):
 
     heartbeat_s: float = Field(default=30.0, gt=0, description="Between two heartbeats of a device.")
     linger_s: float = Field(
-        default=0.15, ge=0, description="Between two frames of single readings: longer saves messages, costs latency."
+        default=0.06, ge=0, description="Between two frames of single readings: longer saves messages, costs latency."
     )
     frame_bytes_max: int = Field(
         default=256 * 1024, ge=1024, le=3 * 1024 * 1024, description="Of one frame, when catching up."

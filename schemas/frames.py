@@ -54,6 +54,9 @@ class CleanFrame:
     tests: Ints  # (n, c), schemas.quality.Test
 
     def __post_init__(self) -> None:
+        shape = len(self.times), len(self.channels)
+        if self.logged.shape == self.values.shape == self.quality.shape == self.tests.shape == shape:
+            return  # single readings come by the thousand
         for name in ("logged", "values", "quality", "tests"):
             setattr(self, name, _grid(self, name, getattr(self, name)))
 

@@ -27,21 +27,17 @@ class Entries:
 
     def of(self, messages: Sequence[Message]) -> list[Entry]:
         """One for each message, of which none is an error. Raises nothing for bad bytes."""
-        bodies = self._decoder.bodies([Coded(m.topic(), m.key(), m.value()) for m in messages])
-        return [self._entry(message, body) for message, body in zip(messages, bodies, strict=True)]
+        coded = [Coded(m.topic(), m.key(), m.value()) for m in messages]
+        bodies = self._decoder.bodies(coded)
+        return [self._entry(*each) for each in zip(messages, coded, bodies, strict=True)]
 
-    def _entry(self, message: Message, body: Body) -> Entry:
-        topic = message.topic()
+    def _entry(self, message: Message, coded: Coded, body: Body) -> Entry:
+        topic, key, value = coded
         if topic == HEARTBEATS:
             body = self._if_genuine(message, body)
+        trace = _traceparent(message) if self._is_traced else None
         return Entry(
-            Part(topic, message.partition()),
-            message.offset(),
-            message.key(),
-            message.value(),
-            message.timestamp()[1],
-            body,
-            _traceparent(message) if self._is_traced else None,
+            Part(topic, message.partition()), message.offset(), key, value, message.timestamp()[1], body, trace
         )
 
     def _if_genuine(self, message: Message, body: Body) -> Body:

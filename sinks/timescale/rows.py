@@ -32,10 +32,10 @@ def readings(frames: Sequence[CleanFrame], ids: Sequence[Ids]) -> Rows:
     return {
         "sensor_id": np.concatenate(rows_of_ids) if rows_of_ids else np.empty(0, np.int32),
         "time": np.repeat(np.concatenate([frame.times for frame in frames]), widths),
-        "logged": np.concatenate([frame.logged.reshape(-1) for frame in frames]),
-        "value": np.concatenate([frame.values.reshape(-1) for frame in frames]),
-        "quality": np.concatenate([frame.quality.reshape(-1) for frame in frames]),
-        "tests": np.concatenate([frame.tests.reshape(-1) for frame in frames]),
+        "logged": np.concatenate([frame.logged for frame in frames], axis=None),
+        "value": np.concatenate([frame.values for frame in frames], axis=None),
+        "quality": np.concatenate([frame.quality for frame in frames], axis=None),
+        "tests": np.concatenate([frame.tests for frame in frames], axis=None),
     }
 
 

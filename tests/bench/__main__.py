@@ -34,7 +34,7 @@ def main() -> None:
 
     for name in asked.names or known:
         load = os.getloadavg()[0]
-        figures = medians([importlib.import_module(f"bench_{name}").run() for _ in range(asked.rounds)])
+        figures = medians([list(importlib.import_module(f"bench_{name}").run()) for _ in range(asked.rounds)])
         for each in figures:
             if asked.json:
                 print(json.dumps(asdict(each)), flush=True)
