@@ -79,8 +79,28 @@ class Facts(NamedTuple):
     clock_ahead: bool  # the broker's clock never stepped back
 
 
+def _facts(batch: Batch) -> Facts:
+    """Of one batch."""
+    sequences, offsets, appended, times = batch.sequences, batch.offsets, batch.appended_us, batch.times
+    rows = batch.rows
+    ahead = times[np.cumsum(rows) - 1] - appended if len(rows) > 1 else times[-1:] - appended
+    return Facts(
+        (int(sequences[0]), int(sequences[-1])),
+        (int(offsets[0]), int(offsets[-1])),
+        (int(appended.min()), int(appended.max())),
+        (int(times[0]), int(times[-1])),
+        int(ahead.max()),
+        len(times) * len(batch.channels),
+        bool((sequences[1:] - sequences[:-1] == 1).all()),
+        bool((times[1:] > times[:-1]).all()),
+        bool((appended[1:] >= appended[:-1]).all()),
+    )
+
+
 def facts_of(batches: Sequence[Batch]) -> list[Facts]:
     """Of each batch, all at once."""
+    if len(batches) == 1:
+        return [_facts(batches[0])]
 
     def edges(name: str) -> tuple[Longs, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         parts = [getattr(batch, name) for batch in batches]
