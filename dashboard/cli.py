@@ -9,7 +9,7 @@ import click
 
 from infra import stack
 from infra.database import connected
-from infra.options import DATABASE, KAFKA
+from infra.options import AS_JSON, DATABASE, KAFKA
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _selecting(command: F) -> F:
     """Options that say which readings."""
     for option in (
         DATABASE,
-        click.option("--json", "as_json", is_flag=True, help="JSON; one object a line where there are many."),
+        click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object; of readings, one a line."),
         click.option("--quality", "flags", metavar="FLAGS", help="Such as good,suspect or 1,3."),
         click.option("--to", "end", metavar="TIME", help="Before this time."),
         click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given."),
@@ -61,10 +61,10 @@ def count(*, database: str | None, as_json: bool, **chosen: str | None) -> None:
 
 
 @readings.command()
-@click.option("--limit", type=click.IntRange(min=1), help=f"So many rows; {SHOWN} unless --json.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"So many rows; {SHOWN} unless --json.")
 @_selecting
 def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: str | None) -> None:
-    """Readings in order of time: time, sensor, logged, value, flag, tests."""
+    """Readings in order of time: logged and calibrated, flag, tests."""
     from dashboard import readings as stored
     from schemas.quality import Flag
 
@@ -96,8 +96,10 @@ def alarms() -> None:
 @alarms.command()
 @KAFKA
 @click.option("--from-beginning", is_flag=True, help="Begin with all that the topic still holds, in order of time.")
-@click.option("--follow/--no-follow", default=True, help="Wait for more, until Ctrl-C (default), or stop at the end.")
-@click.option("--json", "as_json", is_flag=True, help="One CloudEvent a line, as it stands in the topic.")
+@click.option(
+    "--follow/--no-follow", default=True, show_default=True, help="Wait for more, until Ctrl-C, or stop at the end."
+)
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one CloudEvent a line, as it stands in the topic.")
 def tail(kafka: str | None, from_beginning: bool, follow: bool, as_json: bool) -> None:
     """Show alarms as they are raised and cleared."""
     from dashboard.alarms import tail as events
@@ -119,9 +121,12 @@ _COLOURS = {"raised": "red", "cleared": "green"}
 
 @alarms.command("list")
 @KAFKA
-@click.option("--json", "as_json", is_flag=True, help="One alarm a line, worst first.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line, worst first.")
 def list_standing(kafka: str | None, as_json: bool) -> None:
-    """Alarms that stand: raised, acknowledged, latched, shelved, suppressed. Worst first."""
+    """Alarms that stand, worst first.
+
+    They are raised, acknowledged, latched, shelved or suppressed.
+    """
     from dashboard.acting import standing
 
     found = standing(stack.kafka_address(kafka))
@@ -144,7 +149,7 @@ def list_standing(kafka: str | None, as_json: bool) -> None:
 def _acting(command: F) -> F:
     """What all actions take."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="The stage's answer as JSON."),
+        click.option("--json", "as_json", is_flag=True, help="For scripts: the stage's answer as one JSON object."),
         KAFKA,
         click.option("--why", metavar="TEXT", default="", help="Kept with the alarm, for those who come after."),
         click.argument("alarm_id"),
@@ -156,7 +161,7 @@ def _acting(command: F) -> F:
 @alarms.command()
 @_acting
 def acknowledge(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
-    """Somebody looks after it. A latched alarm ends; missing frames are given up.
+    """Say that somebody looks after an alarm. A latched one ends; missing frames are given up.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
@@ -167,7 +172,7 @@ def acknowledge(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) ->
 @click.option("--for", "length", metavar="LENGTH", required=True, help="Such as 30m, 8h or 2d.")
 @_acting
 def shelve(*, alarm_id: str, length: str, why: str, kafka: str | None, as_json: bool) -> None:
-    """Keep it quiet for a time, come what may. If it still stands then, it is raised again.
+    """Keep an alarm quiet for a time, come what may. If it still stands then, it is raised again.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
@@ -177,7 +182,7 @@ def shelve(*, alarm_id: str, length: str, why: str, kafka: str | None, as_json: 
 @alarms.command()
 @_acting
 def unshelve(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
-    """Take it off the shelf before its time.
+    """Take an alarm off the shelf before its time.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
@@ -187,7 +192,7 @@ def unshelve(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> No
 @alarms.command()
 @_acting
 def comment(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
-    """Add a word (--why) to an alarm that stands; nothing else changes.
+    """Add a word (--why) to an alarm that stands.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
@@ -219,7 +224,7 @@ def rejected() -> None:
 @KAFKA
 @click.option("--reason", metavar="WORD", help="Only of this reason, such as unknown_device.")
 @click.option("--device", metavar="ID", help="Only of this device.")
-@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 def list_rejected(kafka: str | None, reason: str | None, device: str | None, as_json: bool) -> None:
     """What was rejected: its name, when, why, and where it lay."""
     from dashboard.rejected import rejected as found
@@ -275,13 +280,13 @@ def show_rejected(kafka: str | None, name: str) -> None:
 @click.option("--reason", metavar="WORD", help="All of this reason.")
 @click.option("--device", metavar="ID", help="All of this device.")
 @click.option("--vouch", is_flag=True, help="Also what was rejected as forged: you know that it is the device's own.")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 def retry(
     *, kafka: str | None, names: tuple[str, ...], reason: str | None, device: str | None, vouch: bool, as_json: bool
 ) -> None:
-    """Send frames again, after the reason is gone: a device configured, a limit changed, a bug mended.
+    """Send frames again, after the reason is gone.
 
-    What is sent again twice is stored once.
+    A device was configured, a limit changed, a bug mended. What is sent again twice is stored once.
     """
     from dashboard import rejected as store
     from schemas.codec import Codec

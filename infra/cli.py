@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from infra.options import AS_JSON, KAFKA
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -16,9 +18,7 @@ Command = Callable[..., Any]
 directory = click.option(
     "--dir", "folder", metavar="DIR", help="The stack's folder; by default TELLTALE_DIR or .telltale."
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
-kafka_option = click.option("--kafka", "address", metavar="HOST:PORT", help="By default TELLTALE_KAFKA or the stack's.")
-PORT = click.IntRange(1, 65535)
+PORT: dict[str, Any] = {"type": click.IntRange(1, 65535), "metavar": "PORT"}
 
 
 def echo_json(value: Mapping[str, Any]) -> None:
@@ -36,10 +36,10 @@ def echo_json(value: Mapping[str, Any]) -> None:
     help="Nodes of Kafka, decided when the stack is made; by default TELLTALE_BROKERS or 1. Three survive one's loss.",
 )
 @click.option(
-    "--kafka-port", type=PORT, help="By default a free one, kept for the next start. Of three brokers the first's."
+    "--kafka-port", **PORT, help="By default a free one, kept for the next start; of three brokers the first's."
 )
-@click.option("--postgres-port", type=PORT, help="By default a free one, kept for the next start.")
-@click.option("--dashboard-port", type=PORT, help="By default a free one, kept for the next start.")
+@click.option("--postgres-port", **PORT, help="By default a free one, kept for the next start.")
+@click.option("--dashboard-port", **PORT, help="By default a free one, kept for the next start.")
 @click.option(
     "--devices",
     metavar="HOST:PORT",
@@ -63,7 +63,7 @@ def up(
     devices: str | None,
     certificates: str | None,
 ) -> None:
-    """Start broker, database and services on this machine; Ctrl-C stops them."""
+    """Start broker, database and services on this machine. SIGTERM or Ctrl-C stops them."""
     from infra import stack
     from infra.up import Wish, run
     from infra.up import detach as run_detached
@@ -94,7 +94,7 @@ def show_addresses(stack: "Stack") -> None:
 
 @click.command()
 @directory
-@as_json
+@AS_JSON
 def status(folder: str | None, as_json: bool) -> None:
     """What runs, since when, and where it listens. Exit code 1 if not all of it runs."""
     from infra import stack
@@ -155,9 +155,9 @@ def down(folder: str | None, remove: bool) -> None:
 
 @click.command()
 @directory
-@as_json
-@click.option("--kafka-port", type=PORT, help="Also: is this port free?")
-@click.option("--postgres-port", type=PORT, help="Also: is this port free?")
+@AS_JSON
+@click.option("--kafka-port", **PORT, help="Also say whether this port is free.")
+@click.option("--postgres-port", **PORT, help="Also say whether this port is free.")
 def doctor(folder: str | None, as_json: bool, kafka_port: int | None, postgres_port: int | None) -> None:
     """What this machine lacks for a stack, and how to get it. Exit code 1 if it lacks something."""
     from dataclasses import asdict
@@ -181,16 +181,16 @@ def topics() -> None:
 
 
 @topics.command()
-@kafka_option
-@as_json
-def check(address: str | None, as_json: bool) -> None:
-    """Report every difference between the broker and the catalogue; change nothing. Exit code 1 if there is one."""
+@KAFKA
+@AS_JSON
+def check(kafka: str | None, as_json: bool) -> None:
+    """Say how the broker's topics differ from the catalogue. Exit code 1 if they do."""
     from dataclasses import asdict
 
     from infra import provision
     from infra.stack import kafka_address
 
-    differences = provision.check(kafka_address(address))
+    differences = provision.check(kafka_address(kafka))
     if as_json:
         echo_json({"differences": [asdict(each) for each in differences]})
     else:
@@ -202,23 +202,24 @@ def check(address: str | None, as_json: bool) -> None:
 
 
 @topics.command("provision")
-@kafka_option
+@KAFKA
 @click.option(
     "--partitions",
     type=click.IntRange(1, 10_000),
     envvar="TELLTALE_PARTITIONS",
-    help="Of topics keyed by device; fixed once they are made.",
+    metavar="N",
+    help="Of topics keyed by device, by default TELLTALE_PARTITIONS or 12; fixed once they are made.",
 )
 @click.option("--align", is_flag=True, help="Also set the settings of existing topics as the catalogue has them.")
-@as_json
-def provision_topics(address: str | None, partitions: int | None, align: bool, as_json: bool) -> None:
+@AS_JSON
+def provision_topics(kafka: str | None, partitions: int | None, align: bool, as_json: bool) -> None:
     """Create missing topics; report differences of those that exist."""
     from dataclasses import asdict
 
     from infra import provision
     from infra.stack import kafka_address
 
-    done = provision.provision(kafka_address(address), partitions=partitions, align=align)
+    done = provision.provision(kafka_address(kafka), partitions=partitions, align=align)
     if as_json:
         echo_json(asdict(done))
         return
@@ -246,10 +247,18 @@ def kafka(tool: str, arguments: tuple[str, ...]) -> None:
 
 
 @click.command()
-@kafka_option
-@as_json
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=60, show_default=True, metavar="SECONDS")
-def settle(address: str | None, as_json: bool, timeout_s: float) -> None:
+@KAFKA
+@AS_JSON
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up then.",
+)
+def settle(kafka: str | None, as_json: bool, timeout_s: float) -> None:
     """Wait until all that was produced is processed and stored. Exit code 1 if it is not in time."""
     import sys
     import time
@@ -265,7 +274,7 @@ def settle(address: str | None, as_json: bool, timeout_s: float) -> None:
         click.echo(f"\r{left[0].group}: some {records:,} records to go      ", err=True, nl=False)
 
     terminal = sys.stderr.isatty()
-    left = wait(kafka_address(address), timeout_s=timeout_s, progress=show if terminal else lambda _: None)
+    left = wait(kafka_address(kafka), timeout_s=timeout_s, progress=show if terminal else lambda _: None)
     seconds = round(time.monotonic() - began, 2)
     if terminal:
         click.echo("\r\x1b[K", err=True, nl=False)
@@ -285,18 +294,18 @@ def settle(address: str | None, as_json: bool, timeout_s: float) -> None:
 @click.group(invoke_without_command=True)
 @click.pass_context
 @directory
-@kafka_option
+@KAFKA
 @click.option("--from", "since", metavar="TIME", help="From what the broker took at this time on; with a zone or Z.")
 @click.option("--by", "length", metavar="LENGTH", help="Back by this much, such as 30m, 8h or 2d.")
 @click.option("--from-beginning", is_flag=True, help="All that the broker still has.")
 @click.option("--device", metavar="ID", help="Only the partition of this device.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read again; change nothing.")
-@as_json
+@AS_JSON
 def replay(
     ctx: click.Context,
     *,
     folder: str | None,
-    address: str | None,
+    kafka: str | None,
     since: str | None,
     length: str | None,
     from_beginning: bool,
@@ -319,7 +328,7 @@ def replay(
 
     if [bool(since), bool(length), from_beginning].count(True) != 1:
         raise click.UsageError("say one of --from TIME, --by LENGTH, --from-beginning; or: telltale replay list")
-    kafka = stack.kafka_address(address)
+    kafka = stack.kafka_address(kafka)
     moves = replays.plan(kafka, since=_since(since, length), device_id=device)
     if moves and not dry_run:
         found = stack.recorded(folder)
@@ -361,16 +370,19 @@ def _since(since: str | None, length: str | None) -> "datetime | None":
 
 
 @replay.command("list")
-@kafka_option
-@as_json
-def list_replays(address: str | None, as_json: bool) -> None:
-    """The generation that each partition is in: how often an operator has had it computed again."""
+@KAFKA
+@AS_JSON
+def list_replays(kafka: str | None, as_json: bool) -> None:
+    """The generation of each partition.
+
+    It counts how often an operator has had it computed again.
+    """
     from dataclasses import asdict
 
     from infra import replay as replays
     from infra.stack import kafka_address
 
-    found = replays.positions(kafka_address(address))
+    found = replays.positions(kafka_address(kafka))
     if as_json:
         echo_json({"partitions": [asdict(each) for each in found]})
         return

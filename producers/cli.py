@@ -24,7 +24,7 @@ ANSWER_S_MAX = 1.0  # after which a broker that says nothing is told, so that no
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def edge() -> None:
-    """Send readings: spool, deliver, report."""
+    """Send readings from the edge: run sources, send files, simulate, look into spools."""
 
 
 @edge.command()
@@ -35,7 +35,7 @@ def edge() -> None:
 @TIMEOUT
 @spool_option
 @KAFKA
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the summary as one JSON object.")
 def send(
     *,
     files: tuple[Path, ...],
@@ -51,7 +51,10 @@ def send(
     kafka: str | None,
     as_json: bool,
 ) -> None:
-    """Send logger files: each row once, however often this is stopped and called again."""
+    """Send logger files of one device.
+
+    Each row goes once, however often this is stopped and called again.
+    """
     from infra.stack import kafka_address
     from infra.telemetry.tracing import start as start_tracing
     from infra.version import our_version
@@ -169,10 +172,12 @@ edge.add_command(simulate)
 
 @edge.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the file's columns.")
+@click.option(
+    "--description", type=click.Path(path_type=Path), metavar="FILE", help="TOML that describes the file's columns."
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Rows as CSV: time as the file has it, then its columns.")
 def show(file: Path, *, description: Path | None, as_csv: bool) -> None:
-    """What is in a logger file; sends nothing."""
+    """Show what is in a logger file; send nothing."""
     from producers.files.described import read_description
     from producers.files.recognise import recognise
     from producers.files.show import csv_lines

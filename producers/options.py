@@ -36,7 +36,12 @@ def of_files(command: F) -> F:
         ),
         click.option("--stamp", type=click.Choice(["begin", "end"]), help="What a stamp marks of its interval."),
         click.option("--utc-offset", metavar="+HH:MM", help="The logger's clock against UTC."),
-        click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the files' columns."),
+        click.option(
+            "--description",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="TOML that describes the files' columns.",
+        ),
     ):
         command = option(command)
     return command

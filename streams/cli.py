@@ -18,7 +18,7 @@ def streams() -> None:
 @streams.command()
 @KAFKA
 def run(kafka: str | None) -> None:
-    """Run one worker until it is stopped. Any number may run; partitions are shared out among them."""
+    """Run one worker, until SIGTERM or Ctrl-C. Any number may run; partitions are shared out among them."""
     import structlog
 
     from infra import events
@@ -46,10 +46,20 @@ def run(kafka: str | None) -> None:
 
 @streams.command()
 @KAFKA
-@click.option("--sample", "sample_s", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS")
-@click.option("--json", "as_json", is_flag=True, help="One object: totals, and a list of partitions.")
+@click.option(
+    "--sample",
+    "sample_s",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long rates are measured.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="For scripts: totals and a list of partitions, as one JSON object."
+)
 def status(kafka: str | None, sample_s: float, as_json: bool) -> None:
-    """Per partition: owner, lag in records and seconds, rate over the sample, devices, generation, last commit.
+    """Each partition: where it stands, how far behind, whose it is.
 
     `lag s` is how long the oldest record that waits has waited, `event lag s` how old its first reading is.
 
@@ -107,10 +117,15 @@ def quality() -> None:
     help="interval_s and the tables of a sensor's limits (streams/README.md shows one).",
 )
 @click.option("--channel", "channel", metavar="NAME", help="Only this column; else all.")
-@click.option("--json", "as_json", is_flag=True, help="Print flags of each row as JSON.")
-@click.option("--rows", "rows_shown", type=click.IntRange(min=0), default=50, show_default=True, metavar="N")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the flags of each row as one JSON object.")
+@click.option(
+    "--rows", "rows_shown", type=click.IntRange(min=0), default=50, show_default=True, metavar="N", help="Show so many."
+)
 def try_limits(file: Path, *, limits_file: Path, channel: str | None, as_json: bool, rows_shown: int) -> None:
-    """Run the stage's quality tests over a logger file or a `time,value` CSV, values as they stand in the file."""
+    """Run the stage's quality tests over a file.
+
+    FILE is a logger file or a CSV of `time,value`; values are taken as they stand in it.
+    """
     import orjson
 
     from schemas.errors import Refused

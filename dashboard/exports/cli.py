@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 KAFKA = click.option("--kafka", metavar="HOST:PORT", help="Where alarms go; by default TELLTALE_KAFKA or the stack's.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="A JSON summary at the end.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: the summary as one JSON object.")
 SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";"}
 PLAIN_EVERY_S = 5.0
 """Between two lines of progress where standard error is no terminal."""
@@ -51,32 +51,67 @@ def _choosing(command: F) -> F:
         click.option("--force", is_flag=True, help="Replace a file that is there."),
         click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="By default STATION.SUFFIX here."),
         click.option("--labels", type=click.Choice(["described", "channel", "bare"]), help="How columns are called."),
-        click.option("--stamp", type=click.Choice(["begin", "end"]), default="begin", help="Of the interval."),
+        click.option(
+            "--stamp",
+            type=click.Choice(["begin", "end"]),
+            default="begin",
+            show_default=True,
+            help="What stamps mark of the interval.",
+        ),
         click.option(
             "--zone",
             default="station",
             show_default=True,
-            help="station (its loggers' offset), UTC, an offset such as +01:00, or such as Europe/Dublin.",
+            metavar="ZONE",
+            help="Of the stamps: station (its loggers' offset), UTC, such as +01:00, or such as Europe/Dublin.",
         ),
-        click.option("--exclude-flag", "exclude_flags", metavar="CATEGORY", multiple=True, help="Out; * for all."),
-        click.option("--include-flag", "include_flags", metavar="CATEGORY", multiple=True, help="In; * for all."),
         click.option(
-            "--quality", default="good,not_evaluated", show_default=True, help="Flags of the readings that stay in."
+            "--exclude-flag",
+            "exclude_flags",
+            metavar="CATEGORY",
+            multiple=True,
+            help="Leave such readings out; * for all; may come several times.",
+        ),
+        click.option(
+            "--include-flag",
+            "include_flags",
+            metavar="CATEGORY",
+            multiple=True,
+            help="Take such readings in; * for all; may come several times.",
+        ),
+        click.option(
+            "--quality",
+            metavar="FLAGS",
+            default="good,not_evaluated",
+            show_default=True,
+            help="Flags of the readings that stay in.",
         ),
         click.option("--logged", is_flag=True, help="Values as logged instead of calibrated."),
         click.option(
             "--figure", "figures", metavar="mean,sd,min,max,sum,count", help="Of longer intervals, a column each."
         ),
         click.option(
-            "--interval", type=click.Choice(["logged", "10min", "hour", "day"]), default="logged", show_default=True
+            "--interval",
+            type=click.Choice(["logged", "10min", "hour", "day"]),
+            default="logged",
+            show_default=True,
+            help="Of the rows.",
         ),
         click.option("--to", "end", metavar="TIME", help="Before this time."),
         click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given."),
-        click.option("--quantity", "quantities", metavar="WORDS", help="Such as wind_speed,wind_direction."),
-        click.option("--statistic", "statistics", metavar="WORDS", help="Such as avg,sd."),
-        click.option("--sensor", "sensors", metavar="[DEVICE/]CHANNEL", multiple=True, help="* and ? are allowed."),
-        click.option("--device", metavar="ID"),
-        click.option("--station", metavar="ID"),
+        click.option(
+            "--quantity", "quantities", metavar="WORDS", help="Of these quantities, such as wind_speed,wind_direction."
+        ),
+        click.option("--statistic", "statistics", metavar="WORDS", help="Of these statistics, such as avg,sd."),
+        click.option(
+            "--sensor",
+            "sensors",
+            metavar="[DEVICE/]CHANNEL",
+            multiple=True,
+            help="These sensors; * and ? are allowed; may come several times.",
+        ),
+        click.option("--device", metavar="ID", help="Sensors of this device."),
+        click.option("--station", metavar="ID", help="Devices of this station."),
     ):
         command = option(command)
     return command
@@ -86,7 +121,9 @@ def _written(command: F) -> F:
     """How text is written."""
     for option in (
         click.option("--separator", type=click.Choice(list(SEPARATORS)), help="Between cells."),
-        click.option("--decimal", type=click.Choice(["dot", "comma"]), default="dot", show_default=True),
+        click.option(
+            "--decimal", type=click.Choice(["dot", "comma"]), default="dot", show_default=True, help="The decimal mark."
+        ),
         click.option("--missing", default="", metavar="CODE", help="Such as -9999; by default the cell is empty."),
     ):
         command = option(command)
@@ -106,14 +143,17 @@ def windographer(**words: Any) -> None:
 @_written
 @_choosing
 def csv_(**words: Any) -> None:
-    """CSV, with comment lines that say what it is and what was left out and why."""
+    """CSV that says what it is.
+
+    It begins with comment lines: what is in it, what was left out and why.
+    """
     _make("csv", **words)
 
 
 @export.command()
 @_choosing
 def parquet(**words: Any) -> None:
-    """Parquet, with units and what is known of each sensor in the schema."""
+    """Parquet, with each sensor's unit and height in the schema."""
     _make("parquet", **words)
 
 
@@ -130,15 +170,21 @@ def zip_(**words: Any) -> None:
 @_written
 @_choosing
 def iea43(**words: Any) -> None:
-    """A data model of IEA Task 43 (NAME.json), and beside it the data as logged (NAME.csv)."""
+    """An IEA Task 43 data model, and the data as logged.
+
+    NAME.json is the model and NAME.csv the data beside it, which a reader of the model calibrates.
+    """
     _make("iea43", **words | {"logged": True})
 
 
 @export.command("jobs")
 @DATABASE
-@click.option("--json", "as_json", is_flag=True, help="One job a line.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 def list_jobs(database: str | None, as_json: bool) -> None:
-    """Exports that were asked for on the dashboard or the API, newest first."""
+    """Exports asked for on the dashboard or the API.
+
+    The newest first.
+    """
     found = _jobs(database).listed()
     for job in found:
         if as_json:
@@ -157,9 +203,9 @@ def list_jobs(database: str | None, as_json: bool) -> None:
 @export.command("cancel")
 @click.argument("number", type=click.IntRange(min=1))
 @DATABASE
-@click.option("--json", "as_json", is_flag=True, help="The job as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the job as one JSON object.")
 def cancel_job(number: int, database: str | None, as_json: bool) -> None:
-    """Cancel one of the jobs."""
+    """Cancel a job."""
     job = _jobs(database).cancel(number)
     click.echo(job.model_dump_json() if as_json else f"export {number} is {job.state}; it was told to end")
 

@@ -11,7 +11,7 @@ import click
 
 from infra import stack
 from infra.database import connected
-from infra.options import DATABASE
+from infra.options import AS_JSON, DATABASE
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def flags() -> None:
 def _common(command: F) -> F:
     for option in (
         DATABASE,
-        click.option("--json", "as_json", is_flag=True, help="One JSON object."),
+        AS_JSON,
     ):
         command = option(command)
     return command
@@ -47,8 +47,8 @@ def _period(command: F) -> F:
 @flags.command()
 @click.argument("sensor", metavar="DEVICE/CHANNEL")
 @_period
-@click.option("--category", required=True, help="Such as icing; see `telltale flags categories`.")
-@click.option("--reason", default="", help="Kept with the flag.")
+@click.option("--category", required=True, metavar="NAME", help="Such as icing; see `telltale flags categories`.")
+@click.option("--reason", default="", metavar="TEXT", help="Kept with the flag.")
 @_common
 def add(
     *,
@@ -78,7 +78,7 @@ def add(
 @flags.command()
 @click.argument("what", metavar="FLAG... | DEVICE/CHANNEL", nargs=-1, required=True)
 @_period
-@click.option("--category", help="Only flags of this category.")
+@click.option("--category", metavar="NAME", help="Only flags of this category.")
 @_common
 def remove(
     *,
@@ -89,7 +89,10 @@ def remove(
     as_json: bool,
     database: str | None,
 ) -> None:
-    """Take flags off: by their numbers, or off a sensor's period, where flags that reach beyond it are cut."""
+    """Take flags off, by number or off a sensor's period.
+
+    Flags that reach beyond the period are cut.
+    """
     from dashboard.flags import stored
 
     author, span = getpass.getuser(), _span(begin, end)
@@ -120,9 +123,9 @@ def _numbers(words: tuple[str, ...]) -> list[int]:
 @click.option("--sensor", metavar="[DEVICE/]CHANNEL", help="Flags of this sensor.")
 @click.option("--device", metavar="ID", help="Flags of this device's sensors.")
 @click.option("--station", metavar="ID", help="Flags of this station's sensors.")
-@click.option("--category", help="Only of this category.")
+@click.option("--category", metavar="NAME", help="Only of this category.")
 @_period
-@click.option("--history", is_flag=True, help="Those that were taken off, too.")
+@click.option("--history", is_flag=True, help="Also those that were taken off.")
 @_common
 def list_flags(
     *,
@@ -160,7 +163,7 @@ def list_flags(
 @flags.command()
 @_common
 def categories(*, as_json: bool, database: str | None) -> None:
-    """The categories: name, colour, and whether statistics leave their readings out."""
+    """The categories, and which of them statistics leave out."""
     from dashboard.flags import stored
 
     with connected(stack.database_dsn(database)) as connection:
@@ -177,9 +180,9 @@ def categories(*, as_json: bool, database: str | None) -> None:
 @click.argument("name")
 @click.option("--colour", required=True, metavar="#RRGGBB", help="In plots.")
 @click.option(
-    "--exclude/--count", "excludes", default=True, help="Whether statistics leave such readings out (default)."
+    "--exclude/--count", "excludes", default=True, show_default=True, help="Whether statistics leave such readings out."
 )
-@click.option("--description", default="", help="For people.")
+@click.option("--description", default="", metavar="TEXT", help="For people.")
 @_common
 def category(*, name: str, colour: str, excludes: bool, description: str, as_json: bool, database: str | None) -> None:
     """Make a category, or change one."""
@@ -194,7 +197,13 @@ def category(*, name: str, colour: str, excludes: bool, description: str, as_jso
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--device", required=True, metavar="ID", help="Whose columns the file names.")
 @click.option("--utc-offset", required=True, metavar="+HH:MM", help="Of the file's times, such as +00:00 or -05:00.")
-@click.option("--column", "columns", multiple=True, metavar="COLUMN=CHANNEL", help="What a column of the file is here.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=CHANNEL",
+    help="What a column of the file is here; may come several times.",
+)
 @_common
 def import_log(
     *, file: Path, device: str, utc_offset: str, columns: tuple[str, ...], as_json: bool, database: str | None

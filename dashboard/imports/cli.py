@@ -8,7 +8,7 @@ import click
 
 from infra import stack
 from infra.database import connected
-from infra.options import DATABASE
+from infra.options import AS_JSON, DATABASE
 
 SHOWN = 50
 GAPS_SHOWN = 200
@@ -25,8 +25,8 @@ def imports() -> None:
 @click.option("--device", metavar="ID", help="Only files of this device.")
 @click.option("--station", metavar="ID", help="Only files of this station's devices.")
 @click.option("--state", type=click.Choice(_STATES), help="Only files in this state.")
-@click.option("--limit", type=click.IntRange(min=1), help=f"So many, the newest; {SHOWN} unless --json.")
-@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"So many, the newest; {SHOWN} unless --json.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 @DATABASE
 def list_imports(
     *,
@@ -64,10 +64,10 @@ def _line(file: dict[str, Any]) -> str:
 
 @imports.command()
 @click.argument("file", metavar="HASH|NAME")
-@click.option("--json", "as_json", is_flag=True)
+@AS_JSON
 @DATABASE
 def show(*, file: str, as_json: bool, database: str | None) -> None:
-    """Everything about one file, and how many of its readings the database has."""
+    """Everything about one file, and what the database has of it."""
     from dashboard.imports.files import find, readings_stored
 
     with connected(stack.database_dsn(database)) as connection:
@@ -95,8 +95,10 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 @click.option(
     "--min", "min_s", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Leave shorter gaps out."
 )
-@click.option("--calendar/--no-calendar", default=True, help="A picture: a line for each month.  [default: with]")
-@click.option("--json", "as_json", is_flag=True, help="Gaps, and the share of each day, as one JSON object.")
+@click.option("--calendar/--no-calendar", default=True, show_default=True, help="A picture, a line for each month.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="For scripts: gaps and the share of each day, as one JSON object."
+)
 @DATABASE
 def gaps(
     *,
@@ -109,7 +111,10 @@ def gaps(
     as_json: bool,
     database: str | None,
 ) -> None:
-    """What is missing, by each device's interval: from when to when, rows, channels; and a calendar."""
+    """What is missing, by each device's interval, and a calendar.
+
+    Of each gap from when to when, rows and channels.
+    """
     from dashboard.imports.gaps import LEGEND, Period, completeness
     from dashboard.imports.gaps import calendar as drawn
     from dashboard.imports.gaps import gaps as find_gaps

@@ -10,7 +10,7 @@ import click
 
 from infra import stack
 from infra.database import first_line
-from infra.options import DATABASE
+from infra.options import AS_JSON, DATABASE
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -18,20 +18,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 _ROLE = click.option(
-    "--role", type=click.Choice(["viewer", "operator", "admin"]), default="viewer", show_default=True, help="What for."
+    "--role",
+    type=click.Choice(["viewer", "operator", "admin"]),
+    default="viewer",
+    show_default=True,
+    help="What the account may do.",
 )
 
 
 @click.group()
 def users() -> None:
-    """Accounts of the dashboard: list, add, reset a password, disable."""
+    """Accounts of the dashboard."""
 
 
 @users.command("list")
 @DATABASE
-@_JSON
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 def list_users(database: str | None, as_json: bool) -> None:
     """Accounts with role, last sign-in and open sessions."""
     from dashboard.people.accounts import USERS
@@ -56,9 +59,9 @@ def list_users(database: str | None, as_json: bool) -> None:
 @click.argument("name")
 @_ROLE
 @DATABASE
-@_JSON
+@AS_JSON
 def add(name: str, role: str, database: str | None, as_json: bool) -> None:
-    """A new account; prints the one-time link by which its owner chooses a password."""
+    """Make an account. Prints the one-time link by which its owner chooses a password."""
     from dashboard.people import accounts
     from dashboard.web.access import Role
 
@@ -72,9 +75,9 @@ def add(name: str, role: str, database: str | None, as_json: bool) -> None:
 @users.command()
 @click.argument("name")
 @DATABASE
-@_JSON
+@AS_JSON
 def reset(name: str, database: str | None, as_json: bool) -> None:
-    """A one-time link by which NAME chooses another password; using it ends the account's sessions."""
+    """Print a one-time link by which NAME chooses another password. Using it ends the account's sessions."""
     from dashboard.people import accounts
 
     async def work(db: "Database") -> str:
@@ -85,9 +88,9 @@ def reset(name: str, database: str | None, as_json: bool) -> None:
 
 @users.command("first-link")
 @DATABASE
-@_JSON
+@AS_JSON
 def first_link(database: str | None, as_json: bool) -> None:
-    """A one-time link that makes the first administrator."""
+    """Print a one-time link that makes the first administrator."""
     from dashboard.people import accounts
 
     async def work(db: "Database") -> str:
@@ -100,10 +103,10 @@ def first_link(database: str | None, as_json: bool) -> None:
 
 @users.command()
 @click.argument("name")
-@click.option("--enable", is_flag=True, help="The other way round.")
+@click.option("--enable", is_flag=True, help="Open it again.")
 @DATABASE
 def disable(name: str, enable: bool, database: str | None) -> None:
-    """Nobody signs in as NAME any more; its sessions and tokens are dead at once."""
+    """Shut an account. Nobody signs in as NAME any more; its sessions and tokens are dead at once."""
     from dashboard.people import accounts
 
     async def work(db: "Database") -> None:
@@ -118,7 +121,7 @@ def disable(name: str, enable: bool, database: str | None) -> None:
 @click.argument("role", type=click.Choice(["viewer", "operator", "admin"]))
 @DATABASE
 def role(name: str, role: str, database: str | None) -> None:
-    """Makes NAME a viewer, operator or admin."""
+    """Make NAME a viewer, operator or admin."""
     from dashboard.people import accounts
     from dashboard.web.access import Role
 

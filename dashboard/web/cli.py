@@ -9,7 +9,7 @@ import click
 
 from infra import events, stack
 from infra.database import connected
-from infra.options import DATABASE, KAFKA
+from infra.options import AS_JSON, DATABASE, KAFKA
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     import psycopg
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.")
 SCOPES = ("read", "export", "flag", "alarm", "import", "admin")
 DAYS_MAX = 3660
 
@@ -28,12 +27,14 @@ def dashboard() -> None:
 
 
 @dashboard.command()
-@click.option("--host", metavar="ADDRESS", help="Where to listen; 127.0.0.1 unless TELLTALE_DASHBOARD_HOST.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="8080 unless TELLTALE_DASHBOARD_PORT.")
+@click.option("--host", metavar="ADDRESS", help="Where to listen; by default TELLTALE_DASHBOARD_HOST or 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), metavar="PORT", help="By default TELLTALE_DASHBOARD_PORT or 8080."
+)
 @KAFKA
 @DATABASE
 def run(host: str | None, port: int | None, kafka: str | None, database: str | None) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve pages and API, until SIGTERM or Ctrl-C."""
     from dashboard.web.app import create_app
     from dashboard.web.health import also_apart
     from dashboard.web.running import serve
@@ -50,7 +51,7 @@ def run(host: str | None, port: int | None, kafka: str | None, database: str | N
 
 @dashboard.command()
 def openapi() -> None:
-    """The API's OpenAPI 3.1 document, without a service running."""
+    """Print the API's OpenAPI 3.1 document; no service need run."""
     from dashboard.web.app import create_app, document
     from dashboard.web.settings import WebSettings
 
@@ -66,9 +67,15 @@ def token() -> None:
 @token.command()
 @click.argument("name")
 @click.option(
-    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="What it may do; may be repeated.  [read]"
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="What it may do, by default read; may come several times.",
 )
-@click.option("--days", type=click.IntRange(1, DAYS_MAX), default=90, show_default=True, help="How long it works.")
+@click.option(
+    "--days", type=click.IntRange(1, DAYS_MAX), default=90, show_default=True, metavar="DAYS", help="How long it works."
+)
 @click.option("--owner", metavar="USER", help="Beyond whose role it never goes; it dies with the user.")
 @DATABASE
 @AS_JSON
@@ -105,7 +112,7 @@ def create(
 @DATABASE
 @AS_JSON
 def list_tokens(also_dead: bool, database: str | None, as_json: bool) -> None:
-    """Tokens by number: whose, what they may do, until when, when last used."""
+    """Tokens by number: whose, what for, until when, last used."""
     from dashboard.web import tokens
 
     with _connected(database) as connection:

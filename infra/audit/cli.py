@@ -22,16 +22,20 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option("--since", metavar="TIME", help="With a zone or Z.")
-@click.option("--who", metavar="NAME", help="Or a part of it.")
-@click.option("--what", metavar="WORD", help="Or its beginning, such as device or alarm.acknowledge.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--since", metavar="TIME", help="From this time on; with a zone or Z.")
+@click.option("--who", metavar="NAME", help="Of these people; a part of the name will do.")
+@click.option(
+    "--what", metavar="WORD", help="What was done, or the beginning of it, such as device or alarm.acknowledge."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, metavar="N", help="So many, the newest."
+)
 @DATABASE
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 def list_entries(
     *, since: str | None, who: str | None, what: str | None, limit: int, database: str | None, as_json: bool
 ) -> None:
-    """The newest first. While the database is away: what it does not have yet."""
+    """What was done, the newest first. While the database is away: what it does not have yet."""
     entries = list(_found(since, who, what, limit, database))
     for each in entries:
         if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infra import stack
-from infra.options import DATABASE, KAFKA
+from infra.options import AS_JSON, DATABASE, KAFKA
 
 if TYPE_CHECKING:
     from infra.backup.folder import Backup, Folder
@@ -20,7 +20,6 @@ LOOK_S = 5.0
 FOLDER = click.option(
     "--folder", metavar="DIR", help="The backups; by default TELLTALE_BACKUP_FOLDER, else beside the stack's folder."
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
 BACKUP = click.argument("name", metavar="[BACKUP]", required=False)
 
 
@@ -94,15 +93,16 @@ def _line(each: "Backup") -> str:
     return f"{each.name}  {about.taken:%Y-%m-%d %H:%M:%S}Z {size}  {verified}"
 
 
-@backup.command(short_help="Whether a backup gives back what it was made of.")
+@backup.command()
 @BACKUP
 @FOLDER
 @DATABASE
 @AS_JSON
 def verify(name: str | None, folder: str | None, database: str | None, as_json: bool) -> None:
-    """Restore a backup (the newest) into a scratch database on the database's server and compare every table.
+    """Say whether a backup (the newest) gives back what it was made of.
 
-    Exit code 1 if it does not give back what it was made of.
+    It is restored into a scratch database on the database's server, and every table is compared. Exit
+    code 1 if it does not give back what it was made of.
     """
     from infra.backup.restoring import verify as check
 
@@ -163,14 +163,15 @@ def waiting(what: str, *, quiet: bool) -> AbstractContextManager[object]:
     return console.status(f"{what} ...")
 
 
-@backup.command(short_help="Make them on a schedule, with alarms.")
+@backup.command()
 @click.option("--once", is_flag=True, help="Do what is due and end: for cron. Exit code 1 if an alarm stands.")
 @KAFKA
 @FOLDER
 @DATABASE
 def run(once: bool, kafka: str | None, folder: str | None, database: str | None) -> None:
-    """Make a backup every TELLTALE_BACKUP_EVERY, verify it, keep the newest; tell alarms. Until SIGTERM or Ctrl-C.
+    """Make backups on a schedule, with alarms, until SIGTERM or Ctrl-C.
 
+    One every TELLTALE_BACKUP_EVERY, verified; the newest are kept.
     `telltale up` runs this where TELLTALE_BACKUP_EVERY is set.
     """
     from datetime import timedelta

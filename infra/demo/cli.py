@@ -28,7 +28,7 @@ SETTLE_S_MAX = 180.0
     "--dir", "folder", default=".telltale-demo", show_default=True, metavar="DIR", help="The demo's own stack."
 )
 @click.option("--keep", is_flag=True, help="Leave the stack running.")
-@click.option("--json", "as_json", is_flag=True, help="The table as one JSON object on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the table as one JSON object.")
 def demo(folder: str, keep: bool, as_json: bool) -> None:
     """A month of a real mast through the whole way, checked by counting.
 
@@ -176,9 +176,10 @@ def _show(table: dict[str, Any], place: Path, *, keep: bool) -> None:
     right = table["stored"] == table["accepted"] and not table["twice"]
     click.secho("stored = accepted, nothing twice" if right else "stored and accepted DIFFER", bold=True)
     if keep:
+        on_path = "" if shutil.which("telltale") else f"\n  . {Path(sys.prefix) / 'bin' / 'activate'}"
         click.echo(
             f"""
-It is still up. Look further:
+It is still up. Look further:{on_path}
   export TELLTALE_DIR={place}
   telltale status
   telltale alarms tail --from-beginning

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
-from infra.options import KAFKA
+from infra.options import AS_JSON, KAFKA
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 AT = click.option("--at", metavar="HOST:PORT", help="Where devices reach the broker; by default the stack's.")
 FOLDER = click.option("--folder", metavar="DIR", help="Certificates; by default tls/ in the stack's folder.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
-CERTIFICATE = click.option("--certificate", is_flag=True, help="Who it is, is told by a certificate; no password.")
+CERTIFICATE = click.option(
+    "--certificate", is_flag=True, help="It tells who it is by a certificate instead of a password."
+)
 DEVICE = click.argument("device_id", metavar="ID")
 
 
 @click.group()
 def device() -> None:
-    """Who may write readings: credentials of devices."""
+    """Who may write readings: credentials and keys of devices."""
 
 
 @device.command()
@@ -37,7 +38,7 @@ def device() -> None:
 def add(
     *, device_id: str, certificate: bool, kafka: str | None, at: str | None, folder: str | None, as_json: bool
 ) -> None:
-    """Give a device a credential and a key to sign with. Its edge.toml is printed once."""
+    """Give a device a credential and a key to sign with. The first lines of its edge.toml are printed, once."""
     from infra.security import certificates, credentials, keys
 
     admin, now = _admin(kafka), datetime.now(UTC)
@@ -145,10 +146,20 @@ def tls() -> None:
 
 
 @tls.command()
-@click.option("--name", "names", multiple=True, metavar="HOST", required=True, help="As devices reach it.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="HOST",
+    required=True,
+    help="How devices reach the broker; may come several times.",
+)
 @FOLDER
 def init(names: tuple[str, ...], folder: str | None) -> None:
-    """Make an authority of your own, if there is none, and a new certificate for the broker."""
+    """Make a new certificate for the broker.
+
+    And an authority of your own that signs it, if there is none yet.
+    """
     from infra.security import certificates
 
     place = _folder(folder)

@@ -28,7 +28,10 @@ def watchdog() -> None:
 @KAFKA
 @DATABASE
 def run(kafka: str | None, database: str | None) -> None:
-    """Look every TELLTALE_WATCHDOG_EVERY_S and raise alarms, until SIGTERM or Ctrl-C."""
+    """Look again and again and raise alarms, until SIGTERM or Ctrl-C.
+
+    TELLTALE_WATCHDOG_EVERY_S apart; `telltale up` runs this.
+    """
     from infra import events, readiness
     from infra.telemetry.health import Check, Health
     from infra.telemetry.serving import serving
@@ -62,9 +65,9 @@ def run(kafka: str | None, database: str | None) -> None:
 @watchdog.command()
 @KAFKA
 @DATABASE
-@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON list.")
 def look(kafka: str | None, database: str | None, as_json: bool) -> None:
-    """Look once and say what was found; tells nobody. Exits 1 where something is wrong."""
+    """Look once and say what was found; tell nobody. Exit code 1 if something is wrong."""
     found = _rounds(kafka, database).look()
     if as_json:
         fields = ("source", "bad", "said", "reason", "value", "limit", "unit")

@@ -35,7 +35,12 @@ def _asking(command: F) -> F:
     """Options that say what files do not say of themselves."""
     for option in (
         KAFKA,
-        click.option("--password", metavar="TEXT", envvar="TELLTALE_IMPORT_PASSWORD", help="Of locked zip archives."),
+        click.option(
+            "--password",
+            metavar="WORD",
+            envvar="TELLTALE_IMPORT_PASSWORD",
+            help="Of locked zip archives; by default TELLTALE_IMPORT_PASSWORD.",
+        ),
         of_files,
         click.option("--device", "device_id", metavar="ID", help="Whose readings the files hold."),
     ):
@@ -47,9 +52,9 @@ def _asking(command: F) -> F:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER...")
 @_asking
 @click.option("--dry-run", is_flag=True, help="Read and tell what is in the files; send nothing, need nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each file, one in a line.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line, for each file.")
 @click.option("--again", is_flag=True, help="Also files that were imported before.")
-@click.option("--jobs", type=click.IntRange(1, 64), help="Processes that read files.")
+@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes that read files.")
 @click.option("--by", metavar="NAME", help="Who brings them; by default the user.")
 @TIMEOUT
 @click.option(
@@ -57,7 +62,7 @@ def _asking(command: F) -> F:
     "stored_s",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="For the database to have all of it.  [default: 60]",
+    help="For the database to have all of it; by default 60.",
 )
 def import_(
     *,
@@ -116,7 +121,7 @@ def import_(
     "folders", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER..."
 )
 @_asking
-@click.option("--pattern", default="*", show_default=True, help="Of the names of files.")
+@click.option("--pattern", default="*", show_default=True, metavar="GLOB", help="Of the names of files.")
 @click.option(
     "--every",
     "every_s",
@@ -127,7 +132,7 @@ def import_(
     help="Between two looks.",
 )
 @click.option("--once", is_flag=True, help="Look once, wait until all is sent, and end.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each status.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line, for each status.")
 def watch(
     *,
     folders: tuple[Path, ...],

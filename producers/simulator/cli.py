@@ -28,34 +28,56 @@ class Duration(click.ParamType):
 
 
 @click.command()
-@click.option("--devices", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
-@click.option("--sensors", type=click.IntRange(1, 1000), default=4, show_default=True, help="Of each device.")
+@click.option(
+    "--devices", type=click.IntRange(1, 10_000), default=1, show_default=True, metavar="N", help="So many devices."
+)
+@click.option(
+    "--sensors", type=click.IntRange(1, 1000), default=4, show_default=True, metavar="N", help="So many of each device."
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0.001, 10_000),
     default=1.0,
     show_default=True,
-    help="Rows a second, of each device.",
+    metavar="N",
+    help="Rows a second of each device.",
 )
 @click.option(
     "--faults",
     default="",
     metavar="NAME[:CHANCE],...",
-    help="Chance per row and device [0.01]. Names: stuck spike drift nonsense jitter clock_jump gap silence duplicate "
+    help="Faults, each with its chance per row and device, by default 0.01. Names: stuck spike drift nonsense "
+    "jitter clock_jump gap silence duplicate "
     "out_of_order flood wrong_device bad_bytes.",
 )
-@click.option("--duration", type=Duration(), metavar="90s|5m|2h", help="Of the readings; for ever by default.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed and start: the same readings.")
-@click.option("--start", metavar="TIME", help="Time of the first row, ISO 8601 with a zone. [now]")
+@click.option("--duration", type=Duration(), metavar="90s|5m|2h", help="Of the readings; by default for ever.")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The same seed and start give the same readings.",
+)
+@click.option("--start", metavar="TIME", help="Of the first row, ISO 8601 with a zone; by default now.")
 @click.option("--fast", is_flag=True, help="As fast as it goes, instead of at the rate; needs --duration.")
-@click.option("--name", default="sim", show_default=True, help="Devices are called NAME-1, NAME-2 and so on.")
+@click.option(
+    "--name", default="sim", show_default=True, metavar="NAME", help="Devices are called NAME-1, NAME-2 and so on."
+)
 @click.option(
     "--configure/--no-configure", default=True, show_default=True, help="Publish the devices' configurations first."
 )
-@click.option("--truth", type=click.Path(path_type=Path), help="File of what was sent. [in the spool's folder]")
-@click.option("--spool", type=click.Path(path_type=Path, file_okay=False), help="Its folder. [TELLTALE_DIR/edge/NAME]")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), metavar="FILE", help="What was sent; by default in the spool's folder."
+)
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The spool's folder; by default TELLTALE_DIR/edge/NAME.",
+)
 @KAFKA
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the counts as one JSON object.")
 def simulate(
     *,
     devices: int,
@@ -73,7 +95,10 @@ def simulate(
     kafka: str | None,
     as_json: bool,
 ) -> None:
-    """Send made-up readings with named faults, and write down what was sent."""
+    """Send made-up readings with named faults.
+
+    What was sent is written down (--truth): every row, and every fault with its place.
+    """
     from infra.stack import kafka_address
     from producers.edge import Edge, wall_clock_us
     from producers.running import signals

@@ -11,14 +11,15 @@ import click
     "--config",
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
     default=Path("edge.toml"),
     show_default=True,
     help="What this edge does; producers/README.md explains it.",
 )
 @click.option("--check", is_flag=True, help="Only say whether the file is good.")
-@click.option("--kafka", metavar="HOST:PORT", help="Kafka's address, before what the file says.")
+@click.option("--kafka", metavar="HOST:PORT", help="The broker; by default TELLTALE_EDGE_KAFKA or what the file says.")
 def run(*, path: Path, check: bool, kafka: str | None) -> None:
-    """Run the sources of an edge.toml until Ctrl-C or SIGTERM."""
+    """Run the sources of an edge.toml, until SIGTERM or Ctrl-C."""
     from infra.stack import kafka_address
     from producers.config import read_config
     from producers.running import run as run_edge

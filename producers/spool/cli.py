@@ -9,7 +9,10 @@ import click
 from schemas.errors import Refused, Unavailable
 
 spool_option = click.option(
-    "--spool", type=click.Path(path_type=Path, file_okay=False), help="The spool's folder. [TELLTALE_DIR/edge/DEVICE]"
+    "--spool",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The spool's folder; by default TELLTALE_DIR/edge/DEVICE.",
 )
 
 
@@ -22,10 +25,10 @@ def _folder(named: Path | None, device_id: str | None) -> Path | None:
 @click.group(invoke_without_command=True)
 @click.option("--device", "device_id", metavar="ID", help="Only this device's spool.")
 @spool_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON list.")
 @click.pass_context
 def spool(context: click.Context, *, device_id: str | None, spool: Path | None, as_json: bool) -> None:
-    """What waits in the spools of this machine, and what became of the rest."""
+    """What waits in this machine's spools, and how to get it out."""
     from infra.stack import folder
     from producers.report import spools_json, spools_table
     from producers.spool.look import look, spools
@@ -35,7 +38,7 @@ def spool(context: click.Context, *, device_id: str | None, spool: Path | None, 
     named = _folder(spool, device_id)
     found = [named] if named else spools(folder() / "edge")
     if not found:
-        raise Refused(f"no spool below {folder() / 'edge'}; name one with --spool FOLDER")
+        raise Refused(f"no spool below {folder() / 'edge'}; name one with --spool DIR")
     looks = [each for place in found for each in look(place)]
     if as_json:
         click.echo(spools_json(looks))
@@ -44,12 +47,16 @@ def spool(context: click.Context, *, device_id: str | None, spool: Path | None, 
 
 
 @spool.command()
-@click.option("--from", "from_", required=True, metavar="TIME", help="ISO 8601 with a zone: 2024-05-01T12:00Z.")
-@click.option("--to", required=True, metavar="TIME", help="The end, not with it.")
+@click.option(
+    "--from", "from_", required=True, metavar="TIME", help="From this time on, ISO 8601 with a zone: 2024-05-01T12:00Z."
+)
+@click.option("--to", required=True, metavar="TIME", help="Before this time.")
 @click.option("--device", "device_id", metavar="ID", help="Only this device's readings.")
 @spool_option
 def resend(*, from_: str, to: str, device_id: str | None, spool: Path | None) -> None:
-    """Send readings of a time again that were acknowledged and are kept (settings keep_s, keep_bytes).
+    """Send kept readings of a time again.
+
+    Kept is what was acknowledged and still lies there, by the settings keep_s and keep_bytes.
 
     They go under their old identity, so that whoever has them already does not take them twice. Whole frames go, by
     the edge that runs on the spool, or the next one that does.
@@ -94,7 +101,9 @@ def _one(named: Path | None, device_id: str | None) -> Path:
 @click.option("--device", "device_id", metavar="ID", help="Whose spool.")
 @spool_option
 def export(*, file: Path, device_id: str | None, spool: Path | None) -> None:
-    """Rescue what waits into FILE (- for standard output), as JSON lines.
+    """Rescue what waits into FILE, as JSON lines.
+
+    FILE may be -, for standard output.
 
     Works while the edge runs, and on a spool that was set aside as damaged (--spool .../damaged-TIME). The lines can be
     sent by another edge: its source of kind "stdin" reads them.

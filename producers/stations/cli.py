@@ -19,7 +19,7 @@ from schemas.iea.convert import Answers
 class UtcOffset(click.ParamType):
     """`+01:00`, `-5`, `05:30`, `0` or `Z` as minutes."""
 
-    name = "[+-]HH:MM"
+    name = "+HH:MM"
     pattern = re.compile(r"([+-]?)(\d{1,2})(?::?([0-5]\d))?")
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -34,7 +34,7 @@ class UtcOffset(click.ParamType):
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def stations() -> None:
-    """Stations, devices and their sensors."""
+    """Stations, devices and their sensors: what is configured, and how it comes there."""
 
 
 stations.add_command(calibration)
@@ -50,10 +50,10 @@ stations.add_command(calibration)
     "silence_limit_s",
     type=click.FloatRange(min=0, min_open=True, max=366 * 86_400),
     metavar="SECONDS",
-    help="Silent for longer than this raises an alarm.  [default: three intervals]",
+    help="Silent for longer than this raises an alarm; by default three intervals.",
 )
 @click.option("--dry-run", is_flag=True, help="Read, check and show; publish nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the devices as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the devices as JSON.")
 @KAFKA
 def import_(
     *,
@@ -66,7 +66,9 @@ def import_(
     as_json: bool,
     kafka: str | None,
 ) -> None:
-    """Configure devices from FILE: an IEA Task 43 WRA data model, or devices as `stations show --json` prints them.
+    """Configure the devices that FILE describes.
+
+    FILE is an IEA Task 43 WRA data model, or devices as `telltale stations show --json` prints them.
 
     Alarm rules (`telltale alarms rules`) stay where the file says nothing of them.
     """
@@ -101,10 +103,10 @@ def import_(
 
 @stations.command()
 @click.argument("device", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the devices as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the devices as JSON.")
 @KAFKA
 def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
-    """Every configured device with its sensors, or one DEVICE."""
+    """Every configured device with its sensors, or one."""
     from rich.console import Console
 
     from infra.stack import kafka_address
@@ -140,9 +142,13 @@ def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
 @click.option("--date-order", type=click.Choice(["dmy", "mdy", "ymd"]), help="Of day, month, year in its files.")
 @click.option("--leave-out", metavar="COLUMN", multiple=True, help="Do not take this column; may come several times.")
 @click.option("--leave-out-new", is_flag=True, help="Take no column that the device does not have yet.")
-@click.option("--description", type=click.Path(path_type=Path), help="TOML that describes the file's columns.")
+@click.option(
+    "--description", type=click.Path(path_type=Path), metavar="FILE", help="TOML that describes the file's columns."
+)
 @click.option("--dry-run", is_flag=True, help="Show the configuration; publish nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the device as JSON, as `stations import` reads it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="For scripts: the device as one JSON object, as `stations import` reads it."
+)
 @KAFKA
 def adopt(
     *,
@@ -160,7 +166,9 @@ def adopt(
     as_json: bool,
     kafka: str | None,
 ) -> None:
-    """Accept the logger of FILE: a device made of what the file says, or new columns and programs of a known one.
+    """Accept the logger of FILE.
+
+    It becomes a device made of what the file says; of a known one, new columns and programs are accepted.
 
     FILE is a logger file, also packed (archive.zip!member), or the beginning of the hash of an imported one
     (`telltale imports list`). Look at it first with --dry-run; what is not right is corrected in the output of --json
@@ -207,10 +215,12 @@ def adopt(
 
 @stations.command()
 @click.argument("devices", nargs=-1, metavar="[DEVICE]...")
-@click.option("--iea", is_flag=True, help="As an IEA Task 43 WRA data model, version 1.3.  [the only format]")
-@click.option("--author", help="Of the data model; by default the user.")
-@click.option("--organisation", default="-", show_default=True, help="Of the data model.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Into this file.")
+@click.option("--iea", is_flag=True, help="As an IEA Task 43 WRA data model, version 1.3; the only format.")
+@click.option("--author", metavar="NAME", help="Of the data model; by default the user.")
+@click.option("--organisation", metavar="NAME", default="-", show_default=True, help="Of the data model.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="By default standard output."
+)
 @KAFKA
 def export(
     *,
@@ -218,10 +228,13 @@ def export(
     iea: bool,
     author: str | None,
     organisation: str,
-    output: Path | None,
+    out: Path | None,
     kafka: str | None,
 ) -> None:
-    """The configuration of DEVICEs, or of all, as a WRA data model that `stations import` and other tools read."""
+    """Write the configuration as an IEA data model.
+
+    Of the named DEVICEs or of all; `telltale stations import` and other tools read it.
+    """
     from infra.stack import kafka_address
     from producers.stations.devices import read_devices
     from schemas.iea.export import model_of
@@ -237,13 +250,13 @@ def export(
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     data = orjson.dumps(made.model, option=orjson.OPT_INDENT_2)
-    if output is None:
+    if out is None:
         click.echo(data)
         return
     try:
-        output.write_bytes(data + b"\n")
+        out.write_bytes(data + b"\n")
     except OSError as error:
-        raise Refused(f"{output}: {error.strerror}") from None
+        raise Refused(f"{out}: {error.strerror}") from None
 
 
 def _check_device_id(device_id: str | None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
-from infra.options import KAFKA
+from infra.options import AS_JSON, KAFKA
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 CONFIG_VARIABLE = "TELLTALE_NOTIFY_CONFIG"
 CONFIG = click.option(
-    "--config", "-c", metavar="FILE", help=f"Ways and routes; by default {CONFIG_VARIABLE}, else notify.toml here."
+    "-c", "--config", metavar="FILE", help=f"Ways and routes; by default {CONFIG_VARIABLE}, else notify.toml here."
 )
 FOLDER = click.option("--folder", metavar="DIR", help="Its memory; by default notify/ in the stack's folder.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object.")
 TELL_S_MAX = 2.0
 SHOWN = 20
 STUCK_S = 120.0
@@ -167,10 +166,10 @@ def run(kafka: str | None, config: str | None, folder: str | None, verbose: bool
 
 @notify.command()
 @CONFIG
-@click.option("--way", "ways", multiple=True, metavar="NAME", help="Only this one; may be given several times.")
+@click.option("--way", "ways", multiple=True, metavar="NAME", help="Only this one; may come several times.")
 @AS_JSON
 def test(config: str | None, ways: tuple[str, ...], as_json: bool) -> None:
-    """Send a test message by every way, and say what came of it. Exits 1 where one did not arrive."""
+    """Send a test message by every way, and say what came of it. Exit code 1 if one did not arrive."""
     from sinks.notify.ways.port import Undelivered
 
     carriers = _carriers(_config(config))

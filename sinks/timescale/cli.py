@@ -15,9 +15,9 @@ import click
 
 from infra import client, events, readiness, stack
 from infra.database import connected, told_in_one_line
-from infra.options import DATABASE, KAFKA
+from infra.options import AS_JSON, DATABASE, KAFKA
 from schemas.errors import Refused, Unavailable
-from sinks.timescale.shell import AS_JSON, show_table
+from sinks.timescale.shell import show_table
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient

@@ -9,9 +9,9 @@ import click
 
 from infra import stack
 from infra.database import connected, told_in_one_line
-from infra.options import DATABASE
+from infra.options import AS_JSON, DATABASE
 from schemas.errors import Refused, Unavailable
-from sinks.timescale.shell import AS_JSON, show_table
+from sinks.timescale.shell import show_table
 
 
 @click.group()
@@ -41,7 +41,10 @@ def migrate(database: str | None, as_json: bool) -> None:
 @DATABASE
 @AS_JSON
 def db_status(database: str | None, as_json: bool) -> None:
-    """Versions, features, migrations; sizes, compression, oldest and newest reading, aggregates, retention."""
+    """Versions, migrations, sizes, retention.
+
+    And features, compression, the oldest and the newest reading, aggregates.
+    """
     from sinks.timescale.status import database as about
 
     with connected(stack.database_dsn(database)) as connection:
@@ -80,9 +83,9 @@ def _tell_holdings(found: dict[str, Any]) -> None:
 @DATABASE
 @AS_JSON
 def upkeep(database: str | None, as_json: bool) -> None:
-    """Once: aggregates follow late rows, what is older than retention goes, chunks that are due are compressed.
+    """Do now what a running sink does every minute.
 
-    A running sink does the same every minute.
+    Aggregates follow late rows, what is older than retention goes, chunks that are due are compressed.
     """
     from sinks.timescale import upkeep as keeping
 
@@ -101,13 +104,16 @@ def upkeep(database: str | None, as_json: bool) -> None:
 @db.command()
 @click.argument("series", type=click.Choice(["readings", "windows", "heartbeats"]))
 @click.option(
-    "--days", type=click.IntRange(31, 36_500), help="So long; older ones are dropped, and refused from now on."
+    "--days",
+    type=click.IntRange(31, 36_500),
+    metavar="DAYS",
+    help="So long; older ones are dropped, and refused from now on.",
 )
 @click.option("--forever", is_flag=True, help="Drop nothing more. What was dropped is still refused.")
 @DATABASE
 @AS_JSON
 def keep(series: str, days: int | None, forever: bool, database: str | None, as_json: bool) -> None:
-    """How long a series is kept. Statistics of readings outlive them where TimescaleDB makes aggregates."""
+    """Say how long a series is kept. Statistics of readings outlive them where TimescaleDB makes aggregates."""
     from sinks.timescale import upkeep as keeping
 
     if (days is None) == (not forever):
@@ -123,13 +129,27 @@ def keep(series: str, days: int | None, forever: bool, database: str | None, as_
 @db.command("grant-reader")
 @click.argument("name")
 @click.option(
-    "--statement-timeout", "timeout_s", type=click.IntRange(1, 3600), default=60, show_default=True, help="Seconds."
+    "--statement-timeout",
+    "timeout_s",
+    type=click.IntRange(1, 3600),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest statement.",
 )
-@click.option("--connections", type=click.IntRange(1, 100), default=4, show_default=True, help="At the same time.")
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 100),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="So many at the same time.",
+)
 @click.option("--new-password", is_flag=True, help="For a reader that is there: the old one is void.")
 @click.option(
     "--password-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="Its password is what the file says, instead of one that is made.",
 )
 @DATABASE
@@ -144,7 +164,9 @@ def grant_reader(
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Make a role for notebooks: it reads the views, and nothing else. Its password is shown once.
+    """Make a role for notebooks.
+
+    It reads the views, and nothing else. Its password is shown once.
 
     For a reader that is there: bring it up to date with today's views and limits.
     """

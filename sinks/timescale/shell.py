@@ -1,10 +1,6 @@
-"""What the commands of the sink and of its database share: options, and rows as a table."""
+"""What the commands of the sink and of its database share: rows as a table."""
 
 from typing import Any
-
-import click
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
 def show_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

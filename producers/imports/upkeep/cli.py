@@ -16,7 +16,7 @@ STUCK_S = 900.0
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @KAFKA
 def run(*, kafka: str | None) -> None:
-    """Follow files until they are stored, take what is put into the incoming folder, raise alarms. Until SIGTERM.
+    """Follow files until they are stored, take uploads, raise alarms, until SIGTERM or Ctrl-C.
 
     `telltale up` runs this. Settings are environment variables TELLTALE_IMPORT_...; producers/README.md lists them.
     """
@@ -78,7 +78,7 @@ def forget(*, files: tuple[str, ...], kafka: str | None) -> None:
     help="Look here too, beside the archive and where files were found; may come several times.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be read again; send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="What was found and done, as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: what was found and done, as one JSON object.")
 @DATABASE
 @KAFKA
 def backfill(
@@ -93,7 +93,9 @@ def backfill(
     database: str | None,
     kafka: str | None,
 ) -> None:
-    """Read archived and source files again for what the database lacks (`telltale imports gaps`), and nothing else.
+    """Read files again for what the database lacks, and nothing else.
+
+    Files are those in the archive and where they were found; `telltale imports gaps` shows what is missing.
 
     Edges on this machine that keep readings of that time send them again; for others the command to be run there is
     shown: nothing leads from here to an edge.

@@ -28,7 +28,7 @@ def calibration() -> None:
 @click.option("--point", metavar="NAME", help="Of this measurement point, whatever the certificate's serial number.")
 @click.option("--channel", metavar="NAME", help="Of this channel alone.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; publish nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the device as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the device as one JSON object.")
 @KAFKA
 def add(
     *,
@@ -41,10 +41,10 @@ def add(
     as_json: bool,
     kafka: str | None,
 ) -> None:
-    """Put a digital calibration certificate (JSON) to a sensor of DEVICE, from a time on.
+    """Give a sensor of DEVICE a certificate, from a time on.
 
-    The sensor is found by the certificate's serial number. Its logger's numbers stay. Readings that are stored are
-    calibrated anew by `telltale recalibrate`.
+    FILE is a digital calibration certificate (JSON). The sensor is found by the certificate's serial
+    number. Its logger's numbers stay. Readings that are stored are calibrated anew by `telltale recalibrate`.
     """
     from infra.stack import kafka_address
     from producers.stations.calibrations.dating import calibrated, sensors_of
@@ -77,10 +77,10 @@ def add(
 @calibration.command("list")
 @click.argument("device")
 @click.option("--channel", metavar="NAME", help="Only this channel.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="For scripts: the calibrations as JSON.")
 @KAFKA
 def list_calibrations(*, device: str, channel: str | None, as_json: bool, kafka: str | None) -> None:
-    """Calibrations of DEVICE's sensors, each with the time in which it holds."""
+    """Calibrations of DEVICE's sensors, and when each holds."""
     from infra.stack import kafka_address
     from producers.stations.devices import read_devices
 

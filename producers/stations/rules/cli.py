@@ -95,12 +95,15 @@ def rules() -> None:
 
 @rules.command("list")
 @scope_options
-@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 @KAFKA
 def list_rules(
     *, fleet: bool, station: str | None, device: str | None, sensor: str | None, as_json: bool, kafka: str | None
 ) -> None:
-    """The rules built in and those that somebody has set; of a station, device or sensor, those that are in force."""
+    """The rules built in, and those that somebody has set.
+
+    Of a station, device or sensor: those that are in force.
+    """
     from infra.stack import kafka_address
     from producers.stations.devices import read_devices
 
@@ -156,18 +159,18 @@ def _line(rule: AlarmRule) -> str:
 @scope_options
 @click.option("--kind", type=click.Choice([kind.value for kind in RuleKind]), help="What it looks at; a new rule's.")
 @click.option("--limit", metavar="NUMBER", help="10m for seconds, 20% for shares; none: as the kind has it.")
-@click.option("--hysteresis", type=float, help="How far back from the limit ends the condition.")
+@click.option("--hysteresis", type=float, metavar="NUMBER", help="How far back from the limit ends the condition.")
 @click.option("--on-delay", "on_delay_s", type=Length(), help="It must last so long to raise.")
 @click.option("--off-delay", "off_delay_s", type=Length(), help="It must be gone so long to clear.")
-@click.option("--severity", type=click.Choice([severity.value for severity in Severity]))
+@click.option("--severity", type=click.Choice([severity.value for severity in Severity]), help="How bad it is.")
 @click.option("--latched/--not-latched", default=None, help="Stays until somebody acknowledges it.")
 @click.option("--window", "window_s", type=Length(), help="Length of the windows it looks at.")
 @click.option("--figure", type=click.Choice(FIGURES), help="Of the window.")
-@click.option("--quantity", help="Only sensors of this quantity.")
-@click.option("--statistic", help="Only sensors of this statistic.")
+@click.option("--quantity", metavar="WORD", help="Only sensors of this quantity.")
+@click.option("--statistic", metavar="WORD", help="Only sensors of this statistic.")
 @click.option("--enable/--disable", "enabled", default=None, help="Switched off, it hides those further away.")
 @click.option("--dry-run", is_flag=True, help="Check and show; publish nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was set as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: what was set, as one JSON object.")
 @KAFKA
 def set_rule(
     *,
@@ -235,7 +238,7 @@ def _further(device: Device) -> tuple[AlarmRule, ...]:
 @click.argument("name")
 @scope_options
 @click.option("--dry-run", is_flag=True, help="Check and show; publish nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: what was removed, as one JSON object.")
 @KAFKA
 def remove(
     *,
@@ -248,7 +251,10 @@ def remove(
     as_json: bool,
     kafka: str | None,
 ) -> None:
-    """Take the rule NAME out from where it stands; one of its name further away counts again."""
+    """Take the rule NAME out from where it stands.
+
+    One of its name further away counts again.
+    """
     scope = needed(scope_of(fleet, station, device, sensor))
     from infra.stack import kafka_address
     from producers.stations.devices import publish, read_devices

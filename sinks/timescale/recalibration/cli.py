@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given.")
 @click.option("--to", "end", metavar="TIME", help="Before this time.")
 @click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object at the end.")
 @DATABASE
 def recalibrate(
     *,
