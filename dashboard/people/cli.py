@@ -148,9 +148,10 @@ def _me() -> str:
 def _print_link(secret: str, *, as_json: bool, about: str) -> None:
     from dashboard.web.settings import WebSettings
 
-    recorded = stack.recorded()
-    address = (recorded.dashboard if recorded else None) or WebSettings().address
-    link = f"{address}/welcome#{secret}"
+    settings, recorded = WebSettings(), stack.recorded()
+    # Where people come by is said before where the stack listens: that is behind a proxy then.
+    here = recorded.dashboard if recorded and not settings.url else None
+    link = f"{here or settings.address}/welcome#{secret}"
     click.echo(json.dumps({"link": link}) if as_json else f"{about}; the link works once:\n  {link}")
 
 
