@@ -102,7 +102,9 @@ def _held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Refused(f"a stack runs in {folder} already; to start it otherwise: telltale down --dir {folder}") from error
+            raise Refused(
+                f"a stack runs in {folder} already; to start it otherwise: telltale down --dir {folder}"
+            ) from error
         yield
     finally:
         os.close(lock)
