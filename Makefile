@@ -23,6 +23,7 @@ $(READY): requirements/server.txt pyproject.toml
 	@$(INSTALL) --require-hashes --only-binary :all: -r requirements/server.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "$(BIN)/telltale is there; to have it on the PATH: . $(BIN)/activate"
 
 # Two come as source only: the oracle of the quality tests (its wheel claims to refuse Python 3.11), and a part of
 # brightwind, which reads our exports independently.

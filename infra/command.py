@@ -78,16 +78,21 @@ def imported(name: str, where: str) -> click.Command:
     try:
         command = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        top = (error.name or "").partition(".")[0]
-        raise click.ClickException(
-            f"`telltale {name}` needs the package {error.name}, which is not installed here; "
-            f"install Telltale with the extra that has it (pip install '.[all]')"
-            if top not in {"infra", "producers", "streams", "sinks", "dashboard", "schemas"}
-            else f"`telltale {name}`: {error}"
-        ) from None
+        raise click.ClickException(f"`telltale {name}` {_lacking(error) or f'cannot be had: {error}'}") from None
     if not isinstance(command, click.Command):
         raise TypeError(f"{where} is no command")
     return audited(tuple(name.split()), command)
+
+
+def _lacking(error: ModuleNotFoundError) -> str | None:
+    """What an installation with fewer extras lacks, such as an edge's; None if the module is one of ours."""
+    package = (error.name or "").partition(".")[0]
+    if package in {"infra", "producers", "streams", "sinks", "dashboard", "schemas"}:
+        return None
+    return (
+        f"needs the package {package}, which is not installed here; "
+        "install Telltale with the extra that has it (pip install '.[all]')"
+    )
 
 
 class Commands(click.Group):
@@ -129,6 +134,12 @@ def main() -> None:
     except (Refused, Unavailable) as error:
         log_lines.last_words(str(error))
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:  # of a package that a command imports only when it works
+        said = _lacking(error)
+        if said is None:
+            raise
+        log_lines.last_words(f"this command {said}")
+        sys.exit(1)
     except ValueError as error:
         said = _wrong_settings(error)
         if said is None:
