@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from infra import java, ports
@@ -17,6 +18,8 @@ from infra.up import DISK_BYTES_MIN
 from schemas.errors import Refused, Unavailable
 
 PYTHON_MIN = (3, 11)
+PACKAGES = ("confluent_kafka", "faust", "psycopg", "fastapi", "httpx", "cryptography", "jgo")
+"""One of each extra that the parts of a stack need; an edge has fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Finding:
 def examine(folder: Path, *, kafka_port: int | None = None, postgres_port: int | None = None) -> Iterator[Finding]:
     """One finding after another; the ports only where asked for."""
     yield Finding("python", sys.version_info >= PYTHON_MIN, f"Python {platform.python_version()}")
+    yield _asked("packages", _packages)
     yield _asked("java", _java)
     yield _asked("kafka", _jars)
     yield _asked("postgres", _postgres)
@@ -47,6 +51,13 @@ def _asked(name: str, look: Callable[[], str]) -> Finding:
         return Finding(name, ok=True, found=look())
     except (Refused, Unavailable) as trouble:
         return Finding(name, ok=False, found=str(trouble))
+
+
+def _packages() -> str:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise Refused(f"{', '.join(missing)}: install Telltale with all extras (pip install '.[all]', or make setup)")
+    return "those of all parts"
 
 
 def _java() -> str:
