@@ -44,7 +44,8 @@ class Bins:
             length = np.hypot(self.sine, self.cosine) / self.count
             mean = np.mod(np.degrees(np.arctan2(self.sine, self.cosine)), 360.0)
             found[Figure.MEAN] = np.where(self.count == 1, self.mean, mean)
-            found[Figure.SD] = np.degrees(np.sqrt(-2 * np.log(np.clip(length, 1e-300, 1.0))))
+            apart = np.degrees(np.sqrt(0 - 2 * np.log(np.clip(length, 1e-300, 1.0))))
+            found[Figure.SD] = np.where(self.count > 1, apart, np.nan)
         return found
 
 

@@ -167,8 +167,8 @@ def test_a_lost_broker_stops_nothing_and_loses_nothing(three: Stack, tmp_path: P
         await_soon(lambda: three.rows() > before, what=f"rows {what}")
 
     def is_back(number: int) -> None:
-        await_soon(lambda: three.recorded().is_up, what=f"node {number} started again")
-        assert three.node(number).restarts == 1
+        await_soon(lambda: three.node(number).restarts == 1, what=f"node {number} started again")
+        await_soon(lambda: three.recorded().is_up, what="everything up")
         await_soon(whole, what=f"all copies after node {number} was lost")
 
     accepted = dict.fromkeys((f"d{i}" for i in range(DEVICES)), 0)

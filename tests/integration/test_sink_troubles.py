@@ -111,9 +111,12 @@ def alarms_told(cluster):
 
 
 def states_of_alarms(database):
-    history = database.rows("SELECT alarm_id, array_agg(state ORDER BY time) FROM alarm_events GROUP BY 1")
-    assert database.rows("SELECT state FROM alarms") == [(states[-1],) for _, states in history]
-    return [states for _, states in history]
+    history = database.rows(
+        "SELECT array_agg(e.state ORDER BY e.time), a.state FROM alarm_events e JOIN alarms a USING (alarm_id) "
+        "GROUP BY e.alarm_id, a.state"
+    )
+    assert all(states[-1] == stands for states, stands in history)
+    return [states for states, _ in history]
 
 
 @contextmanager
