@@ -257,6 +257,7 @@ def export(
         out.write_bytes(data + b"\n")
     except OSError as error:
         raise Refused(f"{out}: {error.strerror}") from None
+    click.echo(f"wrote {out}: {', '.join(device.device_id for device in chosen)}")
 
 
 def _check_device_id(device_id: str | None) -> None:
