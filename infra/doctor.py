@@ -54,7 +54,8 @@ def _asked(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _packages() -> str:
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+    # Faust, once imported, has no spec to be found.
+    missing = [name for name in PACKAGES if name not in sys.modules and find_spec(name) is None]
     if missing:
         raise Refused(f"{', '.join(missing)}: install Telltale with all extras (pip install '.[all]', or make setup)")
     return "those of all parts"
