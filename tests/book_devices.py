@@ -3,7 +3,8 @@
 import multiprocessing
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ class Load:
         self.edge.accept_rows([rows_of(device, self.accepted[device], rows) for device in speaking])
         for device in speaking:
             self.accepted[device] += rows
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is accepted meanwhile."""
+        with self._turn:
+            yield
 
     def mute(self, *devices: str) -> None:
         """Neither readings nor heartbeats."""

@@ -243,8 +243,8 @@ class Pipeline:
 
     def all_is_sent(self) -> None:
         """What the steady devices have accepted by now is in Kafka."""
-        wanted = sum(self.load.counts().values()) * len(CHANNELS)
-        self.must(lambda: self.load.edge.counts().sent >= wanted, what="all is sent")
+        with self.load.paused():
+            self.must(lambda: self.load.edge.drained, what="all is sent")
 
     def must(self, happened: Callable[[], bool], *, what: str, within_s: float = WAIT_S_MAX) -> None:
         """Waits for it; fails with what was heard and said meanwhile when it does not happen."""

@@ -462,7 +462,9 @@ def test_no_page_shuts_anybody_out(filled: None, people: People, width: int, sch
     assert not troubles
     assert not person.complaints
     person.page.evaluate("document.querySelector('main').append(document.createElement('img'))")
-    assert person.page.evaluate(f"axe.run({AXE}).then((r) => r.violations.map((v) => v.id))") == ["image-alt"], "it looks"
+    assert person.page.evaluate(f"axe.run({AXE}).then((r) => r.violations.map((v) => v.id))") == ["image-alt"], (
+        "it looks"
+    )
 
 
 def test_a_table_is_sorted_and_filtered_with_the_keyboard_alone(filled: None, people: People) -> None:

@@ -523,7 +523,8 @@ def test_backlog_is_drained_while_live_data_flows(pipeline: Pipeline, begin: Beg
     try:
         while not load.edge.drained:
             waited.append(scenario.flows())
-            book.say(f"live data stored after {waited[-1]:.1f} s, {load.edge.counts().sent:,} sent")
+            sent = sum(load.edge.counts(name).sent for name in names)
+            book.say(f"live data stored after {waited[-1]:.1f} s, {sent:,} sent")
         for name in names:
             pipeline.must(
                 lambda name=name: pipeline.stored(name, 0, rows, step_s=step_s) == rows,
