@@ -24,10 +24,27 @@ class Rejection(StrEnum):
     OLDER_THAN_RETENTION = "older_than_retention"  # rows that the database does not keep any more
 
 
+UNREADABLE = "unreadable_"
+
+
 FORGED = frozenset({Rejection.WRONG_KEY, Rejection.UNSIGNED, Rejection.WRONG_SIGNATURE, Rejection.ENDED_KEY})
 """Records that are not what their sender says they are."""
+UNUSABLE = frozenset(
+    {
+        Rejection.UNKNOWN_DEVICE,
+        Rejection.TOO_LARGE,
+        Rejection.DATABASE_REFUSED,
+        Rejection.OLDER_THAN_RETENTION,
+    }
+)
+"""What no rule of a device counts, beside what cannot be read: its device is not known, or the sink refused it."""
 
 
 def unread(reason: Unread) -> str:
     """The word for a record that could not be read."""
-    return f"unreadable_{reason}"
+    return f"{UNREADABLE}{reason}"
+
+
+def is_unusable(reason: str) -> bool:
+    """Whether nobody but the watchdog can tell of what was rejected for this reason."""
+    return reason.startswith(UNREADABLE) or reason in UNUSABLE

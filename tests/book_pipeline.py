@@ -30,7 +30,7 @@ from infra import ports
 from infra.client import reader
 from infra.kafka.broker import java_command
 from infra.provision import provision
-from schemas.alarms import AlarmEvent, read_alarm
+from schemas.alarms import AlarmEvent, AlarmState, read_alarm
 from schemas.devices import AlarmRule, Device
 from schemas.frames import CleanFrame
 from schemas.topics import ALARMS, READINGS_CLEAN
@@ -46,6 +46,7 @@ SETTINGS = {
     "TELLTALE_WATCHDOG_EVERY_S": "1",
     "TELLTALE_WATCHDOG_UNREACHABLE_S": "2",
     "TELLTALE_WATCHDOG_STILL_S": "5",
+    "TELLTALE_WATCHDOG_CALM_S": "4",
     "TELLTALE_WATCHDOG_DISK_SHARE_MIN": "0",
     "TELLTALE_WATCHDOG_DISK_HOURS_MIN": "0",
 }
@@ -146,6 +147,12 @@ class Alarms:
                 return at - since
         return None
 
+    def standing(self, *, since: float) -> set[tuple[str, str]]:
+        """(rule, source) of those told of since then that are not over."""
+        events = sorted(self.since(since), key=lambda event: event.time)
+        last = {(event.data.rule, event.data.source): event.data.state for event in events}
+        return {key for key, state in last.items() if state is not AlarmState.CLEARED}
+
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
@@ -181,8 +188,12 @@ class Pipeline:
         self.load = Load(self.kafka.line.address, self.folder / "spool", self.steady, keep_s=86_400.0)
         self._tender = threading.Thread(target=self._tend, daemon=True)
         self._tender.start()
-        for name in self.services:
-            self.running[name].await_ready()
+        try:
+            for name in self.services:
+                self.running[name].await_ready()
+        except BaseException:  # nobody else knows of them yet
+            self._end_parts()
+            raise
 
     def configure(self, *devices: Device) -> None:
         self.wire.configure(*devices)
@@ -346,6 +357,11 @@ class Pipeline:
         return sum(len(places) - 1 for places in again.values())
 
     def close(self) -> None:
+        self._end_parts()
+        self.kafka.close()
+        self.database.close()
+
+    def _end_parts(self) -> None:
         self._stop.set()
         self._tender.join()
         self.load.close()
@@ -356,8 +372,6 @@ class Pipeline:
                 service.ask_to_end()
         for service in self.running.values():
             service.end()
-        self.kafka.close()
-        self.database.close()
 
 
 class GivenKafka:

@@ -1,6 +1,7 @@
 """One fault of the fault book: when it began, when it was mended, what was heard of it, and what became of the rows."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import psycopg
@@ -47,6 +48,13 @@ class Scenario:
         self._await(rule, "cleared", self.mended_at, source)
         after = self.pipeline.alarms.first(rule, "cleared", since=self.mended_at, source=source)
         self.told[rule, source] += f", cleared {after:.1f} s"
+
+    def all_is_over(self) -> None:
+        """Waits until every alarm that was told of since the fault is cleared, whichever they were."""
+        alarms = self.pipeline.alarms
+        self.pipeline.must(lambda: not alarms.standing(since=self.began), what="all alarms are over")
+        rules = Counter(e.data.rule for e in alarms.since(self.began) if str(e.data.state) == "raised")
+        self.told["all", ""] = ", ".join(f"{count} x {rule}" for rule, count in sorted(rules.items())) + ", all cleared"
 
     def _await(self, rule: str, state: str, since: float, source: str) -> None:
         def happened() -> bool:

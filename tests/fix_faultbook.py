@@ -36,7 +36,8 @@ beyond the alarm) and `TELLTALE_FAULT_SOAK_S` (1,800) say how long the long form
   as refused. **twice**: more than once in what the stage committed, or in the table.
 - **alarm**: its rule and, behind it, seconds from the fault to the alarm in the topic (or in the watchdog's inbox where
   the broker is what is away), then from the mending to its being cleared. The limits are those of the tests, shorter
-  than the defaults: silence 4 s, broker or database away 2 s, no progress 5 s, looks each second.
+  than the defaults: silence 4 s, broker or database away 2 s, no progress 5 s, calm after a rejected record 4 s, looks
+  each second.
 - **recovered**: seconds from the mending until everything accepted by then was stored. Read them beside `load`, the
   machine's load average then.
 """

@@ -57,22 +57,24 @@ class Seen:
 
 @dataclass(slots=True)
 class Strangers:
-    """Who was refused of late."""
+    """Who was refused of late, at the door or by the stage and the sink."""
 
+    calm: timedelta = CALM
+    others: str = OTHERS
     _seen: dict[str, Seen] = field(default_factory=dict)
 
     def note(self, found: Iterable[Try], now: datetime) -> None:
         """More tries."""
         for one in found:
             known = one.source in self._seen or len(self._seen) < SOURCES_MAX
-            source = one.source if known else OTHERS
+            source = one.source if known else self.others
             seen = self._seen.setdefault(source, Seen(one.reason, one.said, now))
             seen.reason, seen.said, seen.last, seen.count = one.reason, one.said, now, seen.count + 1
 
     def standing(self, now: datetime) -> Iterator[tuple[str, Seen, bool]]:
         """(source, what was seen, whether it is recent); one that has calmed down is given a last time."""
         for source, seen in list(self._seen.items()):
-            recent = now - seen.last < CALM
+            recent = now - seen.last < self.calm
             if not recent:
                 del self._seen[source]
             yield source, seen, recent

@@ -27,6 +27,7 @@ class Rule(StrEnum):
     BACKUP = "backup_missing"
     TOPICS = "topics_differ"
     STRANGER = "unauthorised_device"
+    UNUSABLE = "records_rejected"
     SERVICE = "service_down"
 
 
@@ -44,6 +45,7 @@ SEVERITY = {
     Rule.BACKUP: Severity.MAJOR,
     Rule.TOPICS: Severity.MAJOR,
     Rule.STRANGER: Severity.MAJOR,
+    Rule.UNUSABLE: Severity.MAJOR,
     Rule.SERVICE: Severity.MAJOR,
 }
 

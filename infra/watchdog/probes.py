@@ -277,14 +277,20 @@ def _hangs(metrics: str) -> str | None:
         return f"it answers {answer.status_code}"
 
 
-def strangers(found: Iterable[Try], known: Strangers, now: datetime) -> Iterator[Finding]:
-    """Who was refused at the broker's door, by its own log, or by the stage."""
+ADVICE = {
+    Rule.STRANGER: "If the device is yours: telltale device add or rotate",
+    Rule.UNUSABLE: "It is kept: `telltale rejected list` has it and says why, `telltale rejected retry` sends it again",
+}
+
+
+def strangers(
+    found: Iterable[Try], known: Strangers, now: datetime, *, rule: Rule = Rule.STRANGER
+) -> Iterator[Finding]:
+    """Who was refused at the broker's door, by its own log, or whose records were rejected."""
     known.note(found, now)
     for source, seen, recent in known.standing(now):
-        said = f"{seen.said} ({seen.count} times of late). If the device is yours: telltale device add or rotate"
-        yield Finding(
-            Rule.STRANGER, source, recent, said if recent else "no try for a while", seen.reason, float(seen.count)
-        )
+        said = f"{seen.said} ({seen.count} times of late). {ADVICE[rule]}"
+        yield Finding(rule, source, recent, said if recent else "none for a while", seen.reason, float(seen.count))
 
 
 def machine_folders(settings: WatchdogSettings, stack_folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -16,7 +16,7 @@ from infra.logs import log_file
 from infra.security.strangers import LogEnd, Strangers, Try, tries
 from infra.watchdog import measured, probes
 from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Restarts, Rule
-from infra.watchdog.forged import Forged
+from infra.watchdog.rejected import RejectedRecords
 from infra.watchdog.settings import WatchdogSettings
 from schemas.alarms import AlarmEvent
 from schemas.errors import Unavailable
@@ -40,21 +40,24 @@ class Rounds:
     inbox: Path
     progress: Progress = field(default_factory=Progress)
     filling: Filling = field(default_factory=Filling)
-    strangers: Strangers = field(default_factory=Strangers)
     restarts: Restarts = field(default_factory=Restarts)
     bad: list[str] = field(default_factory=list)
     """What was amiss at the last look."""
     broker_logs: list[LogEnd] = field(init=False)
-    forged: Forged = field(init=False)
+    rejected: RejectedRecords = field(init=False)
+    refused: dict[Rule, Strangers] = field(init=False)
+    """Of late."""
     patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
         # Of all nodes that there may be; a log that is not there says nothing.
         self.broker_logs = [LogEnd(log_file(self.folder, name)) for number in NUMBERS for name in names(number)]
-        self.forged = Forged(self.kafka)
-        for rule, source in self.alarms.standing:  # of this process's predecessor: they are to end too
-            if rule == Rule.STRANGER:
-                self.strangers.note([Try(source, "before", f"{source} was refused before the restart")], self.clock())
+        calm = timedelta(seconds=self.settings.calm_s)
+        self.rejected = RejectedRecords(self.kafka, calm)
+        self.refused = {Rule.STRANGER: Strangers(calm), Rule.UNUSABLE: Strangers(calm, others="device/others")}
+        for rule, known in self.refused.items():  # alarms of this process's predecessor are to end too
+            before = [source for standing, source in self.alarms.standing if standing == rule]
+            known.note([Try(each, "before", f"{each} was refused before the restart") for each in before], self.clock())
         away = self.settings.unreachable_s
         self.patience = Patience(
             dict.fromkeys((Rule.BROKER, Rule.COPIES, Rule.DATABASE, Rule.TOPICS, Rule.CLOCK), away)
@@ -73,7 +76,7 @@ class Rounds:
             *self._of_services(now, away=kafka.bad or any(f.rule == Rule.DATABASE and f.bad for f in database)),
             *probes.disks(probes.machine_folders(self.settings, self.folder), self.filling, self.settings, now),
             *probes.certificates(self.settings, now),
-            *probes.strangers(self._tries(now, away=kafka.bad), self.strangers, now),
+            *self._of_refused(now, away=kafka.bad),
             *probes.backups(self.database_name, self.settings, now),
         ]
 
@@ -89,11 +92,15 @@ class Rounds:
             return
         yield from probes.services(seen, self.restarts, now)
 
-    def _tries(self, now: datetime, *, away: bool) -> Iterator[Try]:
+    def _of_refused(self, now: datetime, *, away: bool) -> Iterator[Finding]:
+        """Who was refused, by the broker's log and by what stage and sink have rejected."""
+        found: dict[Rule, list[Try]] = {rule: [] for rule in self.refused}
         for log in self.broker_logs:
-            yield from tries(log.lines())
-        if not away:
-            yield from self.forged.tries(now)
+            found[Rule.STRANGER] += tries(log.lines())
+        for rule, one in self.rejected.tries(now) if not away else ():
+            found[rule].append(one)
+        for rule, known in self.refused.items():
+            yield from probes.strangers(found[rule], known, now, rule=rule)
 
     def _of_kafka(self, now: datetime) -> Iterator[Finding]:
         try:

@@ -35,6 +35,9 @@ class WatchdogSettings(BaseSettings):
     """How far the database's clock may be from this machine's."""
     backup_hours: Annotated[float, Field(gt=0)] | None = None
     """How old the newest backup may be; by default three times TELLTALE_BACKUP_EVERY, if that is set."""
+    calm_s: Annotated[float, Field(gt=0)] = 600.0
+    """After the last refused login or record, so long the alarm of whoever sent it stands: one that tries again each
+    minute is one alarm."""
     alive_url: str | None = None
     """Asked for (GET) after each look that could be made, by whatever raises an alarm when it ceases (a dead man's
     switch outside of this machine)."""

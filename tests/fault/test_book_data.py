@@ -45,7 +45,7 @@ def running_pipeline(kafka: str, database_server: str, tmp_path_factory: pytest.
     provision(kafka, partitions=4)
     server.ensure_database(database_server, "fault_book")
     dsn = database_server.rpartition("/")[0] + "/fault_book"
-    services = {name: (name, "run") for name in ("streams", "sink", "imports")}
+    services = {name: (name, "run") for name in ("streams", "sink", "imports", "watchdog")}
     made = Pipeline(tmp_path_factory.mktemp("book"), GivenKafka(kafka), GivenDatabase(dsn), services=services)
     try:
         yield made
@@ -117,6 +117,7 @@ def sensor(channel: str, **about: Any) -> Sensor:
     )
 
 
+REJECTED = AlarmRule.model_validate({"name": "rejected_share", "kind": "rejected_share", "limit": 0.1})
 QUALITY = AlarmRule.model_validate({"name": "quality_share", "kind": "quality_share", "limit": 0.5, "window_s": 60})
 
 
@@ -188,13 +189,53 @@ def strangers(pipeline: Pipeline) -> list[Rejected]:
     return [*unreadable(pipeline), *rejected(pipeline, reason="wrong_key")]
 
 
+def await_fate(pipeline: Pipeline, device: str, reason: str, refused: int, stored: int) -> None:
+    """So many of the device's readings are rejected for this reason, and so many stored."""
+
+    def happened() -> bool:
+        told = sum(each.rows for each in rejected(pipeline, device_id=device, reason=reason))
+        [[there]] = pipeline.database.rows(
+            "SELECT count(*) FROM readings JOIN sensors USING (sensor_id) WHERE device_id = %s", device
+        )
+        return (told, there) == (refused, stored)
+
+    pipeline.must(happened, what=f"{device}: {refused} readings refused as {reason}, {stored} stored")
+
+
+def test_times_that_cannot_be(pipeline: Pipeline, begin: Begin) -> None:
+    """Of a clock without battery, and of one that was set to the wrong century: refused, the right ones are not."""
+    wrong = {"of-1970": (0, "time_before_device"), "of-2100": (4_102_444_800, "time_in_future")}
+    pipeline.configure(*(make_device(device, alarm_rules=(REJECTED,)) for device in wrong))
+    scenario, numbers = begin(), np.arange(20)
+    load = load_of(pipeline, name="wrong-times")
+    scenario.fault()
+    try:
+        for device, (first_s, _) in wrong.items():
+            load.edge.accept_rows([Rows(device, (first_s + numbers) * US, CHANNELS, series(numbers))])
+            load.edge.accept_rows([rows_of(device, 0, 20)])
+        for device in wrong:
+            scenario.alarm("rejected_share", source=f"device/{device}")
+        scenario.mended()
+        load.edge.accept_rows([rows_of(device, 20, 20) for device in wrong])
+        for device in wrong:
+            scenario.cleared("rejected_share", source=f"device/{device}")
+    finally:
+        load.close()
+    for device, (_, reason) in wrong.items():
+        await_fate(pipeline, device, reason, refused=60, stored=120)
+        assert pipeline.lost(device, 0, 40) == 0
+    scenario.others = 2 * (60 + 120)
+    scenario.row(
+        "incorrect data: times of 1970 and of 2100", "20 of 60 rows of two devices: refused with their reason, told of"
+    )
+
+
 @pytest.mark.parametrize(("called", "ahead_s"), [("ahead", 3600.0), ("behind", -3600.0)])
 def test_clock_of_an_edge_is_wrong(
     pipeline: Pipeline, begin: Begin, monkeypatch: pytest.MonkeyPatch, called: str, ahead_s: float
 ) -> None:
     device = f"clock-{called}"
-    rule = AlarmRule.model_validate({"name": "rejected_share", "kind": "rejected_share", "limit": 0.1})
-    pipeline.configure(make_device(device, alarm_rules=(rule,)))
+    pipeline.configure(make_device(device))
     scenario, right = begin(), edges.wall_clock_us
     off = {"us": int(ahead_s * US)}
     monkeypatch.setattr(edges, "wall_clock_us", lambda: right() + off["us"])
@@ -207,18 +248,13 @@ def test_clock_of_an_edge_is_wrong(
             load.edge.accept_rows([Rows(device, np.array([at]), CHANNELS, series(np.array([number])))])
             sent += 1
         scenario.alarm("clock_skew", source=f"device/{device}")
-        if ahead_s > 0:
-            scenario.alarm("rejected_share", source=f"device/{device}")
         scenario.mended()
         off["us"] = 0  # as NTP does
         scenario.cleared("clock_skew", source=f"device/{device}")
     finally:
         load.close()
-    refused = sum(each.rows or 0 for each in rejected(pipeline, device_id=device, reason="time_in_future"))
-    there = pipeline.database.rows(
-        "SELECT count(*) FROM readings JOIN sensors USING (sensor_id) WHERE device_id = %s", device
-    )[0][0]
-    assert (refused, there) == ((sent * 3, 0) if ahead_s > 0 else (0, sent * 3))
+    wanted = (sent * 3, 0) if ahead_s > 0 else (0, sent * 3)
+    await_fate(pipeline, device, "time_in_future", *wanted)
     told = "refused as time_in_future" if ahead_s > 0 else "stored where its stamps say"
     scenario.others = sent * 3
     scenario.row(f"clock of an edge an hour {called}", f"20 rows, {told}; then set right")
@@ -248,8 +284,10 @@ def test_hostile_corpus(pipeline: Pipeline, begin: Begin) -> None:
     assert producer.flush(60) == 0
     wanted = len(FRAMES_CORPUS)
     pipeline.must(lambda: len(unreadable(pipeline)) == before + wanted, what="all are rejected")
+    scenario.alarm("records_rejected", source="device/hostile")
     scenario.mended()
     scenario.recovered()
+    scenario.cleared("records_rejected", source="device/hostile")
     scenario.row("poison of every kind", f"{wanted} records of the hostile corpus: each in readings.rejected")
 
 

@@ -7,20 +7,24 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
 import psutil
+import psycopg
 import pytest
 from book_devices import CHANNELS, Pusher
-from book_pipeline import PARTITIONS, Pipeline
-from confluent_kafka import TopicPartition
+from book_pipeline import PARTITIONS, Kafka, Pipeline
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from fix_faultbook import Book
 from fix_pipeline import Begin
 from fix_stage import make_device
+from hostile_wire import FRAMES_CORPUS
+from own_servers import OwnDatabase
 from wrong_clock import wrong_clock
 
 from infra.client import connection
@@ -82,21 +86,30 @@ def test_service_away(pipeline: Pipeline, begin: Begin, book: Book, name: str) -
     )
 
 
-def test_database_frozen(pipeline: Pipeline, begin: Begin, book: Book) -> None:
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+def test_database_away(pipeline: Pipeline, begin: Begin, book: Book, request: pytest.FixtureRequest, how: str) -> None:
+    if how == "killed":  # its short form is in tests/integration/test_sink_troubles.py
+        request.getfixturevalue("long_form")
+    database = pipeline.database
+    harm, undo, done = {
+        "frozen": (database.freeze, database.thaw, "SIGSTOP of all its processes, woken after both alarms"),
+        "killed": (database.kill, database.start, "kill -9 under load, started again after both alarms"),
+    }[how]
     for called, longer_s in outages(book):
         scenario = begin()
         scenario.fault()
-        pipeline.database.freeze()
+        harm()
         scenario.alarm("sink_waiting")
         scenario.alarm("database_unreachable")
         scenario.accepts()
+        book.say(f"database {how} {called}")
         time.sleep(longer_s)
         scenario.mended()
-        pipeline.database.thaw()
+        undo()
         scenario.recovered()
         scenario.cleared("database_unreachable")
         scenario.cleared("sink_waiting")
-        scenario.row(f"database frozen {called}", "SIGSTOP of all its processes, woken after both alarms")
+        scenario.row(f"database {how} {called}", done)
 
 
 def test_everything_killed_at_once(pipeline: Pipeline, begin: Begin) -> None:
@@ -223,11 +236,12 @@ def test_kafkas_disk_full(pipeline: Pipeline, begin: Begin) -> None:
 
 
 @pytest.mark.usefixtures("long_form")
-def test_clock_of_the_broker_is_wrong(pipeline: Pipeline, begin: Begin) -> None:
+@pytest.mark.parametrize(("called", "ahead_s"), [("behind", -3600), ("ahead", 3600)])
+def test_clock_of_the_broker_is_wrong(pipeline: Pipeline, begin: Begin, called: str, ahead_s: int) -> None:
     scenario = begin()
     pipeline.kafka.end()
     scenario.fault()
-    pipeline.kafka.start(**wrong_clock(pipeline.folder, 3600))
+    pipeline.kafka.start(**wrong_clock(pipeline.folder, ahead_s))
     scenario.alarm("clock_skew", source="device/steady-0")
     scenario.flows()
     pipeline.kafka.end()
@@ -235,7 +249,7 @@ def test_clock_of_the_broker_is_wrong(pipeline: Pipeline, begin: Begin) -> None:
     pipeline.kafka.start()
     scenario.recovered()
     scenario.cleared("clock_skew", source="device/steady-0")
-    scenario.row("clock of the broker an hour ahead", "set by a preloaded library, then set right")
+    scenario.row(f"clock of the broker an hour {called}", "set by a preloaded library, then set right")
 
 
 def topics_gone(pipeline: Pipeline, name: str) -> None:
@@ -334,41 +348,102 @@ class Sizes:
                 assert after <= before + 5, f"{who}: {before} to {after}"
 
 
-def faults_of(pipeline: Pipeline) -> dict[str, Callable[[], None]]:
-    """Each does its harm and undoes it."""
+@contextmanager
+def held(statement: str, pipeline: Pipeline) -> Iterator[None]:
+    """What a person at psql does, and forgets for a while."""
+    with psycopg.connect(pipeline.database.dsn) as person:
+        person.execute(statement.encode())
+        yield
+        person.rollback()
 
-    def cut() -> None:
-        pipeline.kafka.line.refuses = True
-        pipeline.kafka.line.cut()
-        time.sleep(2)
-        pipeline.kafka.line.heal()
 
-    def slow() -> None:
-        pipeline.kafka.line.delay_s = 0.3
+def neighbours_trouble(pipeline: Pipeline, pusher: Pusher) -> dict[str, Callable[[], None]]:
+    """Faults that the services live through; each does its harm and undoes it."""
+    kafka, database, line = pipeline.kafka, pipeline.database, pipeline.kafka.line
+    hostile = Producer({**connection(kafka.address), "message.max.bytes": 4 << 20})
+
+    def cut(times: int) -> None:
+        for _ in range(times):
+            line.refuses = True
+            line.cut()
+            time.sleep(1)
+            line.heal()
+            time.sleep(1)
+
+    def bad(**about: float) -> None:
+        for name, value in about.items():
+            setattr(line, name, value)
         time.sleep(4)
-        pipeline.kafka.line.heal()
+        line.heal()
 
-    def freeze_database() -> None:
-        pipeline.database.freeze()
+    def freeze() -> None:
+        database.freeze()
         time.sleep(3)
-        pipeline.database.thaw()
+        database.thaw()
 
-    def restart_database() -> None:
-        pipeline.database.kill()
-        pipeline.database.start()
+    def lock() -> None:
+        with held("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE", pipeline):
+            time.sleep(3)
 
-    def restart_kafka() -> None:
-        pipeline.kafka.kill()
-        pipeline.kafka.start()
+    def end_sessions() -> None:
+        database.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND"
+            " backend_type = 'client backend'"
+        )
+
+    def restart(what: Kafka | OwnDatabase) -> None:
+        what.kill()
+        what.start()
+
+    def poison() -> None:
+        for entry in FRAMES_CORPUS:
+            hostile.produce(READINGS_RAW, entry.data, key=b"hostile")
+        assert hostile.flush(60) == 0
+
+    def silence() -> None:
+        pipeline.load.mute(pipeline.steady[0])
+        time.sleep(4)
+        pipeline.load.unmute(pipeline.steady[0])
+
+    def edge() -> None:
+        pusher.kill()
+        pusher.start()
 
     return {
-        "line cut": cut,
-        "line slow": slow,
-        "database frozen": freeze_database,
-        "database killed": restart_database,
-        "broker killed": restart_kafka,
+        "line cut": lambda: cut(1),
+        "line flapping": lambda: cut(3),
+        **{f"link of {name}": partial(bad, **about) for name, (_, about) in LINKS.items() if about},
+        "database frozen": freeze,
+        "database killed": lambda: restart(database),
+        "table locked": lock,
+        "database's sessions ended": end_sessions,
+        "broker killed": lambda: restart(kafka),
+        "poison of every kind": poison,
+        "a silent device": silence,
+        "edge killed": edge,
+    }
+
+
+def services_trouble(pipeline: Pipeline) -> dict[str, Callable[[], None]]:
+    """Faults that end services."""
+
+    def frozen(name: str) -> None:
+        victim = pipeline.running[name]
+        victim.freeze()
+        time.sleep(8)  # its session is over, and nobody else is there: it is woken, and ends or goes on
+        victim.wake()
+
+    def restarted(name: str) -> None:
+        pipeline.take_away(name, kindly=True)
+        pipeline.start(name)
+
+    return {
         "sink killed": lambda: pipeline.kill("sink"),
         "worker killed": lambda: pipeline.kill("streams"),
+        "worker frozen past its session": lambda: frozen("streams"),
+        "sink frozen past its session": lambda: frozen("sink"),
+        "worker restarted": lambda: restarted("streams"),
+        "sink restarted": lambda: restarted("sink"),
     }
 
 
@@ -376,8 +451,11 @@ def faults_of(pipeline: Pipeline) -> dict[str, Callable[[], None]]:
 def test_soak(pipeline: Pipeline, begin: Begin, book: Book) -> None:
     length_s = book.soak_s
     dice, done, sizes, lags = random.Random(SEED), Counter[str](), Sizes(), list[float]()
-    faults = faults_of(pipeline)
-    scenario = begin()
+    pipeline.configure(make_device("soaked", len(CHANNELS)))
+    pusher = Pusher(pipeline.kafka.line.address, pipeline.folder, "soaked")
+    of_neighbours, of_services = neighbours_trouble(pipeline, pusher), services_trouble(pipeline)
+    scenario = begin(*pipeline.steady, "soaked")
+    pusher.start()
     scenario.fault()
     until = time.monotonic() + length_s
     while time.monotonic() < until:
@@ -385,7 +463,8 @@ def test_soak(pipeline: Pipeline, begin: Begin, book: Book) -> None:
         sizes.look(pipeline)
         left = until - time.monotonic()
         # The second half leaves the services alone, so that their sizes can be compared.
-        drawn = dice.choice(list(faults)[: 7 if left > length_s / 2 else 5])
+        faults = of_neighbours | of_services if left > length_s / 2 else of_neighbours
+        drawn = dice.choice(list(faults))
         book.say(f"{left:5.0f} s left, live data stored after {lags[-1]:.1f} s; {drawn}")
         faults[drawn]()
         done[drawn] += 1
@@ -393,7 +472,10 @@ def test_soak(pipeline: Pipeline, begin: Begin, book: Book) -> None:
             time.sleep(1)
             sizes.look(pipeline)
     scenario.mended()
+    pusher.kill()
+    scenario.ends["soaked"] = pusher.drained()
     scenario.recovered()
+    scenario.all_is_over()
     if book.is_long:
         sizes.assert_flat()
     mid = len(lags) // 2

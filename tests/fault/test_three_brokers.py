@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+from fix_faultbook import Book
 from fix_services import await_true, steadily
 from fix_stage import START_US, US, Wire, logged, make_device
 
@@ -127,6 +129,13 @@ def await_soon(happened: Callable[[], bool], what: str, within_s: float = WITHIN
     await_true(happened, what=what, within_s=within_s, every_s=0.5)
 
 
+def seconds_until(happened: Callable[[], bool], what: str) -> float:
+    """As `await_soon`; how long it took."""
+    began = time.monotonic()
+    await_soon(happened, what)
+    return time.monotonic() - began
+
+
 def assert_rows_are(accepted: dict[str, int], database: str) -> None:
     """Every row that each device has had accepted, once, as it was logged."""
     wanted = {
@@ -144,7 +153,7 @@ def assert_rows_are(accepted: dict[str, int], database: str) -> None:
     assert {(device, channel, second): value for device, channel, second, value in found} == wanted
 
 
-def test_a_lost_broker_stops_nothing_and_loses_nothing(three: Stack, tmp_path: Path) -> None:
+def test_a_lost_broker_stops_nothing_and_loses_nothing(three: Stack, tmp_path: Path, book: Book) -> None:
     up = three.up("--brokers", "3")
     assert up.returncode == 0, up.stderr
     status = three.status()
@@ -184,12 +193,12 @@ def test_a_lost_broker_stops_nothing_and_loses_nothing(three: Stack, tmp_path: P
             asks = AdminClient(connection(kafka))
             assert ends_known(asks, places)  # and from whom: the lost one leads some
             three.send(lost, signal.SIGSTOP)  # dead, it would be started again before anybody missed it
-            await_soon(lambda: "raised" in told(), what="the watchdog's alarm")
+            raised_s = seconds_until(lambda: "raised" in told(), what="the watchdog's alarm")
             await_soon(lambda: ends_known(asks, places), "an answer about the ends of logs")
             moves_on("while it is away")
             three.send(lost, signal.SIGKILL)
+            cleared_s = seconds_until(lambda: "cleared" in told(), what="the end of the alarm")
             is_back(lost)
-            await_soon(lambda: "cleared" in told(), what="the end of the alarm")
 
             three.send(controller, signal.SIGKILL)
             moves_on("after the active controller was killed")
@@ -201,6 +210,13 @@ def test_a_lost_broker_stops_nothing_and_loses_nothing(three: Stack, tmp_path: P
     assert wire.rejected() == []
     assert_rows_are(accepted, three.database)
     assert {len(one.replicas) for one in partitions(kafka)} == {3}
+    book.tell(
+        "one of three brokers lost",
+        "a leader of partitions SIGSTOP until the alarm, then kill -9; its supervisor starts it again; then kill -9 of "
+        "the active controller; rows went on meanwhile",
+        accepted=sum(accepted.values()) * CHANNELS,
+        alarm=f"under_replicated {raised_s:.1f} s, cleared {cleared_s:.1f} s",
+    )
 
     assert three.telltale("down").returncode == 0
     refused = three.up("--brokers", "1")

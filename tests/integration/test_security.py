@@ -30,7 +30,7 @@ from fix_stage import START_US, US, make_device
 from dashboard.rejected import rejected
 from infra.client import Access, connection
 from infra.security import certificates, credentials, keys, principals
-from infra.security.strangers import LogEnd, Strangers, tries
+from infra.security.strangers import CALM, LogEnd, Strangers, tries
 from infra.watchdog import probes
 from producers.edge import Edge
 from producers.settings import EdgeSettings
@@ -104,11 +104,13 @@ def test_strangers_stay_out_and_are_told_of(house, book):
     assert found["device/pi-2"].bad
     assert "topic alarms" in found["device/pi-2"].said
     assert any(source.startswith("address/127.0.0.1") and each.bad for source, each in found.items())
+    after_s = time.monotonic() - began
+    assert not any(each.bad for each in probes.strangers((), known, NOW + CALM))
     book.tell(
         "unauthorised device: no credential",
         "wrong password, unknown name, no password, no TLS, another authority, another topic: nothing written",
         accepted=0,
-        alarm=f"unauthorised_device {time.monotonic() - began:.1f} s",
+        alarm=f"unauthorised_device {after_s:.1f} s, cleared {CALM.total_seconds():g} s after the last (clock moved)",
     )
 
 
@@ -117,11 +119,23 @@ def test_a_new_password_replaces_the_old_and_a_revoked_device_is_a_stranger(hous
     second = house.by_password("pi-3", credentials.rotate(house.admin, "pi-3"))
     comes_to("_AUTHENTICATION", first)
     comes_to("delivered", second)
+    began, end, known = time.monotonic(), LogEnd(house.log), Strangers()
+    end.lines()
     credentials.revoke(house.admin, "pi-3")
     comes_to("_AUTHENTICATION", second)
     assert "pi-3" not in credentials.known(house.admin)
+    await_true(
+        lambda: [each.bad for each in probes.strangers(tries(end.lines()), known, NOW)] == [True],
+        what="the broker's log",
+        within_s=WITHIN_S,
+    )
+    after_s = time.monotonic() - began
+    assert [each.bad for each in probes.strangers((), known, NOW + CALM)] == [False]
     book.tell(
-        "unauthorised device: revoked", "a password replaced, then the device: neither writes any more", accepted=1
+        "unauthorised device: revoked",
+        "a password replaced, then the device: neither writes any more",
+        accepted=1,
+        alarm=f"unauthorised_device {after_s:.1f} s, cleared {CALM.total_seconds():g} s after the last (clock moved)",
     )
     with pytest.raises(Refused, match="has no credential"):
         credentials.revoke(house.admin, "pi-3")

@@ -17,7 +17,10 @@ from infra.watchdog.findings import Rule
 from infra.watchdog.rounds import Rounds
 from infra.watchdog.settings import WatchdogSettings
 from schemas.alarms import read_alarm
-from schemas.topics import ALARMS, READINGS_CLEAN
+from schemas.codec import Codec
+from schemas.records import Rejected
+from schemas.rejection import Rejection
+from schemas.topics import ALARMS, READINGS_CLEAN, READINGS_RAW, READINGS_REJECTED
 
 pytestmark = pytest.mark.integration
 
@@ -120,6 +123,21 @@ def test_a_group_that_does_not_move_is_found_by_its_position(cluster, database, 
     bad = watch.turn(later_s=6 * 86_400)
     assert {(Rule.LAG, "group/telltale-sink"), (Rule.RETENTION, "group/telltale-sink")} <= bad
     assert (Rule.NO_PROGRESS, "raised") in topic()
+
+
+def test_records_that_no_rule_of_a_device_counts_are_told_until_no_more_come(cluster, database, topic, tmp_path):
+    watch, producer = Watch(cluster, database, tmp_path), Producer({"bootstrap.servers": cluster})
+    reasons = ["unreadable_truncated", Rejection.UNKNOWN_DEVICE, Rejection.TIME_IN_FUTURE, Rejection.UNSIGNED]
+    for number, reason in enumerate(reasons):
+        facts = {"topic": READINGS_RAW, "partition": 0, "offset": number, "detail": "as it is", "rows": 1}
+        record = Rejected(device_id=f"d{number}", reason=reason, time=datetime.now(UTC), payload=b"x", **facts)
+        producer.produce(READINGS_REJECTED, Codec().encode(record))
+    assert producer.flush(30) == 0
+    bad = {(Rule.UNUSABLE, "device/d0"), (Rule.UNUSABLE, "device/d1"), (Rule.STRANGER, "device/d3")}
+    await_true(lambda: watch.turn() == bad, what="all is told", within_s=60)
+    assert watch.turn(later_s=watch.rounds.settings.calm_s - 60) == bad
+    assert watch.turn(later_s=61) == set()
+    assert sorted(topic()) == sorted((rule, state) for rule, _ in bad for state in ("raised", "cleared"))
 
 
 def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):
