@@ -21,6 +21,8 @@ SELECTIONS_MAX = 64
 
 LONGEST_US = 1_000 * 366 * 86_400 * 1_000_000
 """A thousand years: longer limits mean "never", and a time plus any of them must fit into 64 bits."""
+CLOCKS_SET_US = 365 * 86_400 * 1_000_000
+"""1971: an earlier time is that of a clock which was never set, and counts from 1970. No logger is that old."""
 
 
 Places = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
@@ -60,7 +62,7 @@ class Plan:
     segments: Segments
     course: Course
     windows: tuple[WindowPlan, ...]
-    exists_from_us: int  # 1970 if not configured: an earlier time is that of a clock which was never set
+    exists_from_us: int  # CLOCKS_SET_US if not configured
     future_limit_us: int
     lateness_us: int
     silence_limit_us: int | None
@@ -144,7 +146,7 @@ def plan_of(device: Device) -> Plan:
         segments=segments_of(sensors),
         course=course_of(device),
         windows=tuple(_window(device, length) for length in lengths),
-        exists_from_us=micros(device.exists_from) if device.exists_from else 0,
+        exists_from_us=micros(device.exists_from) if device.exists_from else CLOCKS_SET_US,
         future_limit_us=min(round(device.future_limit_s * 1e6), LONGEST_US),
         lateness_us=min(round(device.lateness_s * 1e6), LONGEST_US),
         silence_limit_us=min(round(min(limits_s) * 1e6), LONGEST_US) if limits_s else None,

@@ -254,7 +254,8 @@ def validate(arrival: Arrival, plan: Plan) -> tuple[RawFrame | None, list[Refuse
     if low < plan.exists_from_us:
         before = frame.times < plan.exists_from_us
         if before.any():
-            detail = f"{frame.device_id} exists from {plan.device.exists_from or 'no date; a clock begins in 1970'}"
+            since = plan.device.exists_from or "no date; a clock that was never set begins in 1970"
+            detail = f"{frame.device_id} exists from {since}"
             refuse(_rows(frame, before), Rejection.TIME_BEFORE_DEVICE, detail)
             frame = _rows(frame, ~before)
     if (frame.times[1:] <= frame.times[:-1]).any():

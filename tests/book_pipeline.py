@@ -25,6 +25,7 @@ from fix_proxy import Proxy
 from fix_services import Service
 from fix_stage import START_US, US, Wire, calibrated, make_device
 from own_servers import Listener, OwnBroker, OwnDatabase
+from small_disk import mount, unmount
 
 from infra import ports
 from infra.client import reader
@@ -65,9 +66,7 @@ class Kafka(OwnBroker):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.has_disk = os.geteuid() == 0 and not _ran(
-            "mount", "-t", "tmpfs", "-o", f"size={self.DISK}", "tmpfs", str(folder)
-        )
+        self.has_disk = mount(folder, self.DISK)
         port = ports.free()
         self.line = Proxy(port)
         super().__init__(folder, Listener("EDGE", port, self.line.address))
@@ -101,14 +100,7 @@ class Kafka(OwnBroker):
         super().close()
         self.line.close()
         if self.has_disk:
-            _ran("umount", "-l", str(self.folder))
-
-
-def _ran(*words: str) -> int:
-    try:
-        return subprocess.run(words, check=False, capture_output=True).returncode
-    except OSError:
-        return 1
+            unmount(self.folder)
 
 
 class Alarms:
@@ -272,11 +264,11 @@ class Pipeline:
                 pytest.fail(f"{what}: not within {within_s} s")
             time.sleep(0.05)
 
-    def command(self, *words: str, code: int = 0) -> str:
-        """What one of telltale's commands says here."""
+    def command(self, *words: str, code: int = 0, **changes: str) -> str:
+        """What one of telltale's commands says here, with changes in its environment."""
         done = subprocess.run(
             [sys.executable, "-m", "infra.command", *words],
-            env={**os.environ, **self.env},
+            env={**os.environ, **self.env, **changes},
             cwd=self.folder,
             capture_output=True,
             text=True,

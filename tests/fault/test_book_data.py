@@ -22,6 +22,7 @@ from fix_stack import empty_broker
 from fix_stage import START_US, US, make_device
 from hostile_wire import FRAMES_CORPUS
 from psycopg import sql
+from small_disk import make_room, small_disk
 from wrong_clock import wrong_clock
 
 from infra.postgres import server
@@ -543,6 +544,37 @@ def test_a_source_of_the_edge_fails(pipeline: Pipeline, begin: Begin) -> None:
     assert [logged for (logged,) in pipeline.database.rows(there)] == list(range(20))
     scenario.others = 20
     scenario.row("fetcher down", "the program that fetches a device's readings ends with an error; then it works")
+
+
+def test_disk_of_backups_and_exports_is_full(pipeline: Pipeline, begin: Begin) -> None:
+    """They fail with a reason and leave nothing half done, readings go on; with room the next of each works."""
+    scenario = begin()
+    with small_disk(pipeline.folder / "small", "32k") as small:
+        out, backups = small / "out.csv", small / "backups"
+        work = (
+            ("backup", "run", "--once", "--folder", str(backups)),
+            ("export", "csv", "--station", "mast", "--zone", "UTC", "--out", str(out)),
+        )
+        about = {"TELLTALE_BACKUP_EVERY": "1h"}
+        scenario.fault()
+        for words in work:
+            pipeline.command(*words, code=1, **about)
+        for rule in ("backup_failed", "export_failed"):
+            scenario.alarm(rule)
+        assert not out.exists()
+        assert not [path for path in backups.rglob("*") if path.is_file() and path.stat().st_size]
+        scenario.accepts()
+        scenario.mended()
+        make_room(small, "64m")
+        for words in work:
+            pipeline.command(*words, **about)
+        for rule in ("backup_failed", "export_failed"):
+            scenario.cleared(rule)
+        scenario.recovered()
+        assert len(out.read_text().splitlines()) > 100
+    scenario.row(
+        "disk full: backups and exports", "a disk of 32 kB: both fail and leave nothing; then room, and both work"
+    )
 
 
 def test_backlog_is_drained_while_live_data_flows(pipeline: Pipeline, begin: Begin, book: Book) -> None:

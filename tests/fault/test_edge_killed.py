@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from fix_edge import some_rows
 from fix_faultbook import Book
+from small_disk import small_disk
 
 from producers.spool import DiskTrouble, Spool
 from schemas.errors import Refused
@@ -135,17 +136,9 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of thirty megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", place], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no small file system can be mounted here")
-    yield place
-    subprocess.run(["umount", place], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "30m") as place:
+        yield place
 
 
 def fill(spool: Spool, first: int) -> int:
@@ -157,15 +150,15 @@ def fill(spool: Spool, first: int) -> int:
     return first
 
 
-def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(small_disk: Path, book: Book) -> None:
-    ballast = small_disk / "ballast"
+def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(disk: Path, book: Book) -> None:
+    ballast = disk / "ballast"
     ballast.write_bytes(bytes(4_000_000))
-    with Spool(small_disk, clock_us=lambda: 0) as spool:
+    with Spool(disk, clock_us=lambda: 0) as spool:
         accepted = fill(spool, 0)
         ballast.unlink()
         accepted = fill(spool, accepted)
     there: list[int] = []
-    with Spool(small_disk, clock_us=lambda: 0) as spool:  # on a disk that is still full
+    with Spool(disk, clock_us=lambda: 0) as spool:  # on a disk that is still full
         while cuts := spool.turn(room_bytes=1 << 18, frame_bytes_max=1 << 16):
             there += [int(at) for cut in cuts for at in spool.read(cut.key).times]
             spool.turn([cut.key for cut in cuts], frame_bytes_max=1)

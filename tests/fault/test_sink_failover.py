@@ -1,14 +1,13 @@
 """The database is replaced by a standby that lacks the last commits, runs out of disk, or is damaged."""
 
 import os
-import shutil
 import subprocess
-from contextlib import contextmanager
 
 import psycopg
 import pytest
 from fix_sink import DEVICES, Database, Line, alarms_are_over, alarms_heard, clean_frame, now, settled, until
 from fix_stack import _start, _stop
+from small_disk import make_room, small_disk
 
 from infra import ports
 from infra.accounts import unprivileged
@@ -119,34 +118,17 @@ def _kill(process):
         process.wait()
 
 
-@contextmanager
-def small_disk(folder):
-    """A file system of a few megabytes, owned by the database's account."""
-    folder.mkdir()
-    mounted = shutil.which("mount") and os.geteuid() == 0
-    if (
-        not mounted
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], check=False).returncode
-    ):
-        pytest.skip("a small disk can be made only by root")
-    try:
-        account = unprivileged()
-        if account:
-            account.own(folder)
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
 def test_full_disk_is_waited_for(clean, pair, start_sink, tmp_path, book):
     primary, _ = pair
     process = running(primary, tmp_path / "pg.log")
     try:
-        with small_disk(primary.place / "small"):
+        with small_disk(primary.place / "small", "6m") as small:
+            if account := unprivileged():
+                account.own(small)
             server.ensure_database(primary.dsn("postgres"), "telltale")
             database = Database(primary.dsn("telltale"))
-            filler = primary.place / "small" / "filler"
-            database.call(f"CREATE TABLESPACE small LOCATION '{primary.place / 'small'}'")
+            filler = small / "filler"
+            database.call(f"CREATE TABLESPACE small LOCATION '{small}'")
             database.call("ALTER TABLE readings SET TABLESPACE small")
             sink = start_sink(dsn=database.dsn, TELLTALE_SINK_ALARM_AFTER_S="1").working()
             send(clean, 0)
@@ -160,7 +142,7 @@ def test_full_disk_is_waited_for(clean, pair, start_sink, tmp_path, book):
             until(lambda: database.one("SELECT count(*) FROM sink_offsets") > 0, what="the server goes on")
             mended = now()
             filler.unlink()
-            subprocess.run(["mount", "-o", "remount,size=64m", str(filler.parent)], check=True)
+            make_room(small, "64m")
             settled(database, clean)
             recovered_s = (now() - mended).total_seconds()
             until(lambda: alarms_are_over(database), what="the alarm is raised and cleared")

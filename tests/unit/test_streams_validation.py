@@ -9,7 +9,7 @@ from core_examples import APPENDED_US, START_US, US, advanced, in_log, instant, 
 from schemas.frames import RawFrame
 from schemas.rejection import Rejection
 from streams.pipeline import Outcome
-from streams.plan import Plan
+from streams.plan import CLOCKS_SET_US, Plan
 from streams.state import State
 from streams.validation import Arrival
 
@@ -68,8 +68,8 @@ def test_a_time_may_not_be_before_the_device(before_us: int, good: bool) -> None
     assert refused(outcome) == ([] if good else [(Rejection.TIME_BEFORE_DEVICE, [[1.0]])])
 
 
-@pytest.mark.parametrize("time_us", [-1, np.iinfo(np.int64).min, -62_135_596_800_000_000])
-def test_without_a_date_a_device_exists_since_1970(time_us: int) -> None:
+@pytest.mark.parametrize("time_us", [CLOCKS_SET_US - 1, 0, -1, np.iinfo(np.int64).min, -62_135_596_800_000_000])
+def test_without_a_date_a_time_of_1970_is_that_of_a_clock_that_was_never_set(time_us: int) -> None:
     frame = make_frame([0, 1], [1.0, 2.0])
     frame.times[0] = time_us
     outcome = admitted(frame, make_plan())
