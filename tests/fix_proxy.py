@@ -92,9 +92,9 @@ class Proxy:
                     time.sleep(STALL_S)
                 if self.delay_s:
                     time.sleep(self.delay_s)
-                if self.bytes_per_s:
+                if rate := self.bytes_per_s:  # once: it may be healed at any moment
                     with self._turn[up]:
-                        time.sleep(len(chunk) / self.bytes_per_s)
+                        time.sleep(len(chunk) / rate)
                 other.sendall(chunk)
         for line in (one, other):
             with suppress(OSError):
