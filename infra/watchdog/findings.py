@@ -11,6 +11,9 @@ HISTORY = timedelta(hours=6)
 """Over which a disk's filling is judged: longer than a compaction or a backup takes, shorter than a change of load."""
 
 
+NO_ANSWER = "no_answer"
+
+
 class Rule(StrEnum):
     """What may be wrong."""
 

@@ -22,6 +22,7 @@ from infra.settle import STAGES, behind
 from infra.stack import WORKING, Stack
 from infra.watchdog import measured
 from infra.watchdog.findings import (
+    NO_ANSWER,
     Filling,
     Finding,
     Progress,
@@ -56,8 +57,8 @@ def broker(address: str) -> Finding:
         measured.BROKER_UP.set(0)
         measured.forget_groups()
         said = f"Kafka at {address} does not answer ({error.args[0].str()}). Edges keep their readings meanwhile."
-        return Finding(Rule.BROKER, "kafka", bad=True, said=said, reason="no_answer")
-    return Finding(Rule.BROKER, "kafka", bad=False, said=f"Kafka at {address} answers", reason="no_answer")
+        return Finding(Rule.BROKER, "kafka", bad=True, said=said, reason=NO_ANSWER)
+    return Finding(Rule.BROKER, "kafka", bad=False, said=f"Kafka at {address} answers", reason=NO_ANSWER)
 
 
 def groups(address: str, progress: Progress, settings: WatchdogSettings, now: datetime) -> Iterator[Finding]:
@@ -129,7 +130,7 @@ def database(dsn: str, settings: WatchdogSettings, now: datetime) -> Iterator[Fi
             row = one.execute(CLOCK).fetchone()
             spent = datetime.now(UTC) - asked
             measured.DATABASE_UP.set(1)
-            yield Finding(Rule.DATABASE, "database", bad=False, said="the database answers", reason="no_answer")
+            yield Finding(Rule.DATABASE, "database", bad=False, said="the database answers", reason=NO_ANSWER)
             if row is not None:
                 yield _clock((row[0] - asked - spent / 2).total_seconds(), settings.clock_s)
             yield from _tokens(one, settings, now)
@@ -137,7 +138,7 @@ def database(dsn: str, settings: WatchdogSettings, now: datetime) -> Iterator[Fi
         measured.DATABASE_UP.set(0)
         advice = "Nothing is stored meanwhile; readings wait in Kafka, and nothing is lost."
         said = f"The database: {first_line(error)}. {advice}"
-        yield Finding(Rule.DATABASE, "database", bad=True, said=said, reason="no_answer")
+        yield Finding(Rule.DATABASE, "database", bad=True, said=said, reason=NO_ANSWER)
 
 
 def _clock(off_s: float, limit_s: float) -> Finding:

@@ -15,7 +15,7 @@ from infra.kept_alarms import KeptAlarms
 from infra.logs import log_file
 from infra.security.strangers import LogEnd, Strangers, Try, tries
 from infra.watchdog import measured, probes
-from infra.watchdog.findings import SEVERITY, Filling, Finding, Patience, Progress, Restarts, Rule
+from infra.watchdog.findings import NO_ANSWER, SEVERITY, Filling, Finding, Patience, Progress, Restarts, Rule
 from infra.watchdog.rejected import RejectedRecords
 from infra.watchdog.settings import WatchdogSettings
 from schemas.alarms import AlarmEvent
@@ -123,7 +123,8 @@ class Rounds:
         now = self.clock()
         events = [event for finding in found if (event := self._judge(finding, now)) is not None]
         events += self._no_longer_there(found, now)
-        if not self.alarms.ring():
+        away = any(each.rule == Rule.BROKER and each.bad and each.reason == NO_ANSWER for each in found)
+        if away or not self.alarms.ring():  # a broker that has just not answered is not tried: people hear sooner
             for event in events:
                 self._tell_directly(event)
         if any(finding.rule == Rule.DATABASE and not finding.bad for finding in found):
