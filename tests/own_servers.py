@@ -97,10 +97,14 @@ class OwnDatabase:
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def start(self) -> None:
+    def start(self, **env: str) -> None:
         account, log = unprivileged(), self.folder.parent / f"postgres-{time.monotonic_ns()}.log"
         self.process = _start(
-            self.one.command(), log=log, cwd=self.one.place, account=account.popen() if account else None
+            self.one.command(),
+            log=log,
+            cwd=self.one.place,
+            account=account.popen() if account else None,
+            env=env,
         )
         await_true(lambda: server.answers(self.one.dsn("postgres")), what="PostgreSQL", within_s=WAIT_S_MAX)
         server.ensure_database(self.one.dsn("postgres"), "telltale")

@@ -252,6 +252,23 @@ def test_clock_of_the_broker_is_wrong(pipeline: Pipeline, begin: Begin, called: 
     scenario.row(f"clock of the broker an hour {called}", "set by a preloaded library, then set right")
 
 
+@pytest.mark.usefixtures("long_form")
+@pytest.mark.parametrize(("called", "ahead_s"), [("ahead", 3600), ("behind", -3600)])
+def test_clock_of_the_database_is_wrong(pipeline: Pipeline, begin: Begin, called: str, ahead_s: int) -> None:
+    scenario, database = begin(), pipeline.database
+    scenario.fault()
+    database.end()
+    database.start(**wrong_clock(pipeline.folder, ahead_s))
+    scenario.alarm("host_clock_skew")
+    scenario.flows()
+    database.end()
+    scenario.mended()
+    database.start()
+    scenario.recovered()
+    scenario.cleared("host_clock_skew")
+    scenario.row(f"clock of the database an hour {called}", "set by a preloaded library, then set right")
+
+
 def topics_gone(pipeline: Pipeline, name: str) -> None:
     admin = AdminClient(connection(pipeline.kafka.address))
     admin.delete_topics([name], operation_timeout=30)[name].result()
