@@ -140,10 +140,12 @@ class Alarms:
         return None
 
     def standing(self, *, since: float) -> set[tuple[str, str]]:
-        """(rule, source) of those told of since then that are not over."""
+        """(rule, source) of those told of since then that are not over. One that chatters stands for ten minutes."""
         events = sorted(self.since(since), key=lambda event: event.time)
-        last = {(event.data.rule, event.data.source): event.data.state for event in events}
-        return {key for key, state in last.items() if state is not AlarmState.CLEARED}
+        last = {(event.data.rule, event.data.source): event.data for event in events}
+        return {
+            key for key, alarm in last.items() if alarm.state is not AlarmState.CLEARED and alarm.reason != "chattering"
+        }
 
     def close(self) -> None:
         self._stop.set()

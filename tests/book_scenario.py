@@ -53,8 +53,11 @@ class Scenario:
         """Waits until every alarm that was told of since the fault is cleared, whichever they were."""
         alarms = self.pipeline.alarms
         self.pipeline.must(lambda: not alarms.standing(since=self.began), what="all alarms are over")
-        rules = Counter(e.data.rule for e in alarms.since(self.began) if str(e.data.state) == "raised")
-        self.told["all", ""] = ", ".join(f"{count} x {rule}" for rule, count in sorted(rules.items())) + ", all cleared"
+        raised = [event.data for event in alarms.since(self.began) if str(event.data.state) == "raised"]
+        rules = Counter(alarm.rule for alarm in raised)
+        chatter = len({(alarm.rule, alarm.source) for alarm in raised if alarm.reason == "chattering"})
+        told = ", ".join(f"{count} x {rule}" for rule, count in sorted(rules.items()))
+        self.told["all", ""] = f"{told}; all cleared" + (f" but {chatter} that chatter" if chatter else "")
 
     def _await(self, rule: str, state: str, since: float, source: str) -> None:
         def happened() -> bool:

@@ -27,10 +27,11 @@ def heartbeat(
     sources: Sequence[SourceState] = (),
 ) -> Heartbeat:
     """`depth` counts groups, of which the frames are cut: the most that can still become frames."""
-    # Nobody reads a heartbeat that tells of a dead link; one that tells of a refused write does get through.
+    # A heartbeat that tells of a dead link is read once the link is back, and an alarm of each device would follow each
+    # outage; silence tells of it in time. One that tells of a refused write does get through.
     told = (
         ()
-        if link.link in (Link.UP, Link.CONNECTING)
+        if link.link in (Link.UP, Link.CONNECTING, Link.AWAY)
         else (SourceState(name="link", state="failed", detail=link.detail),)
     )
     return Heartbeat(
