@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -111,6 +112,26 @@ class Application(faust.App):  # type: ignore[misc]  # Faust has no types
         pass
 
 
+STOP_S_MAX = 15.0
+"""Of stopping. Below, a transaction at work could not end; above, the supervisor would kill the process (20 s)."""
+
+
+class Process(Worker):  # type: ignore[misc]  # Faust has no types
+    """Faust's, but that it ends when it is asked to: without a broker Faust's consumer asks for one for ever."""
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        last = threading.Timer(STOP_S_MAX, self._leave)
+        last.daemon = True
+        last.start()
+        super()._schedule_shutdown(signal)
+
+    def _leave(self) -> None:
+        """Nothing is lost: what is not committed is read again."""
+        log.warning("worker.left", detail=f"Kafka was not told within {STOP_S_MAX:g} s that this worker ends")
+        sys.stdout.flush()
+        os._exit(0)
+
+
 class Stage:
     """One worker's partitions."""
 
@@ -143,7 +164,7 @@ class Stage:
         """Work until SIGTERM or Ctrl-C."""
         _keep_memory()
         sys.setswitchinterval(TURN_S)
-        worker = Worker(self.app, loglevel="warning", redirect_stdouts=False, quiet=True, override_logging=False)
+        worker = Process(self.app, loglevel="warning", redirect_stdouts=False, quiet=True, override_logging=False)
         worker.spinner = None  # it writes control characters into the log
         worker.execute_from_commandline()
 

@@ -126,6 +126,24 @@ def test_everything_killed_at_once(pipeline: Pipeline, begin: Begin) -> None:
     scenario.row("whole server killed", "kill -9 of broker, database and all services at once; all started again")
 
 
+@pytest.mark.usefixtures("long_form")
+def test_services_end_when_asked_to_while_their_neighbours_are_away(pipeline: Pipeline, begin: Begin) -> None:
+    scenario = begin()
+    scenario.fault()
+    pipeline.database.kill()
+    pipeline.kafka.kill()
+    scenario.accepts()
+    for name in pipeline.services:
+        pipeline.take_away(name, kindly=True)
+    scenario.mended()
+    pipeline.heal()
+    scenario.recovered()
+    scenario.row(
+        "services stopped while broker and database are away",
+        "both kill -9, then SIGTERM to each service: they end by themselves; all started again",
+    )
+
+
 def test_rolling_restart(pipeline: Pipeline, begin: Begin) -> None:
     scenario = begin()
     scenario.fault()
