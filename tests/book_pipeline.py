@@ -51,6 +51,16 @@ SETTINGS = {
     "TELLTALE_WATCHDOG_DISK_SHARE_MIN": "0",
     "TELLTALE_WATCHDOG_DISK_HOURS_MIN": "0",
 }
+LINKS: dict[str, tuple[str, dict[str, float]]] = {
+    "flapping every second": ("line refused and cut for a second, then there for a second", {}),
+    "64 kbit/s": ("8,000 bytes a second each way", {"bytes_per_s": 8_000}),
+    "5 % loss": (
+        "of 1,400 bytes each, one in 20 waits for 0.3 s (TCP's retransmission), one in 400 breaks its connection",
+        {"stall_chance": 0.05, "cut_chance": 0.0025},
+    ),
+    "2 s latency": ("each piece waits for a second, each way", {"delay_s": 1.0}),
+}
+"""What was done, and what of the line's proxy is set for it."""
 SOON = AlarmRule.model_validate({"name": "sequence_gap", "kind": "sequence_gap", "limit": 0, "on_delay_s": 2})
 """Missing frames are told of after 2 s instead of 10 minutes."""
 SERVICES = {name: (name, "run") for name in ("streams", "sink", "watchdog")}
