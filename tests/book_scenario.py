@@ -25,6 +25,7 @@ class Scenario:
         self.told: dict[tuple[str, str], str] = {}
         self.recovered_s: float | None = None
         self.corrected = ""  # a device whose rows come once more, when the row behind has decided on their flag
+        self.sent: dict[tuple[str, str, int], int] = {}  # (device, channel, time): how often, where a device repeats
         self.others = 0  # readings beside those, at which the test looks itself
 
     def counts(self) -> dict[str, int]:
@@ -127,7 +128,7 @@ class Scenario:
             done,
             accepted=sum(ends[device] - self.first[device] for device in self.devices) * len(CHANNELS) + self.others,
             lost=lost,
-            twice=self.pipeline.twice(self.clean, but=self.corrected),
+            twice=self.pipeline.twice(self.clean, but=self.corrected, sent=self.sent),
             alarm="; ".join(self.told.values()) or "none",
             recovered_s=self.recovered_s,
             seed=seed,

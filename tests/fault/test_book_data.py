@@ -5,6 +5,7 @@ On the session's broker and database: nothing here harms them.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -306,11 +307,14 @@ def test_fake_pusher_with_every_fault(pipeline: Pipeline, begin: Begin, book: Bo
             *("--start", "2024-03-01T00:00Z", "--truth", str(truth), "--spool", str(pipeline.folder / "spool-sim")),
         )
     )
-    wanted = {}
+    wanted: dict[Any, float] = {}
+    sent = Counter[Any]()
     for line in truth.read_text().splitlines():
         rows = json.loads(line).get("rows")
         for at, values in zip(rows["times"], rows["values"], strict=True) if rows else ():
-            wanted |= {(rows["device"], c, at): v for c, v in zip(rows["channels"], values, strict=True)}
+            told = {(rows["device"], c, at): v for c, v in zip(rows["channels"], values, strict=True)}
+            wanted |= told
+            sent.update(told.keys())
 
     def stored() -> dict[Any, float]:
         found = pipeline.database.rows(
@@ -324,7 +328,7 @@ def test_fake_pusher_with_every_fault(pipeline: Pipeline, begin: Begin, book: Bo
     strange = said["total"]["strange"]
     pipeline.must(lambda: len(strangers(pipeline)) == before + strange, what="strange frames are rejected")
     scenario.mended()
-    scenario.others = len(wanted)
+    scenario.others, scenario.sent = len(wanted), dict(sent)
     scenario.row(
         "fake pusher, every named fault",
         f"{said['total']['faults']} faults of 13 kinds in {said['total']['rows']} rows of 3 devices; {strange} records "
