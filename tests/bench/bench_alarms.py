@@ -4,20 +4,17 @@
 starts with the broker's append time (to the millisecond) and stops when a consumer like `telltale alarms tail` has it.
 """
 
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 from bench_latency import broker_alone
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, own_stack, service
 from bench_stage import START_US, device
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.client import connection, reader
-from infra.provision import provision
 from producers.stations.devices import publish
 from schemas.alarms import read_alarm
 from schemas.codec import Codec
@@ -96,16 +93,12 @@ def append_to_alarm(kafka: str) -> list[float]:
 
 def run() -> list[Figure]:
     """p50 and p99 of both."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, _):
-            provision(kafka)
-            publish(kafka, devices())
-            bare = np.percentile(broker_alone(kafka), [50, 99]) * 1000
-            with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
-                ours = np.percentile(append_to_alarm(kafka), [50, 99]) * 1000
-                times = psutil.Process(pid).cpu_times()
+    with own_stack() as (folder, kafka, _):
+        publish(kafka, devices())
+        bare = np.percentile(broker_alone(kafka), [50, 99]) * 1000
+        with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
+            ours = np.percentile(append_to_alarm(kafka), [50, 99]) * 1000
+            times = psutil.Process(pid).cpu_times()
     figures = []
     for name, of_bare, of_ours in zip(("p50", "p99"), bare, ours, strict=True):
         figures += [

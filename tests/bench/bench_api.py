@@ -11,16 +11,14 @@ import http.client
 import json
 import multiprocessing
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import psycopg
-from bench_stack import Figure, database, figure, service
+from bench_stack import Figure, database, figure, own_folder, service
 
 from dashboard.web.access import SESSION_COOKIE, Scope, hashed, new_secret
 from dashboard.web.tokens import create
@@ -56,21 +54,18 @@ LINE = "SELECT time, value FROM readings WHERE sensor_id = 1 AND time >= %s AND 
 
 
 def run() -> Iterator[Figure]:
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with database(folder) as admin:
-            dsn = _filled(admin)
-            port = ports.free()
-            env = {
-                "TELLTALE_DATABASE": dsn,
-                "TELLTALE_KAFKA": "127.0.0.1:1",  # nothing here asks it
-                "TELLTALE_DIR": str(folder),
-                "TELLTALE_DASHBOARD_PORT": str(port),
-                "TELLTALE_DASHBOARD_REQUESTS_PER_S": "1000000",
-            }
-            with service(folder, "dashboard", "run", **env):
-                yield from _figures(dsn, port)
+    with own_folder() as folder, database(folder) as admin:
+        dsn = _filled(admin)
+        port = ports.free()
+        env = {
+            "TELLTALE_DATABASE": dsn,
+            "TELLTALE_KAFKA": "127.0.0.1:1",  # nothing here asks it
+            "TELLTALE_DIR": str(folder),
+            "TELLTALE_DASHBOARD_PORT": str(port),
+            "TELLTALE_DASHBOARD_REQUESTS_PER_S": "1000000",
+        }
+        with service(folder, "dashboard", "run", **env):
+            yield from _figures(dsn, port)
 
 
 def _filled(admin: str) -> str:

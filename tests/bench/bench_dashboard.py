@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +19,7 @@ import httpx
 import numpy as np
 import psutil
 import psycopg
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, own_stack, service
 from bench_stage import device
 from confluent_kafka import Producer
 from websockets.asyncio.client import ClientConnection, connect
@@ -29,7 +28,6 @@ from dashboard.web.access import SESSION_COOKIE, hashed, new_secret
 from infra import ports
 from infra.client import connection
 from infra.postgres import server
-from infra.provision import provision
 from schemas.alarms import Alarm, AlarmState, Severity, alarm_event
 from schemas.codec import Codec
 from schemas.frames import CleanFrame
@@ -326,17 +324,13 @@ def fill(dsn: str) -> int:
 
 
 def run() -> Iterator[Figure]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, server_dsn):
-            provision(kafka)
-            for devices in (50, 500):
-                with site(kafka, server_dsn, folder, devices) as (address, cookie, dsn, process):
-                    for count in (1, 10):
-                        yield from asyncio.run(updates(address, cookie, process, devices * len(CHANNELS), count))
-                    if devices == 50:
-                        yield from asyncio.run(alarms(kafka, address, cookie))
-                        yield from pages(address, cookie, dsn)
-                        yield from drawn(address, cookie)
-                        yield from asyncio.run(memory(address, cookie, process))
+    with own_stack() as (folder, kafka, server_dsn):
+        for devices in (50, 500):
+            with site(kafka, server_dsn, folder, devices) as (address, cookie, dsn, process):
+                for count in (1, 10):
+                    yield from asyncio.run(updates(address, cookie, process, devices * len(CHANNELS), count))
+                if devices == 50:
+                    yield from asyncio.run(alarms(kafka, address, cookie))
+                    yield from pages(address, cookie, dsn)
+                    yield from drawn(address, cookie)
+                    yield from asyncio.run(memory(address, cookie, process))

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import psycopg
-from bench_stack import Figure, figure, running
+from bench_stack import Figure, database, figure, own_folder
 
-from infra import ports
-from infra.accounts import unprivileged
-from infra.postgres import programs, server
+from infra.postgres import programs
 from sinks.timescale import schema
 from sinks.timescale.months import Months
 from sinks.timescale.packing import READINGS, copy_bytes
@@ -45,22 +42,9 @@ QUERY = "SELECT sensor_id, time, value, quality FROM readings WHERE time < '{}-0
 
 def run() -> Iterator[Figure]:
     """The figures. Takes some minutes, most of them for filling and for six years."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        one = server.Server(folder / "postgres", ports.free(), settings=(("max_wal_size", "4GB"),))
-        one.prepare()
-        account = unprivileged()
-        with running(
-            one.command(),
-            log=folder / "postgres.log",
-            answers=lambda: server.answers(one.dsn("postgres")),
-            **(account.popen() if account else {}),
-        ):
-            dsn = one.dsn("postgres")
-            fill(dsn)
-            yield from _figures(dsn, folder)
-        one.remove()
+    with own_folder() as folder, database(folder) as dsn:
+        fill(dsn)
+        yield from _figures(dsn, folder)
 
 
 def fill(dsn: str) -> None:

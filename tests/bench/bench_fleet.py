@@ -5,18 +5,16 @@ open and the quality tests remember rows. The limit beside the memory is what wa
 """
 
 import re
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import psutil
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, own_stack, service
 from bench_stage import START_US, device
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.client import connection
-from infra.provision import provision
 from producers.stations.devices import publish
 from schemas.codec import Codec
 from schemas.devices import Calibration, Device
@@ -71,25 +69,21 @@ def await_done(kafka: str, total: int, process: psutil.Process) -> int:
 
 def run() -> list[Figure]:
     """Memory of a worker without and with the fleet, and the time to take it over."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, _):
-            provision(kafka)
-            with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
-                alone = psutil.Process(pid).memory_info().rss
-            publish(kafka, map(of_its_own, range(DEVICES)))
-            began = time.monotonic()
-            with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
-                configured_s = time.monotonic() - began
-                for sequence in range(FRAMES):
-                    send(kafka, sequence)
-                most = await_done(kafka, FRAMES * DEVICES, psutil.Process(pid))
-            began = time.monotonic()
-            with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
-                restored_s = time.monotonic() - began
-                opened = [float(s) for s in re.findall(r"partition.opened.* seconds=([\d.]+)", log_of(folder))]
-                again = psutil.Process(pid).memory_info().rss
+    with own_stack() as (folder, kafka, _):
+        with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
+            alone = psutil.Process(pid).memory_info().rss
+        publish(kafka, map(of_its_own, range(DEVICES)))
+        began = time.monotonic()
+        with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
+            configured_s = time.monotonic() - began
+            for sequence in range(FRAMES):
+                send(kafka, sequence)
+            most = await_done(kafka, FRAMES * DEVICES, psutil.Process(pid))
+        began = time.monotonic()
+        with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
+            restored_s = time.monotonic() - began
+            opened = [float(s) for s in re.findall(r"partition.opened.* seconds=([\d.]+)", log_of(folder))]
+            again = psutil.Process(pid).memory_info().rss
     sensors = DEVICES * CHANNELS
     return [
         figure("fleet", f"memory of a worker with {DEVICES:,} devices of {CHANNELS} sensors", most / 1e6, "MB",

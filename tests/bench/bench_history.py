@@ -6,7 +6,6 @@ DSN; databases are made there), and left out on plain PostgreSQL.
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import psycopg
 from bench_sink import fill, fresh
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, own_stack, service
 
-from infra.provision import provision
 from schemas.frames import CleanFrame
 from schemas.topics import READINGS_CLEAN
 
@@ -39,20 +37,16 @@ def days() -> Iterator[CleanFrame]:
 
 def run() -> list[Figure]:
     """The import, the size, and where it can be had the size after compression."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, dsn):
-            provision(kafka)
-            fill(kafka, days())
-            own = fresh(os.environ.get("TELLTALE_BENCH_DATABASE", dsn), "history")
-            readings = DAYS * ROWS * SENSORS * len(STATISTICS)
-            with psycopg.connect(own, autocommit=True) as look:
-                taken = _import(kafka, own, folder, look)
-                (stored,) = look.execute("SELECT count(*) FROM readings").fetchone()
-                if stored != readings:
-                    raise RuntimeError(f"{stored} of {readings} readings are stored")
-                sizes = _sizes(look)
+    with own_stack() as (folder, kafka, dsn):
+        fill(kafka, days())
+        own = fresh(os.environ.get("TELLTALE_BENCH_DATABASE", dsn), "history")
+        readings = DAYS * ROWS * SENSORS * len(STATISTICS)
+        with psycopg.connect(own, autocommit=True) as look:
+            taken = _import(kafka, own, folder, look)
+            (stored,) = look.execute("SELECT count(*) FROM readings").fetchone()
+            if stored != readings:
+                raise RuntimeError(f"{stored} of {readings} readings are stored")
+            sizes = _sizes(look)
     return [
         figure("history", f"{readings / 1e6:.1f} M readings, start of the sink to the last row", taken, "s"),
         figure("history", "rate", readings / taken, "rows/s"),

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psycopg
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, own_stack, service
 
 from infra.postgres import server
-from infra.provision import provision
 from producers.stations.devices import publish
 from producers.stations.files import read_file
 from schemas.iea.convert import Answers
@@ -114,15 +112,11 @@ def measured(folder: Path, env: dict[str, str], dsn: str) -> list[Figure]:
 
 def run() -> list[Figure]:
     """On a stack of this run."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, dsn):
-            provision(kafka)
-            server.ensure_database(dsn, "imports")
-            own = dsn.rpartition("/")[0] + "/imports"
-            answers = Answers(configured_at=pd.Timestamp.now("UTC").to_pydatetime(), configured_by="bench")
-            publish(kafka, read_file(Path(str(files("infra.demo") / "demo_mast.json")), answers=answers).devices)
-            env = {"TELLTALE_KAFKA": kafka, "TELLTALE_DATABASE": own, "TELLTALE_DIR": str(folder / "stack")}
-            with service(folder, "streams", "run", **env), service(folder, "sink", "run", **env):
-                return measured(folder, env, own)
+    with own_stack() as (folder, kafka, dsn):
+        server.ensure_database(dsn, "imports")
+        own = dsn.rpartition("/")[0] + "/imports"
+        answers = Answers(configured_at=pd.Timestamp.now("UTC").to_pydatetime(), configured_by="bench")
+        publish(kafka, read_file(Path(str(files("infra.demo") / "demo_mast.json")), answers=answers).devices)
+        env = {"TELLTALE_KAFKA": kafka, "TELLTALE_DATABASE": own, "TELLTALE_DIR": str(folder / "stack")}
+        with service(folder, "streams", "run", **env), service(folder, "sink", "run", **env):
+            return measured(folder, env, own)

@@ -1,19 +1,17 @@
 """From the edge's accept to the visible row at a gentle rate, beside the broker alone, in one run."""
 
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import psycopg
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, own_stack, service
 from bench_stage import device
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from infra.client import connection, reader
 from infra.postgres import server
-from infra.provision import provision
 from producers.edge import Edge
 from producers.settings import EdgeSettings
 from producers.stations.devices import publish
@@ -95,18 +93,14 @@ def accept_to_row(kafka: str, dsn: str, folder: Path) -> list[float]:
 
 def run() -> list[Figure]:
     """p50 and p99 of both."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, dsn):
-            provision(kafka)
-            server.ensure_database(dsn, "latency")
-            own = dsn.rpartition("/")[0] + "/latency"
-            publish(kafka, [device("logger-0", ("ch00",))])
-            addresses = {"TELLTALE_KAFKA": kafka, "TELLTALE_DATABASE": own}
-            bare = np.percentile(broker_alone(kafka), [50, 99]) * 1000
-            with service(folder, "streams", "run", **addresses), service(folder, "sink", "run", **addresses):
-                ours = np.percentile(accept_to_row(kafka, own, folder), [50, 99]) * 1000
+    with own_stack() as (folder, kafka, dsn):
+        server.ensure_database(dsn, "latency")
+        own = dsn.rpartition("/")[0] + "/latency"
+        publish(kafka, [device("logger-0", ("ch00",))])
+        addresses = {"TELLTALE_KAFKA": kafka, "TELLTALE_DATABASE": own}
+        bare = np.percentile(broker_alone(kafka), [50, 99]) * 1000
+        with service(folder, "streams", "run", **addresses), service(folder, "sink", "run", **addresses):
+            ours = np.percentile(accept_to_row(kafka, own, folder), [50, 99]) * 1000
     figures = []
     for name, of_bare, of_ours in zip(("p50", "p99"), bare, ours, strict=True):
         figures += [

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from bench_stack import Figure, figure, service, share_of, stack
+from bench_stack import Figure, figure, own_stack, service, share_of
 from bench_stage import SPAN, fill
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from visible import messages
 
-from infra.client import connection, reader
+from infra.client import connection
 from infra.kafka import jars
-from infra.provision import provision
 from schemas.codec import Codec
 from schemas.frames import CleanFrame, WindowFrame
 from schemas.topics import PARTITIONS, READINGS_CLEAN, WINDOWS
@@ -58,23 +57,19 @@ def run() -> list[Figure]:
     figures = []
     for work, (devices, channels, rows, records) in WORK.items():
         total = share_of(records, devices)
-        with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-            folder = Path(named)
-            folder.chmod(0o711)
-            with stack(folder) as (kafka, _):
-                provision(kafka)
-                fill(kafka, devices, channels, rows, total)
-                with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
-                    ours = measured(kafka, work, pid, READINGS_CLEAN, WINDOWS)
-                figures += told(work, "Telltale", ours, ours)
-                for name, command in peers(folder):
-                    topics = [f"{name.lower().replace(' ', '-')}-{what}" for what in ("clean", "windows")]
-                    try:
-                        ran = raced(kafka, work, command, topics, folder)
-                    except RuntimeError as error:  # the others are measured all the same
-                        print(f"{work} {name} is left out: {error}", file=sys.stderr, flush=True)
-                    else:
-                        figures += told(work, name, ran, ours)
+        with own_stack() as (folder, kafka, _):
+            fill(kafka, devices, channels, rows, total)
+            with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
+                ours = measured(kafka, work, pid, READINGS_CLEAN, WINDOWS)
+            figures += told(work, "Telltale", ours, ours)
+            for name, command in peers(folder):
+                topics = [f"{name.lower().replace(' ', '-')}-{what}" for what in ("clean", "windows")]
+                try:
+                    ran = raced(kafka, work, command, topics, folder)
+                except RuntimeError as error:  # the others are measured all the same
+                    print(f"{work} {name} is left out: {error}", file=sys.stderr, flush=True)
+                else:
+                    figures += told(work, name, ran, ours)
     return figures
 
 
@@ -190,31 +185,17 @@ def end_offsets(admin: AdminClient, topic: str) -> dict[int, int]:
     return {tp.partition: f.result().offset for tp, f in admin.list_offsets(wanted, request_timeout=10).items()}
 
 
-def records(kafka: str, topic: str) -> Iterator[tuple[int, bytes]]:
-    """(append time in ms, value) of all committed records."""
-    consumer = Consumer(reader(kafka, group="bench-peers"))
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
-    unread = set(range(PARTITIONS))
-    while unread:
-        for message in consumer.consume(10_000, 0.1):
-            if message.error() is None:
-                yield message.timestamp()[1], message.value()
-            elif message.error().code() == KafkaError._PARTITION_EOF:
-                unread.discard(message.partition())
-    consumer.close()
-
-
 def read_back(kafka: str, topic: str) -> np.ndarray:
     """(n, 2) append time and readings of each record, in order of time. Raises `RuntimeError` if readings are wrong."""
     codec = Codec()
     found, times = [], {}
-    for at, value in records(kafka, topic):
-        frame = codec.decode_frame(CleanFrame, value)
+    for message in messages(kafka, topic):
+        frame = codec.decode_frame(CleanFrame, message.value())
         right = 0.046 * ((frame.logged - 0.2) / 0.05) + 0.243
         if not np.allclose(frame.values, right, rtol=1e-12, atol=0):
             raise RuntimeError(f"{topic}: wrong values of {frame.device_id}")
         times.setdefault(frame.device_id, []).append(frame.times)
-        found.append((at, frame.values.size))
+        found.append((message.timestamp()[1], frame.values.size))
     for device_id, parts in times.items():
         steps = np.diff(np.sort(np.concatenate(parts)))
         if len(steps) and (steps.min() <= 0 or steps.max() != steps.min()):
@@ -226,7 +207,7 @@ def count_windows(kafka: str, topic: str, expected: int) -> int:
     """How many windows are closed; the last may come with the peer's last commit."""
     codec, until = Codec(), time.monotonic() + END_S_MAX
     while True:
-        count = sum(len(codec.decode_frame(WindowFrame, value).channels) for _, value in records(kafka, topic))
+        count = sum(len(codec.decode_frame(WindowFrame, each.value()).channels) for each in messages(kafka, topic))
         if count >= expected or time.monotonic() > until:
             return count
         time.sleep(1)

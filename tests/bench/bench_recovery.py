@@ -6,14 +6,13 @@ import json
 import os
 import re
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psycopg
-from bench_sizing import NAMES, Site, telltale
+from bench_sizing import NAMES, Site, site, telltale
 from bench_stack import Figure, figure
 from bench_stage import START_US, device
 from confluent_kafka import Producer
@@ -62,17 +61,9 @@ def size_of(folder: Path) -> int:
 
 def run() -> Iterator[Figure]:
     """Seconds and readings per second of each way back."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        env = {key: value for key, value in os.environ.items() if not key.startswith("TELLTALE_")}
-        env |= {"TELLTALE_DIR": str(folder / "stack"), "TELLTALE_BACKUP_FOLDER": str(folder / "backups")}
-        yield figure("recovery", "load of the machine before", os.getloadavg()[0], "")
-        telltale("up", "--detach", "--only", PARTS, env=env)
-        try:
-            yield from come_back(Site(folder / "stack", env, json.loads(telltale("status", "--json", env=env).stdout)))
-        finally:
-            telltale("down", env=env)
+    yield figure("recovery", "load of the machine before", os.getloadavg()[0], "")
+    with site(PARTS) as one:
+        yield from come_back(one)
 
 
 def come_back(one: Site) -> Iterator[Figure]:

@@ -10,8 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,13 +17,13 @@ from pathlib import Path
 import debezium
 import numpy as np
 import psycopg
-from bench_stack import Figure, figure, service, stack
+from bench_stack import Figure, figure, own_stack, peak_mb, service
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from visible import watched
 
 from infra.client import connection
 from infra.postgres import server
-from infra.provision import provision
 from schemas.codec import Codec
 from schemas.frames import CleanFrame
 from schemas.keys import PARTITIONER
@@ -48,7 +46,6 @@ OUT_OF_PLACE = 0.1
 MESSAGES, MESSAGES_A_S = 3_000, 200
 WARM_UP = 600
 LOOK_S = 0.001
-POSITIONS = "SELECT part, next_offset FROM sink_offsets WHERE topic = %s"
 SINGLES = 400_000
 DEBEZIUM_S_MAX = 180  # start included
 Place = tuple[int, int]  # device, number
@@ -138,39 +135,22 @@ def sink_rate(kafka: str, dsn: str, folder: Path, total: int) -> tuple[float, fl
         while look.execute(done, (READINGS_CLEAN,)).fetchone()[0] < total:
             time.sleep(0.02)
         taken = time.perf_counter() - begin
-        [peak] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in line]
-        return float(total - first) / taken, int(peak) / 1024
+        return float(total - first) / taken, peak_mb(pid)
 
 
 def latencies(kafka: str, dsn: str, folder: Path) -> list[float]:
-    """Seconds from `produce` to the visible row; one reading each, of now.
-
-    A row is visible with the position that is stored with it; positions are few, so that looking costs little.
-    """
-    seen: dict[tuple[int, int], float] = {}
+    """Seconds from `produce` to the visible row; one reading each, of now."""
     sent: dict[tuple[int, int], float] = {}
-    done = threading.Event()
-
-    def look() -> None:
-        stands: dict[int, int] = {}
-        with psycopg.connect(dsn, autocommit=True) as looking:
-            while not done.is_set():
-                found = looking.execute(POSITIONS, (READINGS_CLEAN,)).fetchall()
-                now = time.perf_counter()
-                for part, offset in found:
-                    seen.update(((part, each), now) for each in range(stands.get(part, 0), offset))
-                    stands[part] = offset
-                time.sleep(LOOK_S)
-
     producer = Producer({**connection(kafka), "partitioner": PARTITIONER, "linger.ms": 0, "acks": "all"})
     codec, one = Codec(), np.ones((1, 1))
 
     def heard(at: float) -> Callable[..., None]:
         return lambda _, message: sent.setdefault((message.partition(), message.offset()), at)
 
-    with service(folder, "sink", "run", TELLTALE_KAFKA=kafka, TELLTALE_DATABASE=dsn):
-        looking = threading.Thread(target=look)
-        looking.start()
+    with (
+        service(folder, "sink", "run", TELLTALE_KAFKA=kafka, TELLTALE_DATABASE=dsn),
+        watched(dsn, every_s=LOOK_S) as marks,
+    ):
         begin, first_us = time.perf_counter(), time.time_ns() // 1_000
         for number in range(MESSAGES):
             at, flags = np.array([first_us + number * 5_000]), np.ones((1, 1), np.int64)
@@ -178,17 +158,16 @@ def latencies(kafka: str, dsn: str, folder: Path) -> list[float]:
             value = codec.encode(frame)
             while (left := begin + number / MESSAGES_A_S - time.perf_counter()) > 0:
                 producer.poll(left)
-            producer.produce(READINGS_CLEAN, value, frame.device_id.encode(), on_delivery=heard(time.perf_counter()))
+            producer.produce(READINGS_CLEAN, value, frame.device_id.encode(), on_delivery=heard(time.time()))
         producer.flush()
         until = time.monotonic() + 30
-        while len(seen) < MESSAGES and time.monotonic() < until:
+        while marks.offsets < MESSAGES and time.monotonic() < until:
             time.sleep(0.05)
-        done.set()
-        looking.join()
         with psycopg.connect(dsn) as count:
             stored = count.execute("SELECT count(*) FROM readings").fetchone()[0]
     if stored < MESSAGES:
         raise RuntimeError(f"{stored} of {MESSAGES} readings are stored")
+    seen = marks.seen()
     return [seen[at] - sent[at] for at in sorted(sent, key=sent.__getitem__)][WARM_UP:]
 
 
@@ -206,23 +185,19 @@ def fill(kafka: str, sent: Iterable[CleanFrame]) -> None:
 
 def work(name: str, order: list[Place]) -> list[Figure]:
     """The sink, what bounds it, and what people write."""
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, dsn):
-            provision(kafka)
-            sent = list(frames(order))
-            rows = rows_of.readings(
-                sent, [np.arange(CHANNELS, dtype=np.int32) + CHANNELS * int(f.device_id[7:]) for f in sent]
-            )
-            fill(kafka, sent)
-            unique = rows_of.last_of_each_key(READINGS, rows)
-            arrived = rows if len(unique["time"]) == len(rows["time"]) else _first_of_each_key(rows)
-            limit = copy_rate(fresh(dsn, "limit"), arrived, folder)
-            by_key = copy_rate(fresh(dsn, "sorted"), unique, folder)
-            records, peak = sink_rate(kafka, fresh(dsn, "sink"), folder, len(sent))
-            sink = records * ROWS * CHANNELS
-            naive = executemany_rate(fresh(dsn, "naive"), rows)
+    with own_stack() as (folder, kafka, dsn):
+        sent = list(frames(order))
+        rows = rows_of.readings(
+            sent, [np.arange(CHANNELS, dtype=np.int32) + CHANNELS * int(f.device_id[7:]) for f in sent]
+        )
+        fill(kafka, sent)
+        unique = rows_of.last_of_each_key(READINGS, rows)
+        arrived = rows if len(unique["time"]) == len(rows["time"]) else _first_of_each_key(rows)
+        limit = copy_rate(fresh(dsn, "limit"), arrived, folder)
+        by_key = copy_rate(fresh(dsn, "sorted"), unique, folder)
+        records, peak = sink_rate(kafka, fresh(dsn, "sink"), folder, len(sent))
+        sink = records * ROWS * CHANNELS
+        naive = executemany_rate(fresh(dsn, "naive"), rows)
     print(
         f"{name}: the sink does {sink / naive:.1f} times executemany; COPY itself {limit / naive:.1f}", file=sys.stderr
     )
@@ -253,24 +228,20 @@ def singles() -> list[Figure]:
         "tests": np.zeros(SINGLES, np.int64),
     }
     rows["value"] = rows["logged"] * 0.76
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, dsn):
-            provision(kafka)
-            limit = copy_rate(fresh(dsn, "limit"), rows, folder)
-            fill(kafka, _one_by_one(rows))
-            records, _ = sink_rate(kafka, fresh(dsn, "sink"), folder, SINGLES)
-            found = [
-                figure("sink", "single readings: psql COPY (limit)", limit, "rows/s"),
-                figure("sink", "single readings: sink", records, "rows/s", beside=limit),
-            ]
-            try:
-                jars = debezium.class_path()
-            except Exception as error:  # noqa: BLE001 - jgo's, urllib3's: all mean that the jars are not to be had
-                print(f"no Debezium: its jars are not to be had ({type(error).__name__}: {error})", file=sys.stderr)
-                return found
-            rate, peak = debezium_rate(kafka, fresh(dsn, "debezium"), rows, jars, folder)
+    with own_stack() as (folder, kafka, dsn):
+        limit = copy_rate(fresh(dsn, "limit"), rows, folder)
+        fill(kafka, _one_by_one(rows))
+        records, _ = sink_rate(kafka, fresh(dsn, "sink"), folder, SINGLES)
+        found = [
+            figure("sink", "single readings: psql COPY (limit)", limit, "rows/s"),
+            figure("sink", "single readings: sink", records, "rows/s", beside=limit),
+        ]
+        try:
+            jars = debezium.class_path()
+        except Exception as error:  # noqa: BLE001 - jgo's, urllib3's: all mean that the jars are not to be had
+            print(f"no Debezium: its jars are not to be had ({type(error).__name__}: {error})", file=sys.stderr)
+            return found
+        rate, peak = debezium_rate(kafka, fresh(dsn, "debezium"), rows, jars, folder)
     return [
         *found,
         figure("sink", "single readings: Kafka Connect, Debezium JDBC sink", rate, "rows/s", beside=limit),
@@ -315,22 +286,16 @@ def debezium_rate(kafka: str, dsn: str, rows: rows_of.Rows, jars: str, folder: P
                 stored = look.execute(count).fetchone()[0]
                 marks.append((time.perf_counter(), stored))
                 time.sleep(0.02 if not stored else 0.25)
-            [peak] = [
-                line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in line
-            ]
+            peak = peak_mb(pid)
     begin = next(mark for mark in marks if mark[1])
-    return (total - begin[1]) / (marks[-1][0] - begin[0]), int(peak) / 1024
+    return (total - begin[1]) / (marks[-1][0] - begin[0]), peak
 
 
 def run() -> list[Figure]:
     """In order, out of order, one by one, and at light load."""
     figures = work("in order", in_order()) + work("a tenth late or again", out_of_order()) + singles()
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
-        with stack(folder) as (kafka, dsn):
-            provision(kafka)
-            taken = np.percentile(latencies(kafka, fresh(dsn, "latency"), folder), [50, 99]) * 1000
+    with own_stack() as (folder, kafka, dsn):
+        taken = np.percentile(latencies(kafka, fresh(dsn, "latency"), folder), [50, 99]) * 1000
     return figures + [
         figure("sink", f"produce to visible row at {MESSAGES_A_S}/s, {name}", value, "ms")
         for name, value in zip(("p50", "p99"), taken, strict=True)

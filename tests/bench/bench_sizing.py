@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 import psycopg
-from bench_stack import Figure, figure
+from bench_stack import Figure, figure, own_folder
 from bench_stage import START_US, device
 from confluent_kafka import Producer
 
@@ -100,13 +99,12 @@ class Site:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
-    with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-        folder = Path(named)
-        folder.chmod(0o711)
+def site(parts: str = PARTS) -> Iterator[Site]:
+    """A stack with these parts, of this run only."""
+    with own_folder() as folder:
         env = {key: value for key, value in os.environ.items() if not key.startswith("TELLTALE_")}
-        env |= {"TELLTALE_DIR": str(folder / "stack")}
-        telltale("up", "--detach", "--only", PARTS, env=env)
+        env |= {"TELLTALE_DIR": str(folder / "stack"), "TELLTALE_BACKUP_FOLDER": str(folder / "backups")}
+        telltale("up", "--detach", "--only", parts, env=env)
         try:
             status = json.loads(telltale("status", "--json", env=env).stdout)
             yield Site(folder / "stack", env, status)
@@ -170,15 +168,15 @@ def rows_bytes(tables: Counter[str], what: str) -> int:
     return sum(size for name, size in tables.items() if name == what or name.startswith(f"{what}_"))
 
 
-def of_load(name: str, topics: Counter[str], tables: Counter[str], readings: float) -> Iterator[Figure]:
+def of_load(bench: str, name: str, topics: Counter[str], tables: Counter[str], readings: float) -> Iterator[Figure]:
     for topic in (READINGS_RAW, READINGS_CLEAN, WINDOWS, STREAMS_STATE):
-        yield figure("sizing", f"{name}: {topic}", topics[topic] / readings, "B/reading")
+        yield figure(bench, f"{name}: {topic}", topics[topic] / readings, "B/reading")
     yield figure(
-        "sizing", f"{name}: table readings with its index", rows_bytes(tables, "readings") / readings, "B/reading"
+        bench, f"{name}: table readings with its index", rows_bytes(tables, "readings") / readings, "B/reading"
     )
-    yield figure("sizing", f"{name}: database, all", tables["database"] / readings, "B/reading")
+    yield figure(bench, f"{name}: database, all", tables["database"] / readings, "B/reading")
     network = 2 * sum(topics[t] for t in (READINGS_RAW, READINGS_CLEAN, WINDOWS)) + topics[STREAMS_STATE]
-    yield figure("sizing", f"{name}: to and from Kafka", network / readings, "B/reading")
+    yield figure(bench, f"{name}: to and from Kafka", network / readings, "B/reading")
 
 
 def run() -> Iterator[Figure]:
@@ -196,13 +194,13 @@ def run() -> Iterator[Figure]:
         for part, share in sorted(busy.items()):
             yield figure("sizing", f"1/s: CPU of {part}", 100 * share, "% of a core")
         yield figure("sizing", "1/s: CPU of all", 100 * sum(busy.values()), "% of a core")
-        yield from of_load("1/s", one.topic_bytes() - topics, one.table_bytes() - tables, readings)
+        yield from of_load("sizing", "1/s", one.topic_bytes() - topics, one.table_bytes() - tables, readings)
         topics, tables, before = one.topic_bytes(), one.table_bytes(), one.cpu_s()
         sent, began = slow(one), time.monotonic()
         one.settle()
         after, took = one.cpu_s(), time.monotonic() - began
         extra = sum(after[part] - before[part] - rest[part] * took for part in after)
         yield figure("sizing", "1/10 min: CPU of all beyond rest, for a day", extra, "s")
-        yield from of_load("1/10 min", one.topic_bytes() - topics, one.table_bytes() - tables, sent)
+        yield from of_load("sizing", "1/10 min", one.topic_bytes() - topics, one.table_bytes() - tables, sent)
         for part, megabytes in sorted(one.memory_mb().items()):
             yield figure("sizing", f"memory of {part}", megabytes, "MB")

@@ -6,18 +6,17 @@ record, 50 devices. Both are the standard work on which peers were measured.
 
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from bench_stack import Figure, figure, service, share_of, stack
+from bench_stack import Figure, figure, own_stack, service, share_of
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.client import connection
-from infra.provision import provision
+from infra.whole_topic import partitions_of
 from schemas.codec import Codec
 from schemas.devices import Calibration, Device, Sensor, Station
 from schemas.frames import RawFrame
@@ -28,6 +27,7 @@ from schemas.topics import DEVICES, READINGS_RAW, STREAMS_GROUP
 START_US = 1_700_000_400_000_000
 WORK = {"W1 single readings": (1_000, 1, 1, 300_000), "W2 frames of 10x20": (50, 20, 10, 20_000)}
 SPAN = 0.15, 0.95  # of the records: without start and end
+WORK_S_MAX = 600
 
 BARE = """
 import sys, time
@@ -104,19 +104,32 @@ def stage_rate(kafka: str, folder: Path, total: int) -> tuple[float, float]:
     import psutil
 
     with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
-        consumer = Consumer({**connection(kafka), "group.id": STREAMS_GROUP})
-        number = len(consumer.list_topics(READINGS_RAW).topics[READINGS_RAW].partitions)
-        partitions = [TopicPartition(READINGS_RAW, each) for each in range(number)]
-        marks = [(time.perf_counter(), 0)]
-        while marks[-1][1] < total:
-            done = sum(max(0, each.offset) for each in consumer.committed(partitions, timeout=10))
-            marks.append((time.perf_counter(), done))
-            time.sleep(0.005)
-        consumer.close()
+        done = rate_within(committed_until(kafka, total), 0, total)
         times = psutil.Process(pid).cpu_times()
-    # Interpolated: a pile is committed at once, and the marks of SPAN lie inside one.
-    at = [float(np.interp(share * total, [m[1] for m in marks], [m[0] for m in marks])) for share in SPAN]
-    return (SPAN[1] - SPAN[0]) * total / (at[1] - at[0]), times.user + times.system
+    return done, times.user + times.system
+
+
+def committed_until(kafka: str, total: int) -> list[tuple[float, int]]:
+    """(time, records of `readings.raw` that the group has committed), until those are so many."""
+    consumer = Consumer({**connection(kafka), "group.id": STREAMS_GROUP})
+    partitions = [TopicPartition(READINGS_RAW, each) for each in partitions_of(consumer, kafka, READINGS_RAW)]
+    marks, until = [(time.perf_counter(), 0)], time.monotonic() + WORK_S_MAX
+    while marks[-1][1] < total:
+        if time.monotonic() > until:
+            raise RuntimeError(f"{marks[-1][1]} of {total} records were processed in {WORK_S_MAX} s")
+        done = sum(max(0, each.offset) for each in consumer.committed(partitions, timeout=30))
+        marks.append((time.perf_counter(), done))
+        time.sleep(0.005)
+    consumer.close()
+    return marks
+
+
+def rate_within(marks: Sequence[tuple[float, int]], first: int, last: int) -> float:
+    """Things a second within SPAN of those from `first` to `last`. Interpolated: a pile is committed at once, and the
+    bounds of SPAN lie inside one."""
+    counts = [first + share * (last - first) for share in SPAN]
+    begin, end = np.interp(counts, [mark[1] for mark in marks], [mark[0] for mark in marks])
+    return float((counts[1] - counts[0]) / (end - begin))
 
 
 def run() -> list[Figure]:
@@ -124,19 +137,15 @@ def run() -> list[Figure]:
     figures = []
     for name, (devices, channels, rows, records) in WORK.items():
         total = share_of(records, devices)
-        with tempfile.TemporaryDirectory(prefix="telltale-bench-") as named:
-            folder = Path(named)
-            folder.chmod(0o711)
-            with stack(folder) as (kafka, _):
-                provision(kafka)
-                admin = AdminClient(connection(kafka))
-                admin.create_topics([NewTopic("bare", 12, 1)])["bare"].result()
-                fill(kafka, devices, channels, rows, total)
-                bare = subprocess.run(
-                    [sys.executable, "-c", BARE, kafka, str(total)], capture_output=True, text=True, check=True
-                )
-                limit = float(bare.stdout) * rows * channels
-                rate, cpu_s = stage_rate(kafka, folder, total)
+        with own_stack() as (folder, kafka, _):
+            admin = AdminClient(connection(kafka))
+            admin.create_topics([NewTopic("bare", 12, 1)])["bare"].result()
+            fill(kafka, devices, channels, rows, total)
+            bare = subprocess.run(
+                [sys.executable, "-c", BARE, kafka, str(total)], capture_output=True, text=True, check=True
+            )
+            limit = float(bare.stdout) * rows * channels
+            rate, cpu_s = stage_rate(kafka, folder, total)
         readings = total * rows * channels
         figures += [
             figure("stage", f"{name}: bare consume-produce (limit)", limit, "readings/s"),
