@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all by default")
     parser.add_argument(
-        "--share", type=float, default=1.0, help="of the records of stage and peers: a trial whether it runs at all"
+        "--share", type=float, default=1.0, help="of the records, where there are many: a trial whether it runs at all"
     )
     parser.add_argument("--rounds", type=int, default=1, help="of each benchmark; the figures are their medians")
     parser.add_argument("--json", action="store_true", help="one JSON object per figure")
