@@ -12,6 +12,7 @@ partition can be. It is written by COPY FREEZE. TELLTALE_BENCH_HISTORY says how 
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from bench_sink import CHANNELS, DEVICES, ROWS, fill, fresh, in_order
 from bench_sink import START_US as NEWER_US
 from bench_sink import frames as clean_frames
 from bench_stack import Figure, figure, own_stack, service, several, share_of
-from bench_stage import START_US, committed_until, device, rate_within
+from bench_stage import committed_until, device, frames, rate_within
 from confluent_kafka import Producer
 from visible import Marks, Stock, watched
 
@@ -31,7 +32,6 @@ from infra.client import connection
 from infra.settle import settle
 from producers.stations.devices import publish
 from schemas.codec import Codec
-from schemas.frames import RawFrame
 from schemas.keys import PARTITIONER
 from schemas.topics import READINGS_RAW
 from sinks.timescale.packing import COPY_HEADER, COPY_TRAILER, READINGS, copy_bytes
@@ -80,39 +80,32 @@ def both(what: str, rates: tuple[float, float], first: tuple[float, float]) -> I
 def passed(fleet: int, *, partitions: int | None, workers: int) -> tuple[float, float]:
     """Readings a second of the stage and of the sink, so many processes of each."""
     rounds = max(1, share_of(FRAMES, 1) // fleet)
-    total = (1 + rounds) * fleet
+    total, codec = (1 + rounds) * fleet, Codec()
+    records = [(each.device_id.encode(), codec.encode(each)) for each in frames(fleet, NAMES, ROWS, total)]
     with own_stack(partitions=partitions) as (folder, kafka, server):
         dsn = fresh(server, "growth")
         plain = device("logger-0", NAMES)
         publish(kafka, (plain.model_copy(update={"device_id": f"logger-{at}"}) for at in range(fleet)))
         with several(folder, workers, "streams", "run", TELLTALE_KAFKA=kafka):
-            send(kafka, encoded(fleet, range(1)))
+            began = time.monotonic()
+            send(kafka, records[:fleet])
             committed_until(kafka, fleet)
             with service(folder, "sink", "run", TELLTALE_KAFKA=kafka, TELLTALE_DATABASE=dsn):
                 left = settle(kafka, timeout_s=STORED_S_MAX, progress=lambda _: None)
                 if left:
                     raise RuntimeError(f"the first frame of each device is not stored: {left}")
-            made = list(encoded(fleet, range(1, 1 + rounds)))
-            send(kafka, made)
+            print(f"growth: first frames stored in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            sending = threading.Thread(target=send, args=(kafka, records[fleet:]))
+            sending.start()
             of_stage = rate_within(committed_until(kafka, total), fleet, total) * CELLS
+            sending.join()
         of_sink = stored(kafka, folder, dsn, Stock.of(kafka), workers)
         counted(dsn, total * CELLS)
     return of_stage, of_sink
 
 
-def encoded(fleet: int, rounds: range) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of a frame of each device, round by round."""
-    codec, chance = Codec(), np.random.default_rng(rounds.start)
-    for number in rounds:
-        times = START_US + (number * ROWS + np.arange(ROWS)) * 1_000_000
-        for at in range(fleet):
-            values = chance.normal(8, 2, (ROWS, CHANNELS)).round(3)
-            frame = RawFrame(f"logger-{at}", "bench", number, times, NAMES, values)
-            yield frame.device_id.encode(), codec.encode(frame)
-
-
-def send(kafka: str, records: Iterator[tuple[bytes, bytes]] | Sequence[tuple[bytes, bytes]]) -> None:
-    """As fast as the broker takes them; on their way when this returns."""
+def send(kafka: str, records: Sequence[tuple[bytes, bytes]]) -> None:
+    """(key, value) of each, as fast as the broker takes them."""
     room = {"queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1_000_000}
     options = {"partitioner": PARTITIONER, "enable.idempotence": True, "linger.ms": 20, "compression.type": "lz4"}
     producer = Producer({**connection(kafka), **options, **room})
