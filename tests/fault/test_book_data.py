@@ -385,7 +385,7 @@ def planted(pipeline: Pipeline, name: str) -> dict[str, str]:
     return {"PYTHONPATH": str(place)}
 
 
-def test_a_bug_in_a_quality_test(pipeline: Pipeline, begin: Begin) -> None:
+def test_a_bug_in_a_quality_test(pipeline: Pipeline, begin: Begin, book: Book) -> None:
     """Of one sensor: its device's frames wait among the rejected, everybody else's go on."""
     spiky = Limits(spike=Spike(suspect=1000.0))
     pipeline.configure(make_device("buggy", sensors=(sensor("c0", limits=spiky), sensor("c1"), sensor("c2"))))
@@ -406,6 +406,8 @@ def test_a_bug_in_a_quality_test(pipeline: Pipeline, begin: Begin) -> None:
         pipeline.must(lambda: pipeline.stored("buggy", 0, 50) == 50, what="what was rejected is stored")
         load.edge.accept_rows([rows_of("buggy", 50, 1)])
         scenario.recovered_s = time.monotonic() - scenario.mended_at
+        if book.is_long:  # a minute without one that throws
+            scenario.cleared("frames_throw", source="device/buggy")
     finally:
         load.close()
     found = pipeline.database.rows(
@@ -432,6 +434,7 @@ def test_a_bug_in_the_sink(pipeline: Pipeline, begin: Begin) -> None:
     try:
         load.edge.accept_rows([rows_of("cursed", 0, 50)])
         pipeline.must(lambda: pipeline.restarts["sink"] > before, what="the sink ends")
+        scenario.alarm("no_progress", source="telltale-sink")
         assert pipeline.stored("cursed", 0, 50) == 0
         scenario.accepts()
         pipeline.take_away("sink")
@@ -439,6 +442,7 @@ def test_a_bug_in_the_sink(pipeline: Pipeline, begin: Begin) -> None:
         pipeline.start("sink")
         pipeline.must(lambda: pipeline.stored("cursed", 0, 50) == 50, what="it is stored")
         scenario.recovered()
+        scenario.cleared("no_progress", source="telltale-sink")
     finally:
         load.close()
     assert pipeline.lost("cursed", 0, 50) == 0

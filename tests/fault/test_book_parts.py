@@ -284,6 +284,7 @@ def test_state_topic_lost(pipeline: Pipeline, begin: Begin) -> None:
     pipeline.command("replay", "--from-beginning", "--kafka", pipeline.kafka.address)
     pipeline.start("streams")
     scenario.recovered()
+    scenario.cleared("topics_differ")
     scenario.cleared("no_progress", source="telltale-streams")
     scenario.row("state topic lost", "streams.state deleted under load; made again, and replayed from the beginning")
 
