@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from datetime import UTC, datetime
 from threading import Event
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from infra.watchdog.rounds import Rounds
 
 TELL_S_MAX = 3.0
+PAUSE_S_MIN = 0.5
+"""Where a look takes as long as its turn, as it does while neighbours do not answer."""
 STUCK_S = 300.0
 """Beyond its pause: all probes of a look together take a minute at worst. Longer means that it hangs."""
 
@@ -58,8 +61,10 @@ def run(kafka: str | None, database: str | None) -> None:
         readiness.announce()
         while not stop.is_set():
             health.beat()
+            began_s = time.monotonic()
             rounds.turn()
-            stop.wait(rounds.settings.every_s)
+            left_s = rounds.settings.every_s - (time.monotonic() - began_s)
+            stop.wait(max(left_s, PAUSE_S_MIN))
 
 
 @watchdog.command()
