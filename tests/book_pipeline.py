@@ -268,6 +268,7 @@ class Pipeline:
             if time.monotonic() > began + within_s:
                 heard = [(e.data.rule, e.data.source, str(e.data.state)) for e in self.alarms.since(began - 60)]
                 print("alarms:", *heard, sep="\n  ")
+                print("edge:", self.load.edge.progress, self.load.counts())
                 for name, service in self.running.items():
                     print(
                         f"--- {name}, restarted {self.restarts[name]} times", service.log.read_text()[-3000:], sep="\n"
