@@ -2,7 +2,7 @@
 
 The same readings each time, in frames of 10x20. Workers stand ready, everybody's configuration is known and each device
 has sent a first frame, when the frames come in at once: rates are those within SPAN of them. The sinks then store what
-the stage has written. Each share is of the first figure of its row. All is counted: what was sent is stored, once.
+the stage has written. Each share is of the first figure of its kind. All is counted: what was sent is stored, once.
 
 History is in the month that is written to, of the same sensors, a row each ten seconds: the worst that a month's
 partition can be. It is written by COPY FREEZE. TELLTALE_BENCH_HISTORY says how many millions, "1,10,100" by default;
@@ -40,7 +40,7 @@ NAMES = tuple(f"ch{number:02}" for number in range(CHANNELS))
 CELLS = ROWS * CHANNELS  # of a frame
 FLEETS = (10, 100, 1_000, 10_000)
 PLACES = ((1, 1), (2, 1), (4, 1), (4, 2), (4, 4))  # partitions, workers
-FRAMES = 20_000
+FRAMES = 15_000
 HISTORY = tuple(float(each) for each in os.environ.get("TELLTALE_BENCH_HISTORY", "1,10,100").split(","))  # millions
 APART_US = 10_000_000  # between rows of history
 ROW_BYTES = 130  # on disk with the key, and some room
