@@ -157,7 +157,7 @@ class Stage:
         # Each partition blocks at most one thread; two more for the questions about offsets.
         self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
         self._owned: dict[int, Partition] = {}
-        self._turn = asyncio.Lock()
+        self._turn = threading.Lock()
         self.app = self._make_app()
 
     def run(self) -> None:
@@ -204,9 +204,8 @@ class Stage:
             message = event.message
             partition = self._owned.get(message.partition)
             stale = message.generation_id != self.app.consumer_generation_id
-            if partition is None or stale or TP(message.topic, message.partition) not in self.app.consumer.assignment():
-                continue
-            await partition.put(message.records)
+            if partition is not None and not stale:
+                await partition.put(message.records)
 
     async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         for tp in sorted(assigned):

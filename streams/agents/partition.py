@@ -5,9 +5,11 @@ add to it, and with that fetching waits.
 """
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import structlog
 
@@ -22,8 +24,6 @@ ANSWER_S = 2.0
 """How much longer than the broker keeps a transaction we wait for the client to say so."""
 OPEN_TIMES = 15
 """What opening may take, in transaction timeouts: reading the states may take ten."""
-
-T = TypeVar("T")
 
 
 class Stuck(Unavailable):
@@ -51,7 +51,7 @@ class Partition:
         settings: StreamsSettings,
         executor: Executor,
         *,
-        turn: asyncio.Lock,
+        turn: threading.Lock,
         failed: Callable[[BaseException], None],
     ) -> None:
         self.ownership = ownership
@@ -60,8 +60,11 @@ class Partition:
         self._executor = executor
         self._turn = turn
         self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._taking = threading.Lock()  # of what is on the pile
         self._pile: list[Record] = []
         self._bytes = 0
+        self._asked_s: float | None = None  # monotonic; since when the Kafka client is to answer
         self._working_since_ms: int | None = None  # when the oldest record in work was appended
         self._ends: tuple[dict[str, int], int] | None = None
         self._wake = asyncio.Event()
@@ -72,13 +75,15 @@ class Partition:
 
     async def put(self, records: Sequence[Record]) -> None:
         """Add to the pile; waits while it is full."""
-        self._pile.extend(records)
-        self._bytes += sum([len(record.value or b"") for record in records])
+        size = sum([len(record.value or b"") for record in records])
+        with self._taking:
+            self._pile.extend(records)
+            self._bytes += size
+            full = self._settings.waiting_records_max, self._settings.waiting_bytes_max
+            if len(self._pile) > full[0] or self._bytes > full[1]:
+                self._room.clear()
         self._wake.set()
-        full = self._settings.waiting_records_max, self._settings.waiting_bytes_max
-        if len(self._pile) > full[0] or self._bytes > full[1]:
-            self._room.clear()
-            await self._room.wait()
+        await self._room.wait()
 
     def look_for_silence(self, ends: dict[str, int], now_us: int) -> None:
         """Judge silence after what is on the pile."""
@@ -102,7 +107,7 @@ class Partition:
     async def _run(self) -> None:
         try:
             timeout_s = self._settings.transaction_timeout_s
-            await self._within(OPEN_TIMES * timeout_s, lambda: self.ownership.open(transaction_timeout_s=timeout_s))
+            await self._in_thread(OPEN_TIMES * timeout_s, lambda: self.ownership.open(transaction_timeout_s=timeout_s))
             self.opened.set()
             while not self._closing:
                 await self._wake.wait()
@@ -110,18 +115,8 @@ class Partition:
                 ends, self._ends = self._ends, None
                 if ends and not self._closing:
                     await self._transact(lambda ends=ends: self._look_behind(*ends))  # type: ignore[misc]
-                worked = None
-                # Python works for one partition at a time anyway. Taking turns, the piles of the others grow meanwhile
-                # and cost less a record; commits, which wait for the broker, go on beside.
-                async with self._turn:
-                    pile, self._pile, self._bytes = self._pile, [], 0
-                    self._room.set()
-                    self._working_since_ms = pile[0].timestamp if pile else None
-                    if pile and not self._closing:
-                        worked = await self._in_thread(lambda pile=pile: self.ownership.work_out(pile))  # type: ignore[misc]
-                if worked is not None:
-                    await self._transact(lambda worked=worked: self.ownership.commit(worked))  # type: ignore[misc]
-                self._working_since_ms = None
+                if self._pile and not self._closing:
+                    await self._transact(self._apply)
                 if ends and not self._pile and not self._closing:
                     await self._transact(lambda ends=ends: self._look(*ends))  # type: ignore[misc]
         except asyncio.CancelledError:  # the worker stops: what is on the pile is the next owner's
@@ -132,6 +127,32 @@ class Partition:
             else:
                 log.info("partition.ended", partition=self.ownership.number, error=repr(error))
 
+    # -- in a thread --
+
+    def _apply(self) -> None:
+        """One transaction for what is on the pile when its turn comes.
+
+        Python works for one partition at a time anyway. Taking turns, the piles of the others grow meanwhile and cost
+        less a record; commits, which wait for the broker, go on beside. Both in one go: going back to the loop between
+        them, where everything passes, cost more than the work of a small pile.
+        """
+        self._asked_s = None
+        with self._turn:
+            worked = None if self._closing else self.ownership.work_out(self._take())
+        if worked is not None:
+            self._asked_s = time.monotonic()
+            self.ownership.commit(worked)
+        self._working_since_ms = None
+
+    def _take(self) -> list[Record]:
+        with self._taking:
+            pile, self._pile, self._bytes = self._pile, [], 0
+            self._working_since_ms = pile[0].timestamp
+            full = not self._room.is_set()
+        if full:
+            self._loop.call_soon_threadsafe(self._room.set)
+        return pile
+
     def _look(self, ends: dict[str, int], now_us: int) -> None:
         every_us = int(self._settings.silence_check_s * 1e6)
         self.ownership.look_for_silence(ends, now_us=now_us, look_every_us=every_us)
@@ -140,18 +161,23 @@ class Partition:
         limit_us = int(self._settings.behind_limit_s * 1e6)
         self.ownership.look_behind(ends, now_us=now_us, limit_us=limit_us)
 
+    # -- from the loop --
+
     async def _transact(self, work: Callable[[], None]) -> None:
         """At most one transaction. Raises `Stuck`."""
-        await self._within(self._settings.transaction_timeout_s + ANSWER_S, work)
+        await self._in_thread(self._settings.transaction_timeout_s + ANSWER_S, work)
 
-    async def _within(self, seconds: float, work: Callable[[], None]) -> None:
-        """Work that waits for the broker. Raises `Stuck` where it does not end in time."""
-        working = asyncio.ensure_future(self._in_thread(work))
-        done, _ = await asyncio.wait([working], timeout=seconds)
-        if not done:
-            where = f"partition {self.ownership.number}"
-            raise Stuck(f"{where}: the Kafka client has not answered for {seconds:g} s; a new worker goes on from here")
+    async def _in_thread(self, seconds: float, work: Callable[[], None]) -> None:
+        """Work that waits for the broker. Raises `Stuck` where the client does not answer in time."""
+        self._asked_s = time.monotonic()
+        working = self._loop.run_in_executor(self._executor, work)
+        left_s = seconds
+        while not (await asyncio.wait([working], timeout=left_s))[0]:
+            asked_s = self._asked_s
+            left_s = seconds if asked_s is None else seconds - (time.monotonic() - asked_s)
+            if left_s <= 0:
+                where = f"partition {self.ownership.number}"
+                raise Stuck(
+                    f"{where}: the Kafka client has not answered for {seconds:g} s; a new worker goes on from here"
+                )
         working.result()
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -73,7 +73,8 @@ def frames(devices: int, channels: tuple[str, ...], rows: int, total: int) -> It
     for number in range(total // devices):
         times = START_US + (number * rows + np.arange(rows)) * 1_000_000
         values = chance.normal(8, 2, (rows, len(channels)))
-        values.reshape(-1)[::1000] = 99.0  # one in a thousand is out of range
+        at = number * values.size + np.arange(values.size)  # of the device's readings
+        values.reshape(-1)[at % 1000 == 0] = 99.0  # one in a thousand is out of range
         for each in range(devices):
             yield RawFrame(f"logger-{each}", "bench", number, times, channels, values)
 

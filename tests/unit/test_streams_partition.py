@@ -54,7 +54,7 @@ async def ends(commit: Callable[[], None], *, closing: bool, after: Callable[[],
     with ThreadPoolExecutor(3) as executor:
         ownership: Any = Stands(begin)
         settings = StreamsSettings(transaction_timeout_s=5)
-        one = Partition(ownership, settings, executor, turn=asyncio.Lock(), failed=failed.append)
+        one = Partition(ownership, settings, executor, turn=threading.Lock(), failed=failed.append)
         await one.opened.wait()
         records: Any = [Record()]
         await one.put(records)
