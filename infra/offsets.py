@@ -1,14 +1,15 @@
-"""What a consumer group has committed, asked patiently, and the mark that our services leave beside it.
+"""Where logs end and what a group has committed, asked patiently; and the mark that our services leave beside that.
 
 The first question about any group makes the broker create the topic that holds offsets; until that has a leader it
-answers "not coordinator", which only means: ask again.
+answers "not coordinator", which only means: ask again. So do its answers about ends for some seconds after a restart.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.topics import MARK
 
@@ -32,6 +33,30 @@ def committed(
             time.sleep(0.1)
         else:
             return found
+
+
+LEADER_IS_NEW = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION}
+"""How a question is answered until client and broker agree on who leads."""
+
+
+def ends(
+    admin: AdminClient,
+    partitions: Iterable[TopicPartition],
+    *,
+    within_s: float = ANSWER_S_MAX,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[tuple[str, int], int]:
+    """Where each (topic, partition) ends for who reads by this level. Raises `KafkaException`."""
+    wanted = {partition: OffsetSpec.latest() for partition in partitions}
+    until = time.monotonic() + within_s
+    while True:
+        answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=within_s)
+        try:
+            return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in LEADER_IS_NEW or time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 @dataclass(frozen=True, slots=True)

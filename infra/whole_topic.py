@@ -54,6 +54,36 @@ def read_to_end(
         consumer.close()
 
 
+def partition_to_end(
+    consumer: Consumer,
+    topic: str,
+    partition: int,
+    *,
+    since: int = 0,
+    answer_s: float = ANSWER_S,
+    read_s: float = READ_S,
+) -> Iterator[Any]:
+    """The messages of one partition at and behind an offset, by a consumer made as a `reader`. Raises `Unavailable`."""
+    where = TopicPartition(topic, partition)
+    try:
+        low, _ = consumer.get_watermark_offsets(where, timeout=answer_s, cached=False)
+    except KafkaException as error:
+        raise Unavailable(f"{topic}/{partition}: {error.args[0].str()}") from None
+    consumer.assign([TopicPartition(topic, partition, max(since, low))])
+    until = time.monotonic() + read_s
+    while time.monotonic() < until:
+        for message in consumer.consume(10_000, timeout=0.1):
+            trouble = message.error()
+            if trouble is None:
+                yield message
+            elif trouble.code() == KafkaError._PARTITION_EOF:
+                consumer.unassign()
+                return
+            elif trouble.fatal() or not trouble.retriable():
+                raise Unavailable(f"{topic}/{partition} cannot be read: {trouble}")
+    raise Unavailable(f"{topic}/{partition} was not read to its end in {read_s:g} s")
+
+
 def _beginnings(
     consumer: Consumer, kafka: str, topic: str, partitions: set[int], since_ms: int | None
 ) -> list[TopicPartition]:

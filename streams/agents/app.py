@@ -19,13 +19,14 @@ from typing import Any
 import faust
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
 from faust.worker import Worker
 
 from infra import log_lines
 from infra.client import access, connection
+from infra.offsets import ends
 from infra.readiness import announce
 from infra.security import keys
 from infra.security.keys import Keyring
@@ -73,6 +74,9 @@ def count_partitions(admin: AdminClient, kafka: str) -> int:
         raise Refused(f"topics keyed by device must have one partition count, got {counts}")
     return counts[READINGS_RAW]
 
+
+ENDS_S = 5.0
+"""What the question for the ends of the sources may take: it is asked again at each look."""
 
 TURN_S = 0.0002
 """How long a thread may keep Python to itself while another waits for it. numpy lets go of it in each larger call and
@@ -255,20 +259,18 @@ class Stage:
             end_process(error)
 
     def _ask_ends(self, owned: dict[int, Partition]) -> None:
-        wanted = {TopicPartition(topic, number): OffsetSpec.latest() for topic in SOURCES for number in owned}
+        wanted = [TopicPartition(topic, number) for topic in SOURCES for number in owned]
         now_us = time.time_ns() // 1000
         try:
-            answers = {
-                tp: future.result() for tp, future in self._admin.list_offsets(wanted, request_timeout=5).items()
-            }
+            found = ends(self._admin, wanted, within_s=ENDS_S)
         except Exception as error:  # noqa: BLE001 - the broker is away: silence cannot be judged meanwhile
             log.warning("ends.unknown", error=str(error))
             return
         lag: Counter[str] = Counter()
         for number, partition in owned.items():
-            ends = {tp.topic: info.offset for tp, info in answers.items() if tp.partition == number}
-            lag.update(partition.ownership.left(ends))
-            self.app.loop.call_soon_threadsafe(partition.look_for_silence, ends, now_us)
+            own = {topic: end for (topic, of), end in found.items() if of == number}
+            lag.update(partition.ownership.left(own))
+            self.app.loop.call_soon_threadsafe(partition.look_for_silence, own, now_us)
         self._measure(owned.values(), dict(lag), now_us)
 
     # -- what the worker says of itself --

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from infra.client import reader
+from infra.offsets import ends
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.devices import Calibration, Device, Sensor
@@ -31,10 +32,6 @@ log = structlog.get_logger()
 
 CATCH_UP_S_MAX = 20.0
 """Longer than a broker's restart; after it the worker ends and starts again rather than judge without knowing."""
-LEADER_IS_NEW = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION}
-"""How a question is answered until client and broker agree on who leads."""
-
-
 MADE_AT_ONCE = 25
 """Plans made between two reads: some 50 ms of work, so that the thread keeps half of its time for news."""
 
@@ -104,25 +101,12 @@ class DeviceTable:
         """Read up to the topic's present end. Raises `TimeoutError` when the broker does not answer in time."""
         until = time.monotonic() + CATCH_UP_S_MAX
         # By a connection of its own: on the consumer's the question would wait behind its long poll.
-        while (ends := self._ends()) is None:
-            if time.monotonic() > until:
-                raise TimeoutError(f"the end of the topic {DEVICES} was not told in {CATCH_UP_S_MAX:.0f} s")
-            time.sleep(0.2)
+        partitions = [TopicPartition(DEVICES, number) for number in self._read_to]
+        found = ends(self._admin, partitions, within_s=CATCH_UP_S_MAX)
         with self._moved:
-            while any(self._read_to[number] < end for number, end in ends.items()):
+            while any(self._read_to[number] < end for (_, number), end in found.items()):
                 if not self._moved.wait(timeout=max(0.0, until - time.monotonic())):
                     raise TimeoutError(f"the topic {DEVICES} was not read to its end in {CATCH_UP_S_MAX:.0f} s")
-
-    def _ends(self) -> dict[int, int] | None:
-        """Of the topic's partitions; None: to be asked again, as for some seconds after a broker's restart."""
-        wanted = {TopicPartition(DEVICES, number): OffsetSpec.latest() for number in self._read_to}
-        answers = self._admin.list_offsets(wanted, request_timeout=CATCH_UP_S_MAX)
-        try:
-            return {tp.partition: future.result().offset for tp, future in answers.items()}
-        except KafkaException as error:
-            if error.args[0].code() not in LEADER_IS_NEW:
-                raise
-            return None
 
     def _run(self) -> None:
         try:

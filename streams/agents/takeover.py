@@ -3,7 +3,6 @@
 Blocks. Asked when the former owner is fenced: before, what is read here could still change.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.client import reader
 from infra.offsets import committed, mark_of
+from infra.whole_topic import partition_to_end
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Refused
@@ -71,22 +71,8 @@ def take_over(kafka: str, codec: Codec, number: int, *, timeout_s: int) -> Taken
 
 def _newest(consumer: Consumer, number: int, timeout_s: int) -> dict[bytes, bytes | None]:
     """Every device's last committed record in `streams.state`."""
-    tp = TopicPartition(STREAMS_STATE, number, 0)
-    low, _ = consumer.get_watermark_offsets(tp, timeout=timeout_s)
-    consumer.assign([TopicPartition(STREAMS_STATE, number, low)])
-    newest: dict[bytes, bytes | None] = {}
-    until = time.monotonic() + 10 * timeout_s
-    while time.monotonic() < until:
-        for message in consumer.consume(10_000, timeout=0.1):
-            error = message.error()
-            if error is None:
-                newest[message.key()] = message.value()
-            elif error.code() == KafkaError._PARTITION_EOF:
-                consumer.unassign()
-                return newest
-            elif not error.retriable():
-                raise RuntimeError(f"{STREAMS_STATE}/{number} cannot be read: {error}")
-    raise TimeoutError(f"{STREAMS_STATE}/{number} was not read to its end in {10 * timeout_s} s")
+    records = partition_to_end(consumer, STREAMS_STATE, number, answer_s=timeout_s, read_s=10 * timeout_s)
+    return {record.key(): record.value() for record in records}
 
 
 def _states(codec: Codec, newest: Mapping[bytes, bytes | None]) -> tuple[dict[str, State], dict[bytes, str]]:

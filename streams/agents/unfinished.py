@@ -17,10 +17,12 @@ from enum import StrEnum
 
 import numpy as np
 import structlog
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from infra.client import connection, reader
+from infra.offsets import ends
+from infra.whole_topic import partition_to_end
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Unavailable
@@ -116,8 +118,8 @@ def _pending(admin: AdminClient, number: int, timeout_s: int) -> tuple[dict[str,
     """Where what is certain ends, by topic, and the topics in which more lies behind. Raises `Unavailable`."""
     parts = [TopicPartition(topic, number) for topic in TOPICS]
     stable = _ends(admin, parts, IsolationLevel.READ_COMMITTED, timeout_s)
-    ends = _ends(admin, parts, IsolationLevel.READ_UNCOMMITTED, timeout_s)
-    return stable, [topic for topic in TOPICS if stable[topic] < ends[topic]]
+    last = _ends(admin, parts, IsolationLevel.READ_UNCOMMITTED, timeout_s)
+    return stable, [topic for topic in TOPICS if stable[topic] < last[topic]]
 
 
 def _moved(codec: Codec, states: list[Message], pending: list[Message], offsets: Mapping[str, TopicPartition]) -> bool:
@@ -155,32 +157,17 @@ def _nothing_new(codec: Codec, topic: str, value: bytes | None) -> bytes | None:
 
 
 def _ends(admin: AdminClient, parts: list[TopicPartition], level: IsolationLevel, timeout_s: int) -> dict[str, int]:
-    """Where each topic's partition ends for who reads by this level. Raises `Unavailable`."""
-    wanted = {part: OffsetSpec.latest() for part in parts}
+    """Of each topic's partition, for who reads by this level. Raises `Unavailable`."""
     try:
-        answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=timeout_s)
-        return {part.topic: future.result().offset for part, future in answers.items()}
+        return {topic: end for (topic, _), end in ends(admin, parts, within_s=timeout_s, level=level).items()}
     except KafkaException as error:
         raise Unavailable(f"the ends of {', '.join(TOPICS)} are not answered: {error.args[0].str()}") from None
 
 
 def _records(consumer: Consumer, topic: str, number: int, since: int, timeout_s: int) -> list[Message]:
     """Those at and behind an offset. Raises `Unavailable`."""
-    part = TopicPartition(topic, number)
-    low, _ = consumer.get_watermark_offsets(part, timeout=timeout_s, cached=False)
-    consumer.assign([TopicPartition(topic, number, max(since, low))])
-    found: list[Message] = []
-    until = time.monotonic() + 10 * timeout_s
-    while time.monotonic() < until:
-        for message in consumer.consume(10_000, timeout=0.1):
-            error = message.error()
-            if error is None:
-                found.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                return found
-            elif not error.retriable():
-                raise Unavailable(f"{topic}/{number} cannot be read: {error}")
-    raise Unavailable(f"{topic}/{number} was not read to its end in {10 * timeout_s} s")
+    found = partition_to_end(consumer, topic, number, since=since, answer_s=timeout_s, read_s=10 * timeout_s)
+    return list(found)
 
 
 def _offset(messages: list[Message]) -> int:
