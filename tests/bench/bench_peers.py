@@ -33,7 +33,7 @@ from schemas.topics import PARTITIONS, READINGS_CLEAN, WINDOWS
 
 HERE = Path(__file__).parent / "peers"
 VENV = Path(__file__).parents[2] / ".venv-bench"
-WORK = {"W1": (1_000, 1, 1, 700_000), "W2": (50, 20, 10, 30_000)}  # devices, channels, rows, records
+WORK = {"W1": (1_000, 1, 1, 700_000), "W2": (50, 20, 10, 60_000)}  # devices, channels, rows, records
 LIMIT_S = 45
 COMMIT_MS = 1_000  # of Kafka Streams: slower at its default of 100 ms
 END_S_MAX = 12
