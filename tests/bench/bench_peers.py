@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from bench_stack import Figure, figure, own_stack, service, share_of
-from bench_stage import SPAN, fill
+from bench_stage import SPAN, bare_rate, fill
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from visible import messages
@@ -59,6 +59,8 @@ def run() -> list[Figure]:
         total = share_of(records, devices)
         with own_stack() as (folder, kafka, _):
             fill(kafka, devices, channels, rows, total)
+            limit = bare_rate(kafka, total) * rows * channels
+            figures.append(figure("peers", f"{work} bare consume-produce", limit, "readings/s"))
             with service(folder, "streams", "run", TELLTALE_KAFKA=kafka) as pid:
                 ours = measured(kafka, work, pid, READINGS_CLEAN, WINDOWS)
             figures += told(work, "Telltale", ours, ours)

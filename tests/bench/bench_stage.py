@@ -22,7 +22,7 @@ from schemas.devices import Calibration, Device, Sensor, Station
 from schemas.frames import RawFrame
 from schemas.keys import PARTITIONER
 from schemas.limits import GrossRange, Limits
-from schemas.topics import DEVICES, READINGS_RAW, STREAMS_GROUP
+from schemas.topics import DEVICES, PARTITIONS, READINGS_RAW, STREAMS_GROUP
 
 START_US = 1_700_000_400_000_000
 WORK = {"W1 single readings": (1_000, 1, 1, 300_000), "W2 frames of 10x20": (50, 20, 10, 20_000)}
@@ -100,6 +100,15 @@ def fill(kafka: str, devices: int, channels: int, rows: int, total: int) -> None
     producer.flush()
 
 
+def bare_rate(kafka: str, total: int) -> float:
+    """Records a second that are consumed and produced by nobody who looks at them. A broker just started has compiled
+    itself by then, whoever it is measured with next."""
+    admin = AdminClient(connection(kafka))
+    admin.create_topics([NewTopic("bare", PARTITIONS, 1)])["bare"].result()
+    command = [sys.executable, "-c", BARE, kafka, str(total)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def stage_rate(kafka: str, folder: Path, total: int) -> tuple[float, float]:
     """Records a second between the marks of SPAN, seen by what the group has committed; and CPU seconds in all."""
     import psutil
@@ -139,13 +148,8 @@ def run() -> list[Figure]:
     for name, (devices, channels, rows, records) in WORK.items():
         total = share_of(records, devices)
         with own_stack() as (folder, kafka, _):
-            admin = AdminClient(connection(kafka))
-            admin.create_topics([NewTopic("bare", 12, 1)])["bare"].result()
             fill(kafka, devices, channels, rows, total)
-            bare = subprocess.run(
-                [sys.executable, "-c", BARE, kafka, str(total)], capture_output=True, text=True, check=True
-            )
-            limit = float(bare.stdout) * rows * channels
+            limit = bare_rate(kafka, total) * rows * channels
             rate, cpu_s = stage_rate(kafka, folder, total)
         readings = total * rows * channels
         figures += [
