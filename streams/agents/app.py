@@ -161,6 +161,7 @@ class Stage:
         # Each partition blocks at most one thread; two more for the questions about offsets.
         self._executor = ThreadPoolExecutor(self._count + 2, thread_name_prefix="partition")
         self._owned: dict[int, Partition] = {}
+        self._has_share = False  # what is this worker's has been said; it may be nothing
         self._turn = threading.Lock()
         self.app = self._make_app()
 
@@ -227,10 +228,11 @@ class Stage:
                 self._owned[tp.partition] = Partition(
                     ownership, self._settings, self._executor, turn=self._turn, failed=end_process
                 )
+        self._has_share = True
         log.info("worker.assigned", partitions=sorted(self._owned))
 
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
-        owned, self._owned = self._owned, {}
+        owned, self._owned, self._has_share = self._owned, {}, False
         await asyncio.gather(*(partition.close() for partition in owned.values()))
         if owned:
             log.info("worker.revoked", partitions=sorted(owned))
@@ -244,11 +246,14 @@ class Stage:
             self._health.beat()
             owned = dict(self._owned)
             measured.PARTITIONS.set(sum(partition.opened.is_set() for partition in owned.values()))
-            if owned and all(partition.opened.is_set() for partition in owned.values()):
+            if self._has_share and all(partition.opened.is_set() for partition in owned.values()):
                 if not announced:
                     announce()
                     announced = True
-                await loop.run_in_executor(self._executor, self._ask_ends, owned)
+                if owned:
+                    await loop.run_in_executor(self._executor, self._ask_ends, owned)
+                else:  # there are more workers than can be given a partition: this one stands by
+                    self._lag, self._oldest_s = {}, 0.0
             await asyncio.sleep(self._settings.silence_check_s if announced else 0.05)
 
     def _start_devices(self) -> None:
@@ -288,9 +293,13 @@ class Stage:
         measured.DEVICES.set(sum(partition.ownership.devices for partition in owned))
 
     def _is_assigned(self) -> Check:
-        owned = dict(self._owned)
+        owned, has_share = dict(self._owned), self._has_share
         opened = sum(partition.opened.is_set() for partition in owned.values())
-        return Check(0 < opened == len(owned), f"{opened} of {len(owned)} assigned partitions are open", opened)
+        if has_share and not owned:
+            return Check(True, "stands by: the partitions are all with other workers", 0)
+        return Check(
+            has_share and opened == len(owned), f"{opened} of {len(owned)} assigned partitions are open", opened
+        )
 
     def _caught_up(self) -> Check:
         lag = self._lag

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from fix_services import Start, await_true
+from fix_services import Service, Start, await_true
 from fix_stage import Wire, calibrated, logged, make_device, make_frame, readings_of
 
 from infra.settle import behind
@@ -154,3 +154,22 @@ def window_rows(wire: Wire, generation: int = 0) -> list[tuple[object, ...]]:
         if w.generation == generation
         for row in zip(w.channels, w.starts.tolist(), w.counts.tolist(), w.means.tolist(), w.sds.tolist(), strict=True)
     ]
+
+
+def has_a_share(worker: Service) -> bool:
+    """As the last assignment in its log says."""
+    shares = [line for line in worker.log.read_text().splitlines() if "worker.assigned" in line]
+    return not shares[-1].endswith("partitions=[]")
+
+
+@pytest.mark.parametrize("device_partitions", [1])
+def test_a_worker_more_than_partitions_stands_by_and_takes_over(wire: Wire, start: Start) -> None:
+    wire.configure(make_device("d0"))
+    workers = [start("streams", "run", TELLTALE_KAFKA=wire.kafka).await_ready() for _ in range(2)]
+    wire.send(make_frame("d0", 0, first=0, rows=10))
+    await_true(lambda: settled(wire), what="stage settled", within_s=60)
+    idle, working = sorted(workers, key=has_a_share)
+    assert not has_a_share(idle)
+    working.stop()
+    wire.send(make_frame("d0", 1, first=10, rows=10))
+    await_true(lambda: wire.clean_readings() == 20 * 3, what="the other goes on", within_s=60)
