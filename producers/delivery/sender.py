@@ -39,6 +39,10 @@ LAST_WORDS_S_MAX = 5.0  # for the last heartbeat and the outbox when all reading
 ACKNOWLEDGED_BYTES_MAX = 1 << 20  # deleted at once; less waits for the next cut, to share its commit
 ALONE_S = 60.0  # for which frames go one by one after one, or its company, was too large
 AGAIN_LOOK_S = 1.0  # between two looks at what was asked to be sent again, and at what was kept long enough
+UNHEARD_S_MAX = 600.0
+"""So long without an answer for any frame on its way, the producer is made anew: an edge was seen to send no more
+once a broker had restarted, and nothing else bounds that wait. Below, a frame on a line of 1 kB/s would be given up on
+its way; what the broker has already it gets again, and its identity tells."""
 LIVE_LOOK_S = 1.0  # between two looks at how old the newest of a backlog are
 
 
@@ -199,7 +203,7 @@ class Sender:
 
     def _turn(self, now: float) -> None:
         """Acknowledged frames out of the spool, new ones cut, in one commit."""
-        if self._fatal and now >= self._not_before:
+        if (self._fatal and now >= self._not_before) or self._is_unheard(now):
             self._drop_producer()
             self._open()
         if self._spool.healed != self._healed:  # what was cut may be cut otherwise now
@@ -223,6 +227,10 @@ class Sender:
             self._cut_at = now
             self._ready.extend(cuts)
         self._overtake(now)
+
+    def _is_unheard(self, now: float) -> bool:
+        oldest = next(iter(self._in_flight.values()), None)
+        return oldest is not None and now - max(oldest[1], self._moved_at) > UNHEARD_S_MAX
 
     def _room(self) -> int:
         if len(self._ready) + len(self._in_flight) >= FRAMES_MAX:

@@ -198,6 +198,25 @@ def test_a_broker_frozen_for_longer_than_every_timeout(edge: Edge, line: Line) -
     assert sorted(arrived(line)) == list(range(90))
 
 
+def test_a_producer_that_is_never_answered_is_made_anew(
+    edge: Edge, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from producers.delivery import sender
+
+    monkeypatch.setattr(sender, "UNHEARD_S_MAX", 0.5)
+    accept(edge, 0, 20)
+    await_drained(edge)
+    first = edge._sender._generation
+    line.process.send_signal(signal.SIGSTOP)
+    accept(edge, 20, 20)
+    await_true(lambda: edge._sender._generation > first, what="another producer", within_s=30)
+    accept(edge, 40, 20)
+    monkeypatch.setattr(sender, "UNHEARD_S_MAX", 600.0)
+    line.process.send_signal(signal.SIGCONT)
+    await_drained(edge)
+    assert sorted(arrived(line)) == list(range(60))
+
+
 def test_a_line_that_is_cut_again_and_again(edge: Edge, line: Line) -> None:
     for first in range(0, 200, 20):
         accept(edge, first, 20)
