@@ -40,9 +40,11 @@ ACKNOWLEDGED_BYTES_MAX = 1 << 20  # deleted at once; less waits for the next cut
 ALONE_S = 60.0  # for which frames go one by one after one, or its company, was too large
 AGAIN_LOOK_S = 1.0  # between two looks at what was asked to be sent again, and at what was kept long enough
 UNHEARD_S_MAX = 600.0
-"""So long without an answer for any frame on its way, the producer is made anew: an edge was seen to send no more
-once a broker had restarted, and nothing else bounds that wait. Below, a frame on a line of 1 kB/s would be given up on
-its way; what the broker has already it gets again, and its identity tells."""
+"""So long without an answer for any frame on its way, the producer is made anew. Below, a frame on a line of 1 kB/s
+would be given up on its way; what the broker has already it gets again, and its identity tells."""
+AWAY_S_MAX = 60.0
+"""The same while no broker answers. librdkafka (2.16.0) was seen never to connect again after a broker's restart, one
+in some dozens, with all its brokers down and none to connect to. Below, it would not come to its own longest pause."""
 LIVE_LOOK_S = 1.0  # between two looks at how old the newest of a backlog are
 
 
@@ -230,7 +232,8 @@ class Sender:
 
     def _is_unheard(self, now: float) -> bool:
         oldest = next(iter(self._in_flight.values()), None)
-        return oldest is not None and now - max(oldest[1], self._moved_at) > UNHEARD_S_MAX
+        limit_s = AWAY_S_MAX if self._link.link is Link.AWAY else UNHEARD_S_MAX
+        return oldest is not None and now - max(oldest[1], self._moved_at) > limit_s
 
     def _room(self) -> int:
         if len(self._ready) + len(self._in_flight) >= FRAMES_MAX:

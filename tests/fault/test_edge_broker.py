@@ -203,7 +203,9 @@ def test_a_producer_that_is_never_answered_is_made_anew(
 ) -> None:
     from producers.delivery import sender
 
-    monkeypatch.setattr(sender, "UNHEARD_S_MAX", 0.5)
+    limits_s = {name: getattr(sender, name) for name in ("UNHEARD_S_MAX", "AWAY_S_MAX")}
+    for name in limits_s:
+        monkeypatch.setattr(sender, name, 0.5)
     accept(edge, 0, 20)
     await_drained(edge)
     first = edge._sender._generation
@@ -211,7 +213,8 @@ def test_a_producer_that_is_never_answered_is_made_anew(
     accept(edge, 20, 20)
     await_true(lambda: edge._sender._generation > first, what="another producer", within_s=30)
     accept(edge, 40, 20)
-    monkeypatch.setattr(sender, "UNHEARD_S_MAX", 600.0)
+    for name, limit_s in limits_s.items():
+        monkeypatch.setattr(sender, name, limit_s)
     line.process.send_signal(signal.SIGCONT)
     await_drained(edge)
     assert sorted(arrived(line)) == list(range(60))
