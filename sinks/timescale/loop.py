@@ -31,6 +31,7 @@ from sinks.timescale.batch import Batch, Entry, Part, Pile, Refusal
 from sinks.timescale.claims import ANSWER_S, Identities, claims
 from sinks.timescale.decode import Decoder
 from sinks.timescale.entries import Entries
+from sinks.timescale.intake import Intake
 from sinks.timescale.positions import Fenced, Position, Replay
 from sinks.timescale.settings import SinkSettings
 from sinks.timescale.standing import Outage, Standing
@@ -40,7 +41,6 @@ from sinks.timescale.writer import Waiting, Writer, waiting_for_database
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.1  # how late SIGTERM is noticed when nothing comes
-RECORDS_MAX = 2_000  # one read; keeps callbacks and the database's answer from waiting behind decoding
 IDLE_S = 0.2  # how long records must have ceased before positions alone are stored
 COMMIT_S = 0.2  # how often positions are told to Kafka, where they only show the lag
 STUCK_S = 1.0  # how long the database may take before partitions are paused; pausing costs a new fetch
@@ -104,7 +104,7 @@ class Loop:
         self._told_at = self._grew_at = 0.0
         self._paused = False
         self._outage: Outage | None = None
-        self._rows_a_record = 1.0
+        self._intake = Intake(consumer)
         self._identities = Identities(admin)
         self._alarms_due = False  # to look for alarms that nobody else ends
         self._unpackable: dict[Part, tuple[int, str]] = {}  # where its batch begins, and what is wrong with it
@@ -294,15 +294,9 @@ class Loop:
 
     def _read(self, timeout: float) -> bool:
         """Takes what has come, waiting up to `timeout` seconds for the first; whether there was anything."""
-        found: list[Message] = []
-        if timeout > 0:
-            first = self._consumer.poll(timeout)
-            if first is None:
-                return False
-            found.append(first)
-        room = (self._settings.rows_max - self._pile.rows) / self._rows_a_record
-        found += self._consumer.consume(int(max(1, min(RECORDS_MAX, room))), 0)
-        before = len(self._pile), self._pile.rows
+        settings, pile = self._settings, self._pile
+        found = self._intake.take(timeout, rows=settings.rows_max - pile.rows, octets=settings.bytes_max - pile.bytes)
+        before = len(pile), pile.rows, pile.bytes
         entries = iter(self._entries.of([message for message in found if message.error() is None]))
         for message in found:  # in their order: an end of a partition comes behind its records
             error = message.error()
@@ -310,10 +304,8 @@ class Loop:
                 self._complaint(message, error)
             else:
                 self._pile.add(next(entries))
-        records = len(self._pile) - before[0]
-        if records > 0:
-            self._rows_a_record += 0.2 * (max(1.0, (self._pile.rows - before[1]) / records) - self._rows_a_record)
-        if records > 0 and (before[0] == 0 or self._settings.linger_ms == 0):
+        self._intake.learn(pile.rows - before[1], pile.bytes - before[2])
+        if len(pile) > before[0] and (before[0] == 0 or self._settings.linger_ms == 0):
             self._grew_at = time.monotonic()
         return bool(found)
 
