@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,18 @@ class Record(Protocol):
     traceparent: bytes | None  # as well
 
 
+VALUE, OFFSET, TIMESTAMP, KEY = (attrgetter(name) for name in ("value", "offset", "timestamp", "key"))
+"""Mapped over a pile: half of what going through it in Python costs, and that is done for each single reading."""
+
+
+def bytes_of(records: Sequence[Record]) -> int:
+    """Of their values."""
+    try:
+        return sum(map(len, map(VALUE, records)))
+    except TypeError:  # some have none
+        return sum([len(record.value or b"") for record in records])
+
+
 def key_of(record: Record) -> str:
     """The device that its sender says it is of."""
     return (record.key or b"").decode(errors="replace")
@@ -41,9 +54,9 @@ def batches(blocks: Sequence[RawBlock], records: Sequence[Record]) -> tuple[dict
         records: of `readings.raw`, in log order.
     """
     count = len(records)
-    offsets = np.fromiter([record.offset for record in records], np.int64, count)
-    appended_us = np.fromiter([record.timestamp for record in records], np.int64, count) * 1000
-    keys = _Keys([record.key or b"" for record in records])
+    offsets = np.fromiter(map(OFFSET, records), np.int64, count)
+    appended_us = np.fromiter(map(TIMESTAMP, records), np.int64, count) * 1000
+    keys = _Keys([key or b"" for key in map(KEY, records)])
     in_blocks = np.zeros(len(records), bool)
     pieces: dict[bytes, list[_Piece]] = {}
     singly: set[bytes] = set()

@@ -16,7 +16,7 @@ from schemas.codec import Codec
 from schemas.records import Rejected
 from schemas.topics import READINGS_RAW
 from streams.agents import measured
-from streams.agents.batches import Record, key_of
+from streams.agents.batches import TIMESTAMP, Record, key_of
 from streams.agents.delivered import Delivered
 from streams.agents.devices import DeviceTable
 from streams.agents.looks import Looks
@@ -98,7 +98,7 @@ class Ownership:
             return None
         worked = self._work.out(fresh)
         if worked.readings:
-            self._applied_us = max(self._applied_us, max(record.timestamp for record in worked.readings) * 1000)
+            self._applied_us = max(self._applied_us, max(map(TIMESTAMP, worked.readings)) * 1000)
         for topic, taken in fresh.items():
             measured.RECORDS.labels(topic).inc(len(taken))
         measured.WORK.observe(time.monotonic() - began)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import structlog
 
 from schemas.errors import Unavailable
-from streams.agents.batches import Record
+from streams.agents.batches import Record, bytes_of
 from streams.agents.ownership import Ownership
 from streams.settings import StreamsSettings
 
@@ -75,7 +75,7 @@ class Partition:
 
     async def put(self, records: Sequence[Record]) -> None:
         """Add to the pile; waits while it is full."""
-        size = sum([len(record.value or b"") for record in records])
+        size = bytes_of(records)
         with self._taking:
             self._pile.extend(records)
             self._bytes += size

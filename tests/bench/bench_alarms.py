@@ -2,8 +2,8 @@
 
 200 frames a second of 10x20 readings by 50 devices; a reading of each frame of five of them moves an alarm. The clock
 starts with the broker's append time (to the millisecond) and stops when a consumer like `telltale alarms tail` has it.
-With 12 partitions, as topics are provisioned, and with 4. What comes while the broker still compiles itself is left out:
-that takes half a core for a minute after its start.
+With 12 partitions, as topics are provisioned, and with 4. What comes while the broker still compiles itself, which
+takes half a core for a minute after its start, is left out.
 """
 
 import threading
