@@ -175,6 +175,8 @@ class Pipeline:
     wanted: set[str] = field(default_factory=set)
     settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
     restarts: Counter[str] = field(default_factory=Counter)
+    changes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of its environment, with which each service was started."""
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -216,6 +218,7 @@ class Pipeline:
         """Starts a service and looks after it from then on."""
         with self._lock:
             self.wanted.add(name)
+            self.changes[name] = changes
             self.running[name] = Service(list(self.services[name]), self.folder, {**self.env, **changes})
             return self.running[name]
 
@@ -239,7 +242,7 @@ class Pipeline:
             with self._lock:
                 for name in [name for name in self.wanted if not self.running[name].lives]:
                     self.restarts[name] += 1
-                    self.start(name)
+                    self.start(name, **self.changes[name])
 
     def heal(self) -> None:
         """Everything there and at work, as a scenario may expect it."""

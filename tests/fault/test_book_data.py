@@ -34,6 +34,7 @@ from schemas.devices import AlarmRule, Sensor, Station
 from schemas.limits import FlatLine, GrossRange, Limits, Spike
 from schemas.records import Rejected
 from schemas.topics import READINGS_RAW, READINGS_REJECTED
+from streams.alarms.silence import HELD_US_MIN
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -100,17 +101,26 @@ def test_devices_fall_silent(pipeline: Pipeline, book: Book) -> None:
             scenarios["never"].cleared("device_silent", source="device/never")
         finally:
             never.close()
-        raised = [
-            event.data.source
-            for event in pipeline.alarms.since(scenarios["never"].began)
-            if str(event.data.state) == "raised" and event.data.rule in ("device_silent", "station_silent")
-        ]
-        assert sorted(set(raised) & {"device/of-0", "device/of-1"}) == []
+        assert [name for name in whose["hill"] if is_told_alone(pipeline, name, scenarios["hill"].began)] == []
         scenarios["one"].row("one device stops", f"no readings and no heartbeats; limit {SILENCE_S:g} s")
         scenarios["hill"].row("a whole station stops", f"its two devices at once; limit {SILENCE_S:g} s; one alarm")
         scenarios["never"].row("a configured device never starts", f"limit {SILENCE_S:g} s from its configuration on")
     finally:
         load.close()
+
+
+def is_told_alone(pipeline: Pipeline, name: str, since: float) -> bool:
+    """Whether a device of a silent station had an alarm of its own, although the station's came while it was held back.
+
+    A station's devices are judged by several partitions; one that a busy machine judges later than that is too late.
+    """
+    source = f"device/{name}"
+    held, raised = (
+        pipeline.alarms.first("device_silent", state, since=since, source=source) for state in ("suppressed", "raised")
+    )
+    whole = pipeline.alarms.first("station_silent", "raised", since=since, source="station/hill")
+    assert whole is not None
+    return raised is not None and (held is None or whole - held < HELD_US_MIN / 1e6)
 
 
 def sensor(channel: str, **about: Any) -> Sensor:
