@@ -133,8 +133,8 @@ class Partition:
         """One transaction for what is on the pile when its turn comes.
 
         Python works for one partition at a time anyway. Taking turns, the piles of the others grow meanwhile and cost
-        less a record; commits, which wait for the broker, go on beside. Both in one go: the
-        loop, where everything passes, need not be asked between them.
+        less a record; commits, which wait for the broker, go on beside. Both in one go: the loop, where everything
+        passes, need not be asked between them.
         """
         self._asked_s = None
         with self._turn:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import chromium
 import httpx
 import numpy as np
 import psutil
@@ -34,9 +35,6 @@ from schemas.frames import CleanFrame
 from schemas.keys import PARTITIONER
 from schemas.topics import ALARMS, DEVICES, READINGS_CLEAN
 from sinks.timescale import schema
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import chromium
 
 CHANNELS = tuple(f"ch{number:02}" for number in range(20))
 MEASURED_S = 10.0

@@ -10,7 +10,6 @@ the same server. The rows of every part are counted: each accepted reading is th
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +22,7 @@ from bench_sink import copy_rate, frames, fresh, in_order
 from bench_sizing import NAMES, Site, of_load, site
 from bench_stack import Figure, figure, peak_mb, share_of
 from bench_stage import START_US, device
+from fix_services import steadily
 from visible import Stock, clean, watched
 
 from producers.stations.devices import publish
@@ -57,21 +57,14 @@ def run() -> Iterator[Figure]:
 def memory_of(one: Site) -> Iterator[dict[str, float]]:
     """The most that each part has had, in MB, looked at each half second."""
     most: dict[str, float] = {}
-    done = threading.Event()
 
     def look() -> None:
-        while not done.wait(0.5):
-            with suppress(psutil.NoSuchProcess):  # a session of the database that has just ended
-                for part, megabytes in one.memory_mb().items():
-                    most[part] = max(most.get(part, 0.0), megabytes)
+        with suppress(psutil.NoSuchProcess):  # a session of the database that has just ended
+            for part, megabytes in one.memory_mb().items():
+                most[part] = max(most.get(part, 0.0), megabytes)
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
+    with steadily(look, every_s=0.5):
         yield most
-    finally:
-        done.set()
-        looking.join()
 
 
 def edges(one: Site, name: str, devices: Sequence[str], **asked: object) -> list[dict[str, float]]:

@@ -4,19 +4,16 @@ Beside it the same TOA5 file without pyarrow, as at an edge, and a thousand smal
 """
 
 import os
-import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import logger_file_examples as made
 import numpy as np
 import pandas as pd
 from bench_stack import Figure, figure
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import logger_file_examples as made
 
 from producers.files import table
 from producers.files.described import Description

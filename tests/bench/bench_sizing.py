@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,9 @@ class Site:
         spent: Counter[str] = Counter()
         for part, tree in self._trees():
             for process in tree:
-                times = process.cpu_times()
-                spent[part] += times.user + times.system
+                with suppress(psutil.NoSuchProcess):  # it has just ended, and is counted as such
+                    times = process.cpu_times()
+                    spent[part] += times.user + times.system
             ended = tree[0].cpu_times()
             spent[part] += ended.children_user + ended.children_system
         return spent

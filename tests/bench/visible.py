@@ -3,7 +3,6 @@
 Positions are few: looking at them often costs the database little, where looking for rows would be its largest load.
 """
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,14 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import psycopg
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, Message
+from fix_services import steadily
 
 from infra.client import reader
-from infra.whole_topic import partitions_of
+from infra.whole_topic import partition_to_end, partitions_of
 from schemas.codec import Codec
 from schemas.frames import CleanFrame
 from schemas.topics import READINGS_CLEAN
 
+READ_S_MAX = 600.0  # of a partition: who asks decodes meanwhile
 POSITIONS = "SELECT part, next_offset FROM sink_offsets WHERE topic = %s"
 Positions = dict[int, int]  # next offset by partition
 
@@ -45,36 +46,23 @@ class Marks(list[tuple[float, Positions]]):
 @contextmanager
 def watched(dsn: str, *, every_s: float) -> Iterator[Marks]:
     """The marks grow while this is open."""
-    marks, done = Marks(), threading.Event()
+    marks = Marks()
+    with psycopg.connect(dsn, autocommit=True) as looking:
 
-    def look() -> None:
-        with psycopg.connect(dsn, autocommit=True) as looking:
-            while not done.wait(every_s):
-                positions = dict(looking.execute(POSITIONS, (READINGS_CLEAN,)).fetchall())
-                if not marks or positions != marks[-1][1]:
-                    marks.append((time.time(), positions))
+        def look() -> None:
+            positions = dict(looking.execute(POSITIONS, (READINGS_CLEAN,)).fetchall())
+            if not marks or positions != marks[-1][1]:
+                marks.append((time.time(), positions))
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield marks
-    finally:
-        done.set()
-        looking.join()
+        with steadily(look, every_s=every_s):
+            yield marks
 
 
 def messages(kafka: str, topic: str, since: Mapping[int, int] | None = None) -> Iterator[Message]:
     """All that is committed, partition by partition in order; from offset `since` where one is given."""
     consumer = Consumer(reader(kafka, group="bench-reads-back"))
-    parts = partitions_of(consumer, kafka, topic)
-    consumer.assign([TopicPartition(topic, part, (since or {}).get(part, 0)) for part in parts])
-    unread = set(parts)
-    while unread:
-        for message in consumer.consume(10_000, 0.1):
-            if message.error() is None:
-                yield message
-            elif message.error().code() == KafkaError._PARTITION_EOF:
-                unread.discard(message.partition())
+    for part in partitions_of(consumer, kafka, topic):
+        yield from partition_to_end(consumer, topic, part, since=(since or {}).get(part, 0), read_s=READ_S_MAX)
     consumer.close()
 
 
