@@ -23,8 +23,8 @@ _STAMP = re.compile(
     r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2})(?:[.,](\d{1,6}))?)?\s*(?P<half>\D{0,8})\s*",
     re.ASCII,
 )
-_AM = ("am", "a", "vorm", "上午", "午前", "오전")
-_PM = ("pm", "p", "nachm", "下午", "午後", "오후")
+_AM = ("am", "a", "vorm", "fm", "vm", "ap", "dop", "de", "πμ", "öö", "sa", "上午", "午前", "오전")
+_PM = ("pm", "p", "nachm", "em", "nm", "ip", "odp", "du", "μμ", "ös", "ch", "下午", "午後", "오후")
 
 Parts = tuple[str, str, str]
 

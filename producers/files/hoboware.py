@@ -3,6 +3,7 @@
 The zone stands in the heading of the time (`Date Time, GMT+02:00`, `Datum Zeit, GMT+02:00`), unit and serial numbers in
 that of each channel: `Temp., °C (LGR S/N: 21309858, SEN S/N: 21309858, LBL: air)`. Headings are translated, the words
 GMT, LGR S/N, SEN S/N and LBL are not. Channels without a unit are events (Host Connected, Stopped, End Of File).
+Earlier versions write no zone and `Temp (°C)  #9724974`; what of it is left out of the export is left out here too.
 """
 
 import re
@@ -23,8 +24,9 @@ from schemas.errors import Refused
 
 HEADING_LINES_MAX = 5  # a title, perhaps blank lines, the headings
 _ZONE = re.compile(r"(.+?),?\s*\(?(?:GMT|UTC)\s*([+-]\d{1,2}:?\d{2})\)?\s*", re.IGNORECASE)
-_SERIALS = re.compile(r"\s*\(((?:LGR|SEN) S/N:.*)\)\s*$")
-_OLD_SERIAL = re.compile(r"(.*?)\s*\(([^()]*)\)\s*(?:#\s*(\d+))?\s*$")
+_SERIALS = re.compile(r"\s*\(((?:(?:LGR S/N|SEN S/N|LBL):.*)?)\)\s*$")
+_OLD_SERIAL = re.compile(r"(.*?)\s*\(([^()]+)\)\s*(?:#\s*(\d+))?\s*$")
+_NUMBERED = re.compile(r"\(.+\)\s*#\s*\d+\s*$")
 _TITLE = re.compile(r'\s*"?([^":]{3,40}?)\s*[::]\s*(.*?)"?\s*$')
 _TITLE_WORDS = ("plot title", "plot-titel", "titre", "título", "titolo", "plottitel", "диаграмма", "グラフ", "图")
 _DATE_WORDS = ("date time", "datum zeit", "date heure", "fecha tiempo", "fecha hora", "data hora", "data ora")
@@ -50,7 +52,7 @@ def heading_of(lines: list[str]) -> Heading | None:
             found = _stamp_cells(row)
             if found is not None and len(row) > max(found[0]) + 1:
                 titled = at > 0 and _is_title(lines[0])
-                if titled or found[1] is not None or any("S/N:" in cell for cell in row):
+                if titled or found[1] is not None or any("S/N:" in cell or _NUMBERED.search(cell) for cell in row):
                     return Heading(at, delimiter, row, *found)
     return None
 
@@ -73,7 +75,8 @@ def _stamp_cells(row: list[str]) -> tuple[tuple[int, ...], str | None] | None:
         if zoned or name.startswith(_DATE_WORDS):
             zone = zoned[2] if zoned else None
             # Date and time may be columns of their own; then the zone stands with the time.
-            apart = zoned is not None and at > 0 and " " not in name and _TIME_WORDS.search(name) is not None
+            dated = at > 0 and any(letter.isalpha() for letter in row[at - 1])  # not the "#" of row numbers
+            apart = zoned is not None and dated and " " not in name and _TIME_WORDS.search(name) is not None
             return ((at - 1, at) if apart else (at,)), zone
     return None
 
@@ -119,7 +122,9 @@ class Hoboware(DatedTable):
             places.append(at)
         named = _apart(columns)
         title = _TITLE.fullmatch(lines[0].lstrip("\ufeff")) if heading.at else None
-        serial = next((_serial(text, "LGR") for text in heading.cells if "S/N:" in text), "")
+        serial = next((_serial(text, "LGR") for text in heading.cells if "S/N:" in text), "") or next(
+            (column.about.serial for column in columns if column.about.serial), ""
+        )
         values_at = [at for column, at in zip(named, places, strict=True) if column.kind is Kind.VALUE]
         events_at = [at for column, at in zip(named, places, strict=True) if column.kind is Kind.TEXT]
 
@@ -129,7 +134,7 @@ class Hoboware(DatedTable):
         layout = Layout(
             tuple(named),
             tuple(places),
-            len(heading.cells),
+            _width(rows, len(heading.cells)),
             stamp_places=heading.stamp_at,
             delimiter=heading.delimiter,
             decimal=decimal,
@@ -151,6 +156,15 @@ def _channel(text: str) -> Column:
     if old and old[2]:
         return Column(old[1].strip(), old[2].strip(), about=About(old[3] or about.serial, about.description))
     return Column(head.strip(), about=about)
+
+
+def _width(rows: list[list[str]], headed: int) -> int:
+    """Of a row: details of the launch may stand in a column that has no heading."""
+    beyond = [row for row in rows if len(row) > headed]
+    said = [cell for row in beyond for cell in row[headed:] if cell.strip()]
+    if not said or len(beyond) < len(rows) // 2 or not np.isnan(numbers(said)[0]).all():
+        return headed
+    return max(map(len, beyond))
 
 
 def _serial(text: str, what: str) -> str:

@@ -63,7 +63,8 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
         raise Refused(f"{name} is empty")
     for word, known, step in _named(path, first):
         raise Refused(f"{name} is {known} ({word}): {step}")
-    text = decode(first, None).lstrip(MARKS)
+    whole = decode(first, None).lstrip("\ufeff")
+    text = whole.lstrip(MARKS)
     marked = is_toa5(text) or is_tob(text) or is_nrg(text)  # a broken row below such a header is a problem of that row
     if b"\0" in first[:4096] and not marked and not encoding_of(first).startswith("utf-16"):
         raise Refused(f"{name} is binary and of no known format: export it from the logger's software as text")
@@ -73,7 +74,7 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
         if text.startswith(words):
             raise Refused(f"{name} is {known}: {step}")
     for is_one, opened in _FORMATS:
-        if is_one(text):
+        if is_one(whole if is_one is is_hobo else text):  # its first cell may be quoted, with the delimiter in it
             return opened(path, told)
     raise RefusedAt(
         name,

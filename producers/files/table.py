@@ -292,6 +292,15 @@ def is_whole(line: str, before: list[str], delimiter: str) -> bool:
     return len(decimals) == 1 and decimals != {0} and re.fullmatch(r"[-+]?\d+\.\d+", row[-1].strip()) is not None
 
 
+def without_last_cell(line: bytes, layout: Layout) -> bytes | None:
+    """A last line without line end that has every cell: the last alone may be cut. None where cells are missing."""
+    found = _raw_cells(line.decode("latin-1"), layout.delimiter)  # a letter a byte: quotes and delimiters are ASCII
+    enough = (layout.cells_min or layout.width) <= len(found) <= layout.width
+    if not enough or len(found) - 1 in layout.stamp_places or ord(layout.delimiter) > 127:
+        return None
+    return line[: len(line) - len(found[-1])]
+
+
 def _raw_cells(line: str, delimiter: str) -> list[str]:
     """With their quotes."""
     if '"' not in line:

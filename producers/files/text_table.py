@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from producers.files.lines import BOM, Block, Readable, blocks, lines_of
 from producers.files.logger_file import Change, Chunk, Column, Identity, Stamping, Tally, Wanted
 from producers.files.refusal import RefusedAt
-from producers.files.table import Chosen, Layout, Piece, choose, is_whole, rows
+from producers.files.table import Chosen, Layout, Piece, choose, is_whole, rows, without_last_cell
 from schemas.errors import Refused
 
 HEADER_BYTES_MAX = 4 << 20  # a header that has not ended by then is none
@@ -149,8 +149,12 @@ class _Reading:
             if line == block.first_line and not (
                 layout is not None and is_whole(cut, self.tail[-LINES_BEFORE:], layout.delimiter)
             ):
-                self.file.tally.trouble(line, "the last line has no line end: it may be cut and is left out")
-                return
+                kept = layout and without_last_cell(data, layout)
+                what = "its last cell" if kept else "it"
+                self.file.tally.trouble(line, f"the last line has no line end: {what} may be cut and is left out")
+                if not kept:
+                    return
+                data = kept
             data += b"\n"
         at = 0
         while at < len(data):

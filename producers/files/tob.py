@@ -22,6 +22,7 @@ from schemas.errors import Refused, Unavailable
 ROWS_AT_ONCE_BYTES = 4 << 20
 HEADER_LINE_BYTES_MAX = 1 << 16
 FRAME_HEAD, FRAME_FOOT = 12, 4
+MONTH_US = 31 * 86_400_000_000
 TIME_NAMES = ("SECONDS", "NANOSECONDS")
 NUMBER_NAMES = ("RECORD", "RECNBR")
 _UNITS_NS = {
@@ -35,6 +36,7 @@ _UNITS_NS = {
     "DAY": 86_400_000_000_000,
 }
 
+Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Raw = np.ndarray[tuple[int], np.dtype[np.void]]
 
 
@@ -174,24 +176,75 @@ class Tob1(_Binary):
                 "convert it to TOA5 with CardConvert, which knows when they were written, and send that"
             )
 
+        names = [*names, "", ""]
+        self._fraction = names[1] == "NANOSECONDS"
+        self._number = next((at for at in (1, 2) if names[at] in NUMBER_NAMES), None)
+
     def _read(self, file: IO[bytes]) -> Iterator[tuple[Raw, Longs]]:
         size, row = self._dtype.itemsize, 1
-        fraction = self.columns[1].name.upper() == "NANOSECONDS" if len(self.columns) > 1 else False
+        before: Before | None = None
         while data := file.read(max(1, ROWS_AT_ONCE_BYTES // size) * size):
             self.tally.bytes_read = self._start + row * size
             count, rest = divmod(len(data), size)
             rows = np.frombuffer(data, self._dtype, count)
             stamps = (rows["f0"].astype(np.int64) + SECONDS_1990) * 1_000_000
-            if fraction:
+            wrong = ~np.frombuffer(data, np.uint8, count * size).reshape(count, size).any(axis=1)
+            for index in np.flatnonzero(wrong).tolist():
+                self.tally.trouble(row + index, "nothing but zeros, as a power cut leaves them")
+            if self._fraction:
                 stamps += rows["f1"].astype(np.int64) // 1_000
-                wrong = rows["f1"].astype(np.int64) >= 1_000_000_000
-                for index in np.flatnonzero(wrong).tolist():
+                odd = rows["f1"].astype(np.int64) >= 1_000_000_000
+                for index in np.flatnonzero(odd).tolist():
                     self.tally.trouble(row + index, f"{int(rows['f1'][index])} nanoseconds are no part of a second")
-                rows, stamps = rows[~wrong], stamps[~wrong]
-            yield rows, stamps
+                wrong |= odd
+            numbers = None if self._number is None else rows[f"f{self._number}"].astype(np.int64)
+            for index in strangers(stamps, numbers, wrong, before):
+                wrong[index] = True
+                self.tally.trouble(row + index, "does not follow the rows about it: bytes are missing or too many here")
+            if not wrong.all():
+                last = int(np.flatnonzero(~wrong)[-1])
+                before = Before(int(stamps[last]), None if numbers is None else int(numbers[last]))
+            yield rows[~wrong], stamps[~wrong]
             row += count
             if rest:
                 self.tally.trouble(row, f"the last row has {rest} bytes of {size}: it is cut and left out")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Time and number of the last good row so far."""
+
+    stamp: int
+    number: int | None
+
+
+def strangers(stamps: Longs, numbers: Longs | None, wrong: Bools, before: Before | None) -> list[int]:
+    """Indices of rows, other than the `wrong`, that are surely none: read at the wrong bytes.
+
+    Rows of TOB1 stand one behind the other with nothing between, so that a lost byte shifts all that follow. A row is
+    believed whose number is next to a neighbour's (numbers may begin anew and have gaps). Where that cannot be, as in a
+    table without numbers or of one that stays 0, or of a single row, it must be within a month of the last believed.
+    """
+    count = len(stamps)
+    if count + (before is not None) < 2:
+        return []
+    steps = np.full(count + 1, 0 if numbers is None else -1, np.int64)  # from the row above; the last is nobody's
+    if numbers is not None:
+        steps[1:count] = np.diff(numbers)
+        steps[0] = -1 if before is None or before.number is None else numbers[0] - before.number
+    numbered = (steps[:-1] == 1) | (steps[1:] == 1)
+    if numbered.all():
+        return []
+    alone = (steps[:-1] == 0) | np.append(True, numbered[:-1]) & np.append(numbered[1:], True)
+    last = before.stamp if before else int(stamps[np.argmax(numbered)])
+    found = []
+    for index in np.flatnonzero(~wrong).tolist():
+        near = abs(int(stamps[index]) - last) <= MONTH_US
+        if numbered[index] or (alone[index] and near):
+            last = int(stamps[index])
+        else:
+            found.append(index)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

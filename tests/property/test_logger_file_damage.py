@@ -84,6 +84,12 @@ def test_a_file_cut_anywhere_gives_its_first_rows_or_is_refused(name: str, data:
     found = rows(name, cut)
     if found is not None:
         every = rows(name, whole)
+        if found and found[-1] not in every:  # its last cell alone was cut, and is missing
+            (stamp, kept), (of, had) = found[-1], every[len(found) - 1]
+            assert (stamp, len(kept)) == (of, len(had))
+            assert sum(one != other for one, other in zip(kept, had, strict=True)) == 1
+            assert all(one == other or one[1] is None for one, other in zip(kept, had, strict=True))
+            found = found[:-1]
         assert set(found) <= set(every)  # mixed arrays come sorted by kind
         assert name == "mixed-array" or found == every[: len(found)]
     assert_told(look(name, cut))

@@ -96,7 +96,10 @@ def test_repeated_and_late_rows_are_counted(put: Put) -> None:
 def test_a_whole_last_line_without_its_end_is_taken_where_that_is_certain(put: Put) -> None:
     data = made.symphonie()
     assert looked(put(data[:-1])).rows == 30
-    assert looked(put(data[:-3])).rows == 29
+    cut = looked(put(data[:-3]))
+    assert (cut.rows, cut.missing) == (30, 2)
+    assert cut.record()["problems"][0]["what"].endswith("its last cell may be cut and is left out")
+    assert looked(put(data[: data.rindex(b"\t")])).rows == 29
 
 
 def test_a_header_a_row_apart_is_read_in_good_time(put: Put) -> None:
@@ -140,6 +143,37 @@ def test_tob1_has_the_types_of_its_header(put: Put) -> None:
     assert found["Low"][:4] == [0, -0.125, None, -0.375]
     assert (found["Four"][1], found["Eight"][1], found["Two"][5], found["On"][:2]) == (0.1, 1 / 3, 5, [0, -1])
     assert looked(put(made.tob1())).record()["last_stamp"] == "2026-02-19T09:46:18.45"
+
+
+def damaged(data: bytes, at: int, *, lost: int = 0, added: bytes = b"") -> bytes:
+    return data[:at] + added + data[at + lost :]
+
+
+TOB1_ROW_BYTES = len(made.tob1_row(0))
+
+
+@pytest.mark.parametrize("kept", [("RECORD",), ()], ids=["numbered", "without numbers"])
+@pytest.mark.parametrize("lost", [1, 4, 17, 33])
+def test_rows_of_tob1_behind_lost_bytes_are_refused_and_no_wrong_numbers(put: Put, lost: int, kept: tuple[str]) -> None:
+    data = made.tob1()
+    if not kept:
+        data = data.replace(b'"RECORD"', b'"Number"')
+    start = len(data) - 30 * TOB1_ROW_BYTES
+    found = looked(put(damaged(data, start + 10 * TOB1_ROW_BYTES, lost=lost)))
+    assert (found.rows, found.record()["problems"][0]["line"]) == (10, 11)
+    assert found.record()["last_stamp"] == "2026-02-19T09:46:17.45"
+
+
+def test_zeros_of_a_power_cut_are_no_rows_of_tob1(put: Put) -> None:
+    found = looked(put(made.tob1() + b"\0" * (3 * TOB1_ROW_BYTES)))
+    assert (found.rows, [each["line"] for each in found.record()["problems"]]) == (30, [31, 32, 33])
+
+
+def test_rows_of_tob1_whose_numbers_begin_anew_or_stand_alone_are_rows(put: Put) -> None:
+    rows = [made.tob1_row(n) for n in (0, 1, 2, 9, 3, 4, 5)]
+    found = looked(put(made.tob1(0) + b"".join(rows)))
+    assert (found.rows, found.problems) == (7, [])
+    assert looked(put(made.tob1(1))).rows == 1
 
 
 def test_tob1_whose_last_row_is_cut_leaves_it_out(put: Put) -> None:
@@ -340,6 +374,46 @@ def test_hobo_in_other_languages(put: Put, title: str, heading: str) -> None:
     assert found.record()["first_time"] == "2017-06-14T12:00:00Z"
 
 
+def test_hobo_without_title_and_with_a_quoted_first_heading(put: Put) -> None:
+    text = made.crlf(
+        '"Date Time, GMT-07:00";"Temp, °F";"Temp, °F";"Host Connected"',
+        "18-08-10 22:00:00;69,557;69,771;Logged",
+        "18-08-10 23:00:00;-43,624;-43,900;",
+        "19-08-10 00:00:00;50,886;51,895;",
+        encoding="utf-8-sig",
+    )
+    found = looked(put(text))
+    assert (found.status, found.rows, found.first_row) == ("ok", 3, [69.557, 69.771])
+    assert found.record()["first_time"] == "2010-08-19T05:00:00Z"
+
+
+def test_hobo_with_time_alone_behind_the_row_numbers_and_empty_serials(put: Put) -> None:
+    text = made.crlf(
+        '"Plot Title: flat"',
+        '"#","Time, GMT+01:00","Temp, °C()","RH, %(LBL: hall)","Bad Battery()"',
+        "1,10/21/13 06:00:00 AM,19.865,59.728,",
+        "2,10/21/13 06:30:00 PM,19.817,59.781,",
+        encoding="latin-1",
+    )
+    found = looked(put(text))
+    assert [(column.name, column.unit) for column in found.columns] == [("Temp", "°C"), ("RH", "%")]
+    assert (found.rows, found.record()["last_stamp"]) == (2, "2013-10-21T18:30:00")
+
+
+def test_hobo_of_earlier_versions_with_details_in_a_column_of_their_own(put: Put) -> None:
+    text = made.crlf(
+        "Date Time\tTemp (°C)  #9724974\tTemp (°C)  #9724974\tHost Connected",
+        "08/18/10 14:00:00.0\t20.865\t20.984\tLogged\tDetails",
+        "08/18/10 15:00:00.0\t20.174\t20.317\t\tSerial Number: 9724974",
+        "08/18/10 16:00:00.0\t6.458\t6.611\t\tDevices",
+        "08/18/10 17:00:00.0\t6.458\t6.612\t",
+        encoding="utf-8-sig",
+    )
+    found = looked(put(text))
+    assert (found.rows, found.identity.serial, found.status) == (4, "9724974", "needs an answer")
+    assert found.record()["questions"] == ["how far is its clock from UTC? --utc-offset +HH:MM"]
+
+
 def test_hobo_with_date_and_time_apart_semicolons_and_decimal_commas(put: Put) -> None:
     text = "Plot Title: x\n#;Date;Time, GMT-07:00;Temp, °F;Host Connected\n1;2017-06-14;9:00:00;21,5;\n"
     found = looked(put(text.encode()))
@@ -397,6 +471,8 @@ def test_orders_that_stamps_leave_possible(stamps: list[str], orders: tuple[str,
         ("07.26.22 12:30:00 PM", "2022-07-26T12:30:00"),
         ("7/6/2022 1:05", "2022-07-06T01:05:00"),
         ("07/26/2022 04.23.41 p.m.", "2022-07-26T16:23:41"),
+        ("07/19/18 12:00:00 em", "2018-07-19T12:00:00"),
+        ("07/19/18 10:00:00 fm", "2018-07-19T10:00:00"),
         ("07/26/22 13:00:00 PM", None),
         ("02/30/22 10:00", None),
         ("07/26/22", None),
