@@ -127,5 +127,9 @@ class KeptAlarms:
         return event
 
     def _save(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write(self._path, self._known)
+        """On a disk that is full what is known is kept in memory, and told all the same."""
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write(self._path, self._known)
+        except OSError as error:
+            log.warning("alarms not kept", path=str(self._path), detail=error.strerror)

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,11 +19,10 @@ from typing import Any
 
 import orjson
 
+from infra.room import check_room
 from schemas.errors import Refused, Unavailable
 
 NAME_LENGTH_MAX = 150
-SPARE_BYTES = 500_000_000
-"""So much disk stays free: the database and the broker may live on it."""
 LEFT_S = 24 * 3600.0
 """What came in pieces and is older than this is nobody's any more: a process was killed."""
 
@@ -62,9 +60,7 @@ class Upload:
         """Raises `Refused` for what is announced as too large, `Unavailable` where the disk has no room for it."""
         if announced is not None and announced > self._bytes_max:
             raise Refused(f"{announced:,} bytes are announced, and {self._bytes_max:,} are the most in one file")
-        free = shutil.disk_usage(self._incoming).free
-        if free - (announced or 0) < SPARE_BYTES:
-            raise Unavailable("the disk has no room for uploads")
+        check_room(self._incoming, wanted_bytes=announced or 0)
 
     def write(self, piece: bytes) -> None:
         """Raises `Refused` where it becomes too large, `Unavailable` where the disk is full."""
@@ -101,7 +97,7 @@ def folder_name(who: str) -> str:
 
 
 def tell(incoming: Path, source: str, said: dict[str, Any]) -> Path:
-    """Says more of a file that waits; it is tried again. Raises `Refused` where it does not wait here."""
+    """Says more of a file that waits; it is tried again. Raises `Refused` where it waits not here, `Unavailable`."""
     path = Path(source)
     while path != path.parent and not path.is_file():  # of a member, its archive
         path = path.parent
@@ -110,7 +106,10 @@ def tell(incoming: Path, source: str, said: dict[str, Any]) -> Path:
     beside = path.with_name(f".{path.name}.json")
     with suppress(OSError, ValueError):
         said = orjson.loads(beside.read_bytes()) | said
-    _write(beside, said)
+    try:
+        _write(beside, said)
+    except OSError as error:
+        raise Unavailable(f"the answer cannot be kept: {error.strerror}") from None
     return path
 
 
@@ -135,5 +134,8 @@ def _folders(incoming: Path) -> Iterator[Path]:
 
 def _write(path: Path, said: dict[str, Any]) -> None:
     coming = path.with_name(f".coming-{secrets.token_hex(8)}")
-    coming.write_bytes(orjson.dumps(said))
-    coming.replace(path)
+    try:
+        coming.write_bytes(orjson.dumps(said))
+        coming.replace(path)
+    finally:
+        coming.unlink(missing_ok=True)

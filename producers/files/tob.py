@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from producers.files.campbell_types import SECONDS_1990, CellType, cell_type, text_of
 from producers.files.lines import Readable, cells
@@ -36,7 +37,6 @@ _UNITS_NS = {
     "DAY": 86_400_000_000_000,
 }
 
-Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Raw = np.ndarray[tuple[int], np.dtype[np.void]]
 
 
@@ -188,7 +188,7 @@ class Tob1(_Binary):
             count, rest = divmod(len(data), size)
             rows = np.frombuffer(data, self._dtype, count)
             stamps = (rows["f0"].astype(np.int64) + SECONDS_1990) * 1_000_000
-            wrong = ~np.frombuffer(data, np.uint8, count * size).reshape(count, size).any(axis=1)
+            wrong: npt.NDArray[np.bool_] = ~np.frombuffer(data, np.uint8, count * size).reshape(count, size).any(axis=1)
             for index in np.flatnonzero(wrong).tolist():
                 self.tally.trouble(row + index, "nothing but zeros, as a power cut leaves them")
             if self._fraction:
@@ -218,7 +218,7 @@ class Before:
     number: int | None
 
 
-def strangers(stamps: Longs, numbers: Longs | None, wrong: Bools, before: Before | None) -> list[int]:
+def strangers(stamps: Longs, numbers: Longs | None, wrong: npt.NDArray[np.bool_], before: Before | None) -> list[int]:
     """Indices of rows, other than the `wrong`, that are surely none: read at the wrong bytes.
 
     Rows of TOB1 stand one behind the other with nothing between, so that a lost byte shifts all that follow. A row is

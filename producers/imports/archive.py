@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from producers.imports.unpacking import Found, copy
-from schemas.errors import Refused, Unavailable
+from producers.spool import DiskTrouble
+from schemas.errors import Refused
 
 PIECE_BYTES = 1 << 20
 
@@ -43,24 +44,37 @@ class Kept:
         return self.name
 
 
+class _Into:
+    """A file that is written to: what fails there is not the fault of the file that is read."""
+
+    def __init__(self, file: IO[bytes], folder: Path) -> None:
+        self._file, self._folder = file, folder
+
+    def write(self, piece: bytes) -> None:
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            raise DiskTrouble(f"archive {self._folder}: {error.strerror}") from None
+
+
 class Archive:
-    """Raises `Unavailable` where its folder cannot be written."""
+    """Raises `DiskTrouble` where its folder cannot be written; nothing half written stays there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def keep(self, found: Found, *, password: str | None = None) -> Kept:
-        """The unpacked content of a file. Raises `Refused` and `Unavailable` as `unpacking.copy` does."""
+        """The unpacked content of a file. Raises `Refused`, `Unavailable` as `unpacking.copy` does."""
         coming = self._coming()
         digest = hashlib.sha256()
         try:
             with coming.open("xb") as into:
-                size = copy(found, into, password=password, told=digest.update)
+                size = copy(found, _Into(into, self.folder), password=password, told=digest.update)
                 into.flush()
                 os.fsync(into.fileno())
             return Kept(digest.hexdigest(), size, self._named(coming, digest.hexdigest()), found.name)
         except OSError as error:
-            raise Unavailable(f"archive {self.folder}: {error.strerror}") from None
+            raise DiskTrouble(f"archive {self.folder}: {error.strerror}") from None
         finally:
             with suppress(OSError):
                 coming.unlink(missing_ok=True)
@@ -78,7 +92,7 @@ class Archive:
                 into.flush()
                 os.fsync(into.fileno())
         except OSError as error:
-            raise Unavailable(f"archive {self.folder}: {error.strerror}") from None
+            raise DiskTrouble(f"archive {self.folder}: {error.strerror}") from None
 
     def finish(self, key: str) -> Kept | None:
         """A file that grows no more gets its name. None where nothing of it was kept."""
@@ -91,7 +105,7 @@ class Archive:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unavailable(f"archive {self.folder}: {error.strerror}") from None
+            raise DiskTrouble(f"archive {self.folder}: {error.strerror}") from None
 
     def growing(self, key: str) -> Path:
         return self.folder / "growing" / key
@@ -114,7 +128,7 @@ class Archive:
         try:
             (self.folder / "coming").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Unavailable(f"archive {self.folder}: {error.strerror}") from None
+            raise DiskTrouble(f"archive {self.folder}: {error.strerror}") from None
         return self.folder / "coming" / secrets.token_hex(8)
 
     def _named(self, coming: Path, sha256: str) -> Path:

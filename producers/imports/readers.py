@@ -26,10 +26,10 @@ Told = Callable[[Found, Event], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A file could not be read to its end. `unavailable`: a neighbour's fault, not the file's or ours."""
+    """A file could not be read to its end. `neighbour`: whose fault it is, if not the file's or ours."""
 
     what: str
-    unavailable: bool
+    neighbour: Unavailable | None = None
 
 
 class _Next:
@@ -68,14 +68,14 @@ def _spoken(one: Found, asked: Asked) -> Any:
     try:
         yield from read(one, asked)
     except Unavailable as error:
-        yield Failed(str(error), unavailable=True)
+        yield Failed(str(error), error)
     except Exception as error:  # noqa: BLE001 - a bug of ours costs one file, and is told with it
-        yield Failed(f"{type(error).__name__}: {error}", unavailable=False)
+        yield Failed(f"{type(error).__name__}: {error}")
 
 
 def _tell_failed(one: Found, failed: Failed, told: Told) -> None:
-    if failed.unavailable:
-        raise Unavailable(failed.what)
+    if failed.neighbour is not None:
+        raise failed.neighbour
     now = datetime.now(UTC)
     told(one, Done(lost(one, f"Telltale failed to read it, which is a bug to be reported ({failed.what})", now=now)))
 

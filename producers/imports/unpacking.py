@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from schemas.errors import Refused, Unavailable
 
@@ -29,6 +29,12 @@ BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError, Value
 
 class NeedsPassword(Refused):
     """The archive is locked, and no password was given, or not the right one."""
+
+
+class Sink(Protocol):
+    """Where unpacked content goes."""
+
+    def write(self, piece: bytes, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def _zip(path: Path) -> Iterator[Any]:
         raise Refused(f"{path.name} is no zip archive that can be opened: {error}") from None
 
 
-def copy(found: Found, into: IO[bytes], *, password: str | None = None, told: Callable[[bytes], None]) -> int:
+def copy(found: Found, into: Sink, *, password: str | None = None, told: Callable[[bytes], None]) -> int:
     """The unpacked content into a file, and each piece to `told`; its size.
 
     Raises `Refused` where it is broken, locked (`NeedsPassword`), or beyond its bounds; `Unavailable`.
@@ -152,7 +158,7 @@ def _member(archive: Any, info: Any, found: Found, password: str | None) -> Iter
         raise Refused(f"{where} is broken: {error}") from None
 
 
-def _copied(stream: IO[bytes], into: IO[bytes], told: Callable[[bytes], None], *, packed: int | None, name: str) -> int:
+def _copied(stream: IO[bytes], into: Sink, told: Callable[[bytes], None], *, packed: int | None, name: str) -> int:
     size = 0
     try:
         while piece := stream.read(PIECE_BYTES):

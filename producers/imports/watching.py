@@ -43,9 +43,10 @@ from producers.imports.tails import (
     reading_of,
 )
 from producers.imports.unpacking import Found, first_bytes, members, packing
+from producers.imports.upkeep.alarms import blocked, kept_alarms, reconcile
 from producers.settings import default_spool
 from producers.sources.following import Place
-from producers.spool import FileMark, Rows, SpoolFull
+from producers.spool import DiskTrouble, FileMark, Rows, SpoolFull
 from producers.stations.devices import read_devices
 from producers.stopping import sigterm_is_ctrl_c
 from schemas.devices import Device
@@ -163,6 +164,8 @@ class Watching:
         self._said: dict[str, tuple[str, str | None]] = {}
         self._devices_at = time.monotonic()
         self._inodes: set[Inode] = set()
+        self._alarms = kept_alarms(watch.kafka, edge.spool.folder.name)
+        self._disk = ""  # what is wrong with it, as last told
         self._recall()
 
     def run(self) -> None:
@@ -221,6 +224,7 @@ class Watching:
                     about = path.stat()
                     there[path] = (about.st_mtime_ns, about.st_size, (about.st_dev, about.st_ino))
         self._inodes = {inode for _, _, inode in there.values()}
+        disk, self._disk = self._disk, ""
         for path, (changed, size, inode) in sorted(there.items(), key=lambda each: (each[1][0], each[0])):
             if size and self._done.get(path) != (size, changed):
                 self._take(path, (size, changed), inode)
@@ -229,6 +233,12 @@ class Watching:
         self._archive_gone()
         self._turn()
         self._importer.forget_settled()
+        if self._disk and not disk:
+            click.echo(self._disk, err=True)
+        source = f"imports/{self._watch.folders[0].absolute()}"
+        found = [blocked(self._disk, source=source)] if self._disk else []
+        reconcile(self._alarms, found, now=datetime.now(UTC))
+        self._alarms.ring()
 
     def _take(self, path: Path, state: State, inode: Inode) -> None:
         try:
@@ -240,6 +250,8 @@ class Watching:
                 self._done[path] = state
         except FileNotFoundError:
             return  # renamed between two looks
+        except DiskTrouble as trouble:
+            self._disk = str(trouble)
         except Unavailable as error:
             if path.exists():
                 click.echo(f"{path}: {error}", err=True)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import psycopg
 import pytest
@@ -26,6 +27,7 @@ from psycopg import sql
 from small_disk import make_room, small_disk
 from wrong_clock import wrong_clock
 
+from infra import ports
 from infra.postgres import server
 from infra.provision import provision
 from producers import edge as edges
@@ -593,6 +595,55 @@ def test_disk_of_backups_and_exports_is_full(pipeline: Pipeline, begin: Begin) -
     scenario.row(
         "disk full: backups and exports", "a disk of 32 kB: both fail and leave nothing; then room, and both work"
     )
+
+
+def test_disk_of_imports_is_full(pipeline: Pipeline, begin: Begin) -> None:
+    """Files wait and uploads are refused, nothing is left half done, readings go on; with room all of it is taken."""
+    pipeline.configure(mast("full-mast", loggers=(mast().loggers[0].model_copy(update={"serial": "E7002"}),)))
+    header = HEADER.replace("E7000", "E7002")
+    scenario = begin()
+    with small_disk(pipeline.folder / "imports-disk", "64k") as small:
+        about = {"TELLTALE_IMPORT_ARCHIVE": str(small / "archive"), "TELLTALE_IMPORT_INCOMING": str(small / "incoming")}
+        inbox = small / "incoming" / "otto"
+        inbox.mkdir(parents=True)
+        (inbox / "waits.dat").write_bytes((header + lines(0, 1000)).encode())
+        port = ports.free()
+        pipeline.services["dashboard"] = ("dashboard", "run", "--port", str(port))
+        pipeline.take_away("imports", kindly=True)
+        scenario.fault()
+        try:
+            pipeline.start("imports", **about)
+            pipeline.start("dashboard", **about).await_ready()
+            token = json.loads(pipeline.command("token", "create", "otto", "--scope", "import", "--json"))["token"]
+
+            def upload() -> int:
+                return httpx.post(
+                    f"http://127.0.0.1:{port}/api/v1/imports?name=uploaded.dat",
+                    content=(header + lines(1000, 5)).encode(),
+                    headers={"Authorization": f"Bearer {token}"},
+                    timeout=60,
+                ).status_code
+
+            for source in ("imports/waiting", "imports/uploads"):
+                scenario.alarm("imports_blocked", source=source)
+            assert upload() == 503
+            pipeline.must(lambda: [path.name for path in small.rglob("*.*")] == ["waits.dat"], what="nothing half done")
+            scenario.accepts()
+            scenario.mended()
+            make_room(small, "1g")
+            for source in ("imports/waiting", "imports/uploads"):
+                scenario.cleared("imports_blocked", source=source)
+            assert upload() == 202
+            there = "SELECT count(*) FROM readings JOIN sensors USING (sensor_id) WHERE device_id = 'full-mast'"
+            pipeline.must(lambda: pipeline.database.rows(there) == [(2 * 1005,)], what="both files are stored")
+            scenario.recovered()
+        finally:
+            pipeline.take_away("dashboard", kindly=True)
+            del pipeline.services["dashboard"]
+            pipeline.take_away("imports", kindly=True)
+            pipeline.start("imports")
+    scenario.others = 2 * 1005
+    scenario.row("disk full: imports", "the archive's disk is full: files wait, an upload is answered 503; then room")
 
 
 def test_backlog_is_drained_while_live_data_flows(pipeline: Pipeline, begin: Begin, book: Book) -> None:

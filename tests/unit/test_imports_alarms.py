@@ -8,10 +8,12 @@ import pytest
 
 from infra.kept_alarms import KeptAlarms
 from producers.imports.upkeep.alarms import (
+    BLOCKED,
     NOT_IMPORTED,
     NOT_UPLOADED,
     REFUSED,
     STANDING_MAX,
+    blocked,
     expectation,
     reconcile,
     troubles,
@@ -68,6 +70,17 @@ def test_single_devices_may_be_expected_otherwise() -> None:
 def test_folder_of_wrong_files_is_a_bounded_number_of_alarms() -> None:
     found = rules(*(status(f"{number:03}", "refused") for number in range(500)))
     assert len(found) == STANDING_MAX + 1
+
+
+def test_alarm_is_told_where_it_cannot_be_kept(tmp_path: Path) -> None:
+    told: list[AlarmEvent] = []
+    (tmp_path / "alarms.json.coming").mkdir()  # which can no more be written than on a disk that is full
+    kept = KeptAlarms(tmp_path / "alarms.json", speaker="imports", tell=told.extend)
+    for found in ([blocked("archive /srv: No space left on device", source="imports/waiting")], []):
+        reconcile(kept, found, now=NOW)
+        assert kept.ring()
+    assert [(event.data.rule, str(event.data.state)) for event in told] == [(BLOCKED, "raised"), (BLOCKED, "cleared")]
+    assert "No space left" in told[0].data.message
 
 
 def test_alarms_are_raised_once_and_cleared_once(tmp_path: Path) -> None:

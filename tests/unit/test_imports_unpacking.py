@@ -4,16 +4,19 @@ import bz2
 import gzip
 import io
 import lzma
+import secrets
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import pyzipper
+from small_disk import make_room, small_disk
 
 from producers.imports import unpacking
 from producers.imports.archive import Archive
 from producers.imports.unpacking import Found, NeedsPassword, copy, members
+from producers.spool import DiskTrouble
 from schemas.errors import Refused
 
 
@@ -143,6 +146,17 @@ def test_archive_keeps_a_content_once_under_its_hash(tmp_path: Path) -> None:
     assert (kept.sha256, kept.path, kept.size) == (again.sha256, again.path, len(TEXT))
     assert kept.path.read_bytes() == TEXT
     assert archive.find(kept.sha256[:12]).path == kept.path
+
+
+def test_disk_that_is_full_is_the_archives_trouble_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    one = tmp_path / "a.dat.gz"
+    one.write_bytes(gzip.compress(secrets.token_bytes(4_000_000)))
+    with small_disk(tmp_path / "disk", "1m") as small:
+        with pytest.raises(DiskTrouble, match=r"archive .*No space left"):
+            Archive(small).keep(Found(one))
+        assert not [path for path in small.rglob("*") if path.is_file()]
+        make_room(small, "16m")
+        assert Archive(small).keep(Found(one)).size == 4_000_000
 
 
 def test_growing_copy_gets_its_hash_at_the_end_and_bytes_are_written_once(tmp_path: Path) -> None:

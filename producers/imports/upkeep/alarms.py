@@ -1,5 +1,5 @@
-"""Alarms about imports: a file refused, a file not imported in time, a device that uploads no more. Pure but for what
-is kept; clocks are given.
+"""Alarms about imports: a file refused, a file not imported in time, a device that uploads no more, a disk without
+room for files. Pure but for what is kept; clocks are given.
 """
 
 from collections.abc import Iterable, Mapping
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from infra.kept_alarms import KeptAlarms
+from infra.stack import folder
+from infra.telling import tell_all
 from producers.imports.identifying import TAKEN
 from schemas.alarms import Severity
 from schemas.errors import Refused
 from schemas.records import ImportState, ImportStatus
 
 REFUSED, NOT_IMPORTED, NOT_UPLOADED = "import_refused", "not_imported", "not_uploaded"
+BLOCKED = "imports_blocked"
 STANDING_MAX = 20
 """Alarms of one rule about single files; beyond it one says how many more: a folder of wrong files is one mistake."""
 
@@ -147,7 +150,19 @@ def _overdue(every: Iterable[ImportStatus], now: datetime, expected: Expectation
     return found
 
 
+def blocked(why: str, *, source: str) -> Trouble:
+    """Files are there, and the disk takes none."""
+    message = f"Files wait: {why}. Nothing is lost; with room on the disk they are imported"
+    return Trouble(BLOCKED, source, Severity.MAJOR, "disk", message)
+
+
+def uploads_blocked(why: str) -> Trouble:
+    """Whoever uploads is sent away."""
+    return Trouble(BLOCKED, "imports/uploads", Severity.MAJOR, "disk", f"Uploads are refused: {why}")
+
+
 CLEARED = {
+    BLOCKED: "There is room for files again.",
     REFUSED: "The file is no longer refused: it was imported, replaced, or forgotten.",
     NOT_IMPORTED: "The file is imported, refused, or forgotten.",
     NOT_UPLOADED: "The device's readings are uploaded again.",
@@ -155,22 +170,35 @@ CLEARED = {
 
 
 def reconcile(kept: KeptAlarms, found: Iterable[Trouble], *, now: datetime) -> None:
-    """Raises what is wrong, clears what is not any more."""
+    """Raises what is wrong, clears what is not any more. Of one speaker's alarms: `found` is all that is wrong."""
     wrong = {(each.rule, each.source): each for each in found}
     for rule, source in list(kept.standing):
         if rule in CLEARED and (rule, source) not in wrong:
             kept.cleared(rule, source=source, now=now, message=CLEARED[rule])
     for each in wrong.values():
-        if (each.rule, each.source) not in kept.standing:
-            kept.raised(
-                each.rule,
-                source=each.source,
-                severity=each.severity,
-                reason=each.reason,
-                now=now,
-                message=each.message,
-                value=each.value,
-                limit=each.limit,
-                unit=None if each.limit is None else ("h" if each.rule == NOT_UPLOADED else "s"),
-                device_id=each.device_id,
-            )
+        raise_trouble(kept, each, now=now)
+
+
+def raise_trouble(kept: KeptAlarms, trouble: Trouble, *, now: datetime) -> None:
+    """Unless it stands already."""
+    kept.raised(
+        trouble.rule,
+        source=trouble.source,
+        severity=trouble.severity,
+        reason=trouble.reason,
+        now=now,
+        message=trouble.message,
+        value=trouble.value,
+        limit=trouble.limit,
+        unit=None if trouble.limit is None else ("h" if trouble.rule == NOT_UPLOADED else "s"),
+        device_id=trouble.device_id,
+    )
+
+
+def kept_alarms(kafka: str, name: str = "alarms") -> KeptAlarms:
+    """Of one process that imports."""
+    return KeptAlarms(
+        folder() / "imports" / f"{name}.json",
+        speaker="imports",
+        tell=lambda events: tell_all(kafka, events, client_id="telltale-imports"),
+    )

@@ -13,10 +13,8 @@ from datetime import UTC, datetime
 import structlog
 
 from infra import readiness
-from infra.kept_alarms import KeptAlarms
-from infra.stack import folder
+from infra.room import check_room
 from infra.telemetry.health import Check, Health
-from infra.telling import tell_all
 from producers.imports.identifying import learned
 from producers.imports.importer import FLUSH_S, Importer, concluded
 from producers.imports.run import Run, open_spool
@@ -24,9 +22,19 @@ from producers.imports.settings import ImportSettings
 from producers.imports.statuses import Followed, Statuses
 from producers.imports.storage import Storage
 from producers.imports.upkeep import measured
-from producers.imports.upkeep.alarms import expectation, reconcile, troubles
+from producers.imports.upkeep.alarms import (
+    Trouble,
+    blocked,
+    expectation,
+    kept_alarms,
+    raise_trouble,
+    reconcile,
+    troubles,
+    uploads_blocked,
+)
 from producers.imports.upkeep.incoming import Incoming
 from producers.settings import default_spool
+from producers.spool import DiskTrouble
 from producers.stations.devices import read_devices
 from schemas.errors import Unavailable
 from schemas.records import ImportState, ImportStatus
@@ -38,6 +46,8 @@ DEVICES_S = 10.0
 AWAY_S = 2.0  # between two tries of a broker that is away
 OURS_S = 5.0  # a file that has just been sent is first of all its importer's
 ALARMS_S = 2.0
+DISK_S = 5.0  # between two tries of a disk that is full
+WAITING = "imports/waiting"
 CATCH_UP_S = 60.0
 SPOOL = "imports-service"
 
@@ -59,6 +69,10 @@ def keep(kafka: str, settings: ImportSettings, stop: threading.Event, *, health:
             if str(error) != told:
                 told = str(error)
                 log.warning("waiting", detail=told)
+            if isinstance(error, DiskTrouble):  # not even the spool: the keeper that comes of it clears the alarm
+                alarms = kept_alarms(kafka)
+                raise_trouble(alarms, blocked(told, source=WAITING), now=datetime.now(UTC))
+                alarms.ring()
             stop.wait(AWAY_S)
             continue
         try:
@@ -106,13 +120,11 @@ class Keeper:
         self._incoming = Incoming(
             self._importer, settings.incoming_folder(), say=self._say, refresh=self._learn_devices
         )
-        self._alarms = KeptAlarms(
-            folder() / "imports" / "alarms.json",
-            speaker="imports",
-            tell=lambda events: tell_all(kafka, events, client_id="telltale-imports"),
-        )
+        self._alarms = kept_alarms(kafka)
         self._devices_at = time.monotonic()
         self._alarms_at = 0.0
+        self._disk: str | None = None  # what is wrong with it
+        self._disk_at = -DISK_S
         self._rejected: set[str] = set()
 
     def close(self) -> None:
@@ -125,7 +137,7 @@ class Keeper:
         """One look at everything."""
         self._followed.turn()
         self._ask_devices()
-        self._incoming.look()
+        self._look_incoming()
         self._importer.settle()
         self._importer.look_stored()
         self._importer.forget_settled()
@@ -134,12 +146,34 @@ class Keeper:
             self._alarms_at = time.monotonic()
             now = self._clock()
             found = troubles(self.known.values(), now=now, waiting_s=self._settings.waiting_s, expected=self._expected)
-            reconcile(self._alarms, found, now=now)
+            reconcile(self._alarms, [*found, *self._disk_trouble()], now=now)
             self._alarms.ring()
             counts = Counter(each.state for each in self.known.values())
             for state in ImportState:
                 measured.FILES.labels(state).set(counts[state])
             measured.ALARMS.set(len(self._alarms.standing))
+
+    def _look_incoming(self) -> None:
+        """A disk that is full holds up files, and nothing else of this."""
+        if self._disk is not None and time.monotonic() - self._disk_at < DISK_S:
+            return
+        try:
+            self._incoming.look()
+        except DiskTrouble as trouble:
+            if self._disk is None:
+                log.warning("blocked", detail=str(trouble))
+            self._disk, self._disk_at = str(trouble), time.monotonic()
+        else:
+            self._disk = None
+
+    def _disk_trouble(self) -> list[Trouble]:
+        """What keeps files out: of those that are here, or of uploads."""
+        waiting = [] if self._disk is None else [blocked(self._disk, source=WAITING)]
+        try:
+            check_room(self._settings.incoming_folder())
+        except (Unavailable, OSError) as trouble:
+            return [*waiting, uploads_blocked(str(trouble))]
+        return waiting
 
     def _look_stored(self) -> None:
         """Files whose importer has gone, or did not wait."""
