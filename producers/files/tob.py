@@ -188,7 +188,7 @@ class Tob1(_Binary):
             count, rest = divmod(len(data), size)
             rows = np.frombuffer(data, self._dtype, count)
             stamps = (rows["f0"].astype(np.int64) + SECONDS_1990) * 1_000_000
-            wrong: npt.NDArray[np.bool_] = ~np.frombuffer(data, np.uint8, count * size).reshape(count, size).any(axis=1)
+            wrong = (np.frombuffer(data, np.uint8, count * size).reshape(count, size) == 0).all(axis=1)
             for index in np.flatnonzero(wrong).tolist():
                 self.tally.trouble(row + index, "nothing but zeros, as a power cut leaves them")
             if self._fraction:
