@@ -54,6 +54,7 @@ class DeviceTable:
         self._admin = admin
         self._codec = codec
         self._failed = failed
+        self.changes = 0  # of plans: made, replaced, removed
         self._known: dict[str, _Known] = {}
         self._unmade: dict[str, None] = {}  # whose plan nobody has asked for yet
         self._making = threading.RLock()
@@ -180,6 +181,7 @@ class DeviceTable:
 
     def _move(self, before: Plan | None, after: Plan | None) -> None:
         """Keep the stations' devices; each is replaced whole, for other threads read them."""
+        self.changes += 1
         if before is not None:
             station_id = before.device.station.station_id
             device_id = before.device.device_id

@@ -41,7 +41,9 @@ class Looks:
         self._partitions = partitions
         self._devices = devices
         self._told = told
-        self._mine: dict[str, bool] = {}  # whether a device is this partition's
+        self._is_mine: dict[str, bool] = {}  # by device
+        self._mine: list[Plan] = []
+        self._mine_of = -1  # the table's count of changes when they were found
         self._listening_since_us = 0
         self._last_look_us = 0
         self._behind_since_us: int | None = None
@@ -62,10 +64,8 @@ class Looks:
             return []  # a station whose devices are not all known would be judged by some of them
         changed = []
         unknown: Unknown = {}
-        for plan in self._devices.plans():
+        for plan in self._plans():
             device_id = plan.device.device_id
-            if not self._is_mine(device_id):
-                continue
             try:
                 found = self._at_device(states, plan, now_us, generation, unknown)
             except Exception:  # our bug, and one device's: the others are looked at
@@ -76,10 +76,18 @@ class Looks:
         self._unknown = unknown
         return changed
 
-    def _is_mine(self, device_id: str) -> bool:
-        mine = self._mine.get(device_id)
+    def _plans(self) -> list[Plan]:
+        """Of the partition's devices. Asked each second, found anew only when a configuration has changed."""
+        changes = self._devices.changes  # before the plans: one that comes meanwhile is found at the next look
+        if changes != self._mine_of:
+            self._mine = [plan for plan in self._devices.plans() if self._owns(plan.device.device_id)]
+            self._mine_of = changes
+        return self._mine
+
+    def _owns(self, device_id: str) -> bool:
+        mine = self._is_mine.get(device_id)
         if mine is None:
-            mine = self._mine[device_id] = partition_of(device_id, self._partitions) == self._number
+            mine = self._is_mine[device_id] = partition_of(device_id, self._partitions) == self._number
         return mine
 
     def _at_device(

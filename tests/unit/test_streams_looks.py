@@ -31,6 +31,7 @@ class Fleet:
     # what looks ask of the table and of the alarms told elsewhere
 
     complete: bool = True
+    changes: int = 0
 
     def plans(self) -> list[Plan]:
         return self.plans_
