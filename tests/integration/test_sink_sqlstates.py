@@ -151,14 +151,36 @@ def test_lock_held_by_somebody_else_is_waited_for(stored, sink, book):
     book.tell("database throws: a real lock", "held by somebody else, then released: waited for", accepted=1)
 
 
+WAITS = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'telltale-sink test' AND wait_event_type = 'Lock'"
+
+
+def test_deadlock_is_tried_again(stored, sink, book):
+    """Each holds what the other wants; the server ends the one whose timeout is the shorter: ours."""
+    stored.call(f"ALTER DATABASE {stored.dsn.rpartition('/')[2]} SET deadlock_timeout = '4s'")
+    sink.store.close()
+    with psycopg.connect(stored.dsn) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SET deadlock_timeout = '10min'")
+        other.execute("LOCK TABLE heartbeats IN EXCLUSIVE MODE")
+        sink.store.connection.execute("SET lock_timeout = '60s'")
+        taking = pool.submit(sink.take, beat(), part=BEATS)
+        until(lambda: stored.rows(WAITS), what="the sink stands in line")
+        other.execute("UPDATE sink_offsets SET updated_at = now()")
+        with pytest.raises(Waiting, match="40P01"):
+            taking.result()
+        other.commit()
+    sink.writer.work()
+    assert stored.one("SELECT count(*) FROM heartbeats") == 1
+    assert sink.told.details == []
+    book.tell("database throws: a real deadlock", "each holds what the other wants: tried again", accepted=1)
+
+
 def test_serialization_failure_is_tried_again(stored, sink, book):
     stored.call(f"ALTER DATABASE {stored.dsn.rpartition('/')[2]} SET default_transaction_isolation = 'serializable'")
     sink.store.close()
-    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'telltale-sink test' AND wait_event_type = 'Lock'"
     with psycopg.connect(stored.dsn) as other, ThreadPoolExecutor(1) as pool:
         other.execute("UPDATE sink_offsets SET updated_at = now()")
         taking = pool.submit(sink.take, beat(), part=BEATS)
-        until(lambda: stored.rows(waits), what="the sink stands in line")
+        until(lambda: stored.rows(WAITS), what="the sink stands in line")
         other.commit()
         with pytest.raises(Waiting, match="40001"):
             taking.result()

@@ -154,6 +154,20 @@ def test_two_sinks_meet_new_sensors_and_new_months_at_once(stored, open_store):
     assert stored.one("SELECT count(*) FROM sensors") == 2
 
 
+def test_more_sensors_than_are_remembered_are_looked_up_again(stored, open_store, monkeypatch):
+    monkeypatch.setattr("sinks.timescale.sensors.KNOWN_MAX", 3)
+    store = open_store()
+    both, one, other = ("Spd80", "Dir78"), ("Spd80",), ("Dir78", "Temp2")
+    store.write(batch(0, clean_frame("mast-0", 0, 5, channels=both), clean_frame("mast-1", 0, 5, channels=both)))
+    store.write(batch(2, clean_frame("mast-0", 5, 5, channels=one), clean_frame("mast-1", 5, 5, channels=both)))
+    store.write(batch(4, clean_frame("mast-1", 10, 5, channels=other), clean_frame("mast-2", 0, 5, channels=one)))
+    found = dict(
+        stored.rows("SELECT device_id || channel, count(*) FROM readings JOIN sensors USING (sensor_id) GROUP BY 1")
+    )
+    expected = {"mast-0Spd80": 10, "mast-0Dir78": 5, "mast-1Spd80": 10, "mast-1Dir78": 15, "mast-1Temp2": 5}
+    assert found == expected | {"mast-2Spd80": 5}
+
+
 def mast(**replaced):
     calibration = Calibration(slope=0.76, offset=0.2, valid_to=NOW)
     sensors = [
