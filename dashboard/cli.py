@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.database import connected
 from infra.options import AS_JSON, DATABASE, KAFKA
 from schemas.errors import Refused
@@ -146,19 +147,25 @@ def list_standing(kafka: str | None, as_json: bool) -> None:
         click.echo("no alarm stands", err=True)
 
 
+AS_BEFORE: dict[str, Any] = {"token_normalize_func": lambda name: "reason" if name == "why" else name}
+"""`--why` was the name of `--reason`."""
+
+
 def _acting(command: F) -> F:
     """What all actions take."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="For scripts: the stage's answer as one JSON object."),
         KAFKA,
-        click.option("--why", metavar="TEXT", default="", help="Kept with the alarm, for those who come after."),
+        click.option(
+            "--reason", "why", metavar="TEXT", default="", help="Kept with the alarm, for those who come after."
+        ),
         click.argument("alarm_id"),
     ):
         command = option(command)
     return command
 
 
-@alarms.command()
+@alarms.command(context_settings=AS_BEFORE)
 @_acting
 def acknowledge(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
     """Say that somebody looks after an alarm. A latched one ends; missing frames are given up.
@@ -168,7 +175,7 @@ def acknowledge(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) ->
     _act("acknowledge", alarm_id, why=why, kafka=kafka, as_json=as_json)
 
 
-@alarms.command()
+@alarms.command(context_settings=AS_BEFORE)
 @click.option("--for", "length", metavar="LENGTH", required=True, help="Such as 30m, 8h or 2d.")
 @_acting
 def shelve(*, alarm_id: str, length: str, why: str, kafka: str | None, as_json: bool) -> None:
@@ -179,7 +186,7 @@ def shelve(*, alarm_id: str, length: str, why: str, kafka: str | None, as_json: 
     _act("shelve", alarm_id, why=why, kafka=kafka, as_json=as_json, length=length)
 
 
-@alarms.command()
+@alarms.command(context_settings=AS_BEFORE)
 @_acting
 def unshelve(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
     """Take an alarm off the shelf before its time.
@@ -189,15 +196,15 @@ def unshelve(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> No
     _act("unshelve", alarm_id, why=why, kafka=kafka, as_json=as_json)
 
 
-@alarms.command()
+@alarms.command(context_settings=AS_BEFORE)
 @_acting
 def comment(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
-    """Add a word (--why) to an alarm that stands.
+    """Add a word (--reason) to an alarm that stands.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
     if not why:
-        raise click.UsageError("say it with --why TEXT")
+        raise click.UsageError("say it with --reason TEXT")
     _act("comment", alarm_id, why=why, kafka=kafka, as_json=as_json)
 
 
@@ -303,4 +310,4 @@ def retry(
     if as_json:
         click.echo(json.dumps({"frames": len(chosen), "readings": readings}))
     else:
-        click.echo(f"sent {len(chosen)} frames with {readings:,} readings again")
+        click.echo(f"sent {counted(len(chosen), 'frame')} with {counted(readings, 'reading')} again")

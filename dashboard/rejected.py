@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer
 
 from infra.client import connection, reader
 from infra.security.keys import folder, on_behalf
+from infra.whole_topic import partition_to_end, partitions_of
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Refused, Unavailable
@@ -25,7 +26,8 @@ from schemas.rejection import FORGED
 from schemas.signing import HEADER
 from schemas.topics import READINGS_RAW, READINGS_REJECTED
 
-ANSWER_S_MAX = 10.0
+READ_S_MAX = 600.0
+"""Of a partition: thirty days of rejected records with all their bytes; a person sees them come."""
 FLUSH_S_MAX = 30.0
 
 
@@ -119,19 +121,8 @@ def retry(kafka: str, codec: Codec, chosen: list[Found], *, vouched: bool = Fals
 def _read(kafka: str) -> Iterator[tuple[int, int, bytes | None]]:
     consumer = Consumer(reader(kafka, group="telltale-rejected"))
     try:
-        topic = consumer.list_topics(READINGS_REJECTED, timeout=ANSWER_S_MAX).topics[READINGS_REJECTED]
-        unread = set(topic.partitions)
-        consumer.assign([TopicPartition(READINGS_REJECTED, number, 0) for number in sorted(unread)])
-        while unread:
-            for message in consumer.consume(1000, timeout=0.05):
-                error = message.error()
-                if error is None:
-                    yield message.partition(), message.offset(), message.value()
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
-    except KafkaException as error:
-        raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
+        for number in partitions_of(consumer, kafka, READINGS_REJECTED):
+            for message in partition_to_end(consumer, READINGS_REJECTED, number, read_s=READ_S_MAX):
+                yield number, message.offset(), message.value()
     finally:
         consumer.close()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from infra.counted import counted
 from infra.options import AS_JSON, KAFKA
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def check(kafka: str | None, as_json: bool) -> None:
     else:
         for each in differences:
             click.echo(str(each))
-        click.echo(f"{len(differences)} differences" if differences else "all topics are as the catalogue says")
+        click.echo(counted(len(differences), "difference") if differences else "all topics are as the catalogue says")
     if differences:
         raise SystemExit(1)
 
@@ -271,7 +272,7 @@ def settle(kafka: str | None, as_json: bool, timeout_s: float) -> None:
 
     def show(left: list[Behind]) -> None:
         records = sum(each.end - each.position for each in left)
-        click.echo(f"\r{left[0].group}: some {records:,} records to go      ", err=True, nl=False)
+        click.echo(f"\r{left[0].group}: some {counted(records, 'record')} to go      ", err=True, nl=False)
 
     terminal = sys.stderr.isatty()
     left = wait(kafka_address(kafka), timeout_s=timeout_s, progress=show if terminal else lambda _: None)
@@ -349,7 +350,7 @@ def replay(
         click.echo("nothing to read again: the broker has taken nothing since then, or it is not processed yet")
     else:
         will = "would be" if dry_run else "will be"
-        click.echo(f"{records:,} records of {len(moves)} partitions {will} read again")
+        click.echo(f"{counted(records, 'record')} of {counted(len(moves), 'partition')} {will} read again")
 
 
 def _since(since: str | None, length: str | None) -> "datetime | None":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from infra.counted import counted
 from infra.options import KAFKA
 from producers.options import TIMEOUT, of_files
 from producers.simulator.cli import simulate
@@ -92,7 +93,7 @@ def send(
     except KeyboardInterrupt:
         waiting = one.counts(device_id)
         raise Unavailable(
-            _goes_on(f"stopped: {waiting.groups} groups of readings wait in {one.spool.folder}")
+            _goes_on(f"stopped: {counted(waiting.groups, 'group')} of readings wait in {one.spool.folder}")
         ) from None
     finally:
         one.close(drain_s=min(timeout_s, 5.0) if finished else 0.0)

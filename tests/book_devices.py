@@ -17,6 +17,7 @@ from fix_stage import START_US, US
 from producers.edge import Edge
 from producers.settings import EdgeSettings
 from producers.spool import Rows
+from schemas.devices import Sensor
 
 CHANNELS = ("c0", "c1", "c2")
 QUICK = {"retry_first_s": 0.1, "retry_s_max": 0.5, "linger_s": 0.05, "heartbeat_s": 1.0}
@@ -30,6 +31,13 @@ def series(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def rows_of(device: str, first: int, count: int, *, step_s: int = 1) -> Rows:
     numbers = np.arange(first, first + count, dtype=np.int64)
     return Rows(device, START_US + numbers * step_s * US, CHANNELS, series(numbers))
+
+
+def sensor(channel: str, **about: Any) -> Sensor:
+    """A channel with windows of a minute."""
+    return Sensor(
+        channel=channel, point=channel, quantity="wind_speed", unit="m/s", statistic="avg", windows_s=(60,), **about
+    )
 
 
 def stamp(number: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from book_devices import CHANNELS, Load, series, stamp
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from fix_faultbook import WAIT_S_MAX
 from fix_proxy import Proxy
 from fix_services import Service
@@ -31,10 +31,12 @@ from infra import ports
 from infra.client import reader
 from infra.kafka.broker import java_command
 from infra.provision import provision
+from infra.whole_topic import partition_to_end
 from schemas.alarms import AlarmEvent, AlarmState, read_alarm
 from schemas.devices import AlarmRule, Device
 from schemas.frames import CleanFrame
-from schemas.topics import ALARMS, READINGS_CLEAN
+from schemas.records import Rejected
+from schemas.topics import ALARMS, READINGS_CLEAN, READINGS_REJECTED
 
 PARTITIONS = 4
 SETTINGS = {
@@ -205,6 +207,10 @@ class Pipeline:
         self.wire.configure(*devices)
         self.configured |= {device.device_id: device for device in devices}
 
+    def load_of(self, *devices: str, name: str, **settings: Any) -> Load:
+        """An edge of their own."""
+        return Load(self.kafka.address, self.folder / f"spool-{name}", devices, **settings)
+
     @property
     def env(self) -> dict[str, str]:
         return {
@@ -316,6 +322,11 @@ class Pipeline:
         assert len(np.unique(numbers * len(CHANNELS) + channels)) == len(found)
         return (end - first) * len(CHANNELS) - len(found)
 
+    def rejected(self, **wanted: str) -> list[Rejected]:
+        """What was rejected and says so of itself."""
+        found = [self.wire.codec.decode(Rejected, each.value()) for each in self.wire.read(READINGS_REJECTED)]
+        return [each for each in found if all(str(getattr(each, name)) == value for name, value in wanted.items())]
+
     def resend(self, first: int, end: int) -> None:
         """The steady devices' edge sends rows [first, end) again, out of what it keeps."""
         for device in self.steady:
@@ -346,18 +357,13 @@ class Pipeline:
         consumer = Consumer(reader(self.kafka.address, group="fault-book-look"))
         seen: dict[tuple[str, int, str, int], list[str]] = {}  # (device, generation, channel, time): where it lies
         try:
-            consumer.assign([TopicPartition(READINGS_CLEAN, part, at) for part, at in since.items()])
-            left = set(since)
-            while left:
-                for message in consumer.consume(10_000, timeout=0.05):
-                    if message.error() is None:
-                        frame = self.wire.codec.decode_frame(CleanFrame, message.value())
-                        where = f"{message.partition()}/{message.offset()}"
-                        for channel in frame.channels:
-                            for at in frame.times.tolist():
-                                seen.setdefault((frame.device_id, frame.generation, channel, at), []).append(where)
-                    elif message.error().code() == KafkaError._PARTITION_EOF:
-                        left.discard(message.partition())
+            for part, at in since.items():
+                for message in partition_to_end(consumer, READINGS_CLEAN, part, since=at):
+                    frame = self.wire.codec.decode_frame(CleanFrame, message.value())
+                    where = f"{part}/{message.offset()}"
+                    for channel in frame.channels:
+                        for at_us in frame.times.tolist():
+                            seen.setdefault((frame.device_id, frame.generation, channel, at_us), []).append(where)
         finally:
             consumer.close()
         may = {(device, run, channel, at): sent.get((device, channel, at), 1) for device, run, channel, at in seen}

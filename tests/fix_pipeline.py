@@ -7,11 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from book_pipeline import Kafka, Pipeline
+from book_pipeline import PARTITIONS, GivenDatabase, GivenKafka, Kafka, Pipeline
 from book_scenario import Scenario
 from fix_faultbook import Book
+from fix_stack import empty_broker
 from own_servers import OwnDatabase
+from psycopg import sql
+
+from infra.postgres import server
+from infra.provision import provision
 
 Begin = Callable[..., Scenario]
 
@@ -31,6 +37,23 @@ def pipeline_in(folder: Path, **about: Any) -> Iterator[Pipeline]:
         yield made
     finally:
         made.close()
+
+
+@contextmanager
+def pipeline_on(kafka: str, database_server: str, folder: Path) -> Iterator[Pipeline]:
+    """Made on servers that others use afterwards."""
+    empty_broker(kafka)
+    provision(kafka, partitions=PARTITIONS)
+    server.ensure_database(database_server, "fault_book")
+    dsn = database_server.rpartition("/")[0] + "/fault_book"
+    services = {name: (name, "run") for name in ("streams", "sink", "imports", "watchdog")}
+    made = Pipeline(folder, GivenKafka(kafka), GivenDatabase(dsn), services=services)
+    try:
+        yield made
+    finally:
+        made.close()
+        with psycopg.connect(database_server, autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier("fault_book")))
 
 
 @pytest.fixture(scope="module")

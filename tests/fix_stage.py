@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer
 
 from infra.client import reader
+from infra.whole_topic import partition_to_end, partitions_of
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.codec import Codec
 from schemas.devices import Calibration, Device, Sensor, Station
@@ -140,16 +141,8 @@ class Wire:
         """All committed records of a topic, partition by partition in log order."""
         consumer = Consumer(reader(self.kafka, group="test-reader"))
         try:
-            unread = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-            consumer.assign([TopicPartition(topic, number, 0) for number in unread])
-            found = []
-            while unread:
-                for message in consumer.consume(10_000, timeout=0.05):
-                    if message.error() is None:
-                        found.append(message)
-                    elif message.error().code() == KafkaError._PARTITION_EOF:
-                        unread.discard(message.partition())
-            return found
+            partitions = partitions_of(consumer, self.kafka, topic)
+            return [message for number in partitions for message in partition_to_end(consumer, topic, number)]
         finally:
             consumer.close()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.options import DATABASE
 from schemas.errors import Refused, Unavailable
 
@@ -194,7 +195,8 @@ def list_jobs(database: str | None, as_json: bool) -> None:
         state = f"{job.state} {job.share:.0%}{left}" if job.state == "running" else job.state
         click.echo(
             f"{job.export_id:>6}  {job.created:%Y-%m-%d %H:%M:%S}Z  {state:<10}  {job.request.format} of "
-            f"{job.request.subject}, {job.rows:,} rows  [{job.author}]{'  ' + job.reason if job.reason else ''}"
+            f"{job.request.subject}, {counted(job.rows, 'row')}  [{job.author}]"
+            f"{'  ' + job.reason if job.reason else ''}"
         )
     if not found and not as_json:
         click.echo("no exports", err=True)
@@ -288,8 +290,10 @@ def _make(
 
 
 def _tell(done: "Summary", path: Path) -> None:
-    about = f"{done.rows:,} rows of {len(done.columns)} columns, {done.readings:,} readings, {done.zone}"
-    click.echo(f"{path}: {about} ({done.files[0].bytes / 1e6:.1f} MB, {done.seconds:.1f} s)")
+    about = (
+        f"{counted(done.rows, 'row')} of {counted(len(done.columns), 'column')}, {counted(done.readings, 'reading')}"
+    )
+    click.echo(f"{path}: {about}, {done.zone} ({done.files[0].bytes / 1e6:.1f} MB, {done.seconds:.1f} s)")
     for each in done.files[1:]:
         click.echo(f"{path.with_name(each.name)}: beside it")
     for cause, count in done.left_out.items():
@@ -434,7 +438,7 @@ def _plain() -> "Callable[[Progress], None]":
 
 def _told(step: "Progress") -> str:
     left = f", {_seconds(step.left_s)} left" if step.left_s is not None else ""
-    return f"{step.rows:,} rows{left}"
+    return f"{counted(step.rows, 'row')}{left}"
 
 
 def _seconds(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.database import connected
 from infra.options import AS_JSON, DATABASE
 from schemas.errors import Refused
@@ -109,7 +110,7 @@ def remove(
         else:
             sensor_id = stored.the_sensor(connection, what[0])
             count = stored.remove_range(connection, sensor_id, span, category=category, author=author)
-    click.echo(json.dumps({"removed": count}) if as_json else f"{count} flags removed")
+    click.echo(json.dumps({"removed": count}) if as_json else f"{counted(count, 'flag')} removed")
 
 
 def _numbers(words: tuple[str, ...]) -> list[int]:
@@ -246,7 +247,7 @@ def import_log(
         click.echo(json.dumps({"lines": len(lines), "added": added, "categories_made": made}))
         return
     new = f"; new categories: {', '.join(made)}" if made else ""
-    click.echo(f"{added} of {len(lines)} flags added, the rest was there{new}")
+    click.echo(f"{added} of {counted(len(lines), 'flag')} added, the rest was there{new}")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.database import connected
 from infra.options import AS_JSON, DATABASE
 
@@ -54,7 +55,7 @@ def list_imports(
 
 def _line(file: dict[str, Any]) -> str:
     state = file["state"] if file["state"] not in ("sending", "sent") else f"sent {file['sent']:,} of {file['rows']:,}"
-    rows = f"{file['rows']:,} rows" if file["rows"] else ""
+    rows = f"{counted(file['rows'], 'row')}" if file["rows"] else ""
     line = (
         f"{file['sha256'][:12]}  {file['time']:%Y-%m-%d %H:%M:%S}  {state:<16} {rows:>14}  "
         f"{file['device_id'] or '-':<20} {file['name']}"
@@ -80,7 +81,7 @@ def show(*, file: str, as_json: bool, database: str | None) -> None:
         if value not in (None, "", [], 0):
             click.echo(f"{name.replace('_', ' '):<14} {', '.join(value) if isinstance(value, list) else value}")
     if in_database is not None:
-        click.echo(f"{'in database':<14} {in_database:,} readings of its channels in its time")
+        click.echo(f"{'in database':<14} {counted(in_database, 'reading')} of its channels in its time")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def gaps(
         if counts[each.device_id] > GAPS_SHOWN:
             continue
         until = "now             " if each.is_open else f"{each.ends:%Y-%m-%d %H:%M}"
-        channels = f"{len(each.channels)} channels" if len(each.channels) > 3 else ", ".join(each.channels)
+        channels = f"{counted(len(each.channels), 'channel')}" if len(each.channels) > 3 else ", ".join(each.channels)
         click.echo(
             f"{each.device_id:<20} {each.begins:%Y-%m-%d %H:%M} to {until}  {each.missing:>9,} rows missing  {channels}"
         )

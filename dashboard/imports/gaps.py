@@ -11,6 +11,8 @@ from typing import Any
 
 import psycopg
 
+from infra.counted import counted
+
 DAY = timedelta(days=1)
 
 # The view `gaps`, cut to the period.
@@ -189,4 +191,4 @@ def calendar(days: Mapping[date, float]) -> list[str]:
 def _shortened(empty: list[str]) -> list[str]:
     if len(empty) <= EMPTY_MONTHS_MAX:
         return empty
-    return [f"{empty[0][:7]} to {empty[-1][:7]}: {len(empty)} months with nothing"]
+    return [f"{empty[0][:7]} to {empty[-1][:7]}: {counted(len(empty), 'month')} with nothing"]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.options import AS_JSON, DATABASE, KAFKA
 
 if TYPE_CHECKING:
-    from infra.backup.folder import Backup, Folder
+    from infra.backup.folder import Backup, Folder, Manifest
 
 LOOK_S = 5.0
 """How late a backup begins, and an alarm is told again to a broker that was away."""
@@ -63,7 +64,7 @@ def create(keep: int | None, verified: bool, folder: str | None, database: str |
         click.echo(json.dumps({**made.told(), "removed": gone}))
         return
     about = made.manifest
-    said = f"{about.rows:,} rows of {len(about.tables)} tables, {about.bytes / 1e6:.1f} MB, {about.seconds:.1f} s"
+    said = f"{_holds(about)}, {about.bytes / 1e6:.1f} MB, {about.seconds:.1f} s"
     click.echo(f"made {made.path}: {said}{', verified' if verified else ''}")
     for each in gone:
         click.echo(f"removed {each}")
@@ -83,7 +84,11 @@ def list_(folder: str | None, as_json: bool) -> None:
         click.echo(_line(each))
     for line in damaged:
         click.echo(line)
-    click.echo(f"{len(found)} backups in {place.path}")
+    click.echo(f"{counted(len(found), 'backup')} in {place.path}")
+
+
+def _holds(about: "Manifest") -> str:
+    return f"{counted(about.rows, 'row')} of {counted(len(about.tables), 'table')}"
 
 
 def _line(each: "Backup") -> str:
@@ -115,7 +120,7 @@ def verify(name: str | None, folder: str | None, database: str | None, as_json: 
         return
     took = found.verified.seconds if found.verified else 0.0
     about = found.manifest
-    click.echo(f"{found.name} gives back {about.rows:,} rows of {len(about.tables)} tables ({took:.1f} s)")
+    click.echo(f"{found.name} gives back {_holds(about)} ({took:.1f} s)")
 
 
 @backup.command()
@@ -151,7 +156,7 @@ def restore(
         click.echo(json.dumps({**chosen.told(), "into": done}))
         return
     about = chosen.manifest
-    click.echo(f"database {done} is {chosen.name}: {about.rows:,} rows of {len(about.tables)} tables, as they were")
+    click.echo(f"database {done} is {chosen.name}: {_holds(about)}, as they were")
 
 
 def waiting(what: str, *, quiet: bool) -> AbstractContextManager[object]:

@@ -12,6 +12,8 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
+from infra.counted import counted
+
 # Tables that are no partition, no part of an extension and not TimescaleDB's own; partitions count with their parent.
 TABLES = r"""
 SELECT n.nspname, c.relname
@@ -105,6 +107,6 @@ def differences(expected: Mapping[str, Table], found: Mapping[str, Table]) -> It
         elif there is None:
             yield f"{name} is not in the backup"
         elif there.rows != here.rows:
-            yield f"{name} has {here.rows:,} rows, expected {there.rows:,}"
+            yield f"{name} has {counted(here.rows, 'row')}, expected {there.rows:,}"
         elif there.checksum != here.checksum:
-            yield f"{name} has other values in its {here.rows:,} rows"
+            yield f"{name} has other values in its {counted(here.rows, 'row')}"

@@ -22,6 +22,7 @@ from infra.backup.contents import contents, differences, settle, tables
 from infra.backup.folder import Backup, Verified, forget_verified, note_verified, sha256
 from infra.database import first_line
 from infra.postgres.programs import find_clients
+from infra.readiness import READY_FILE
 from schemas.errors import Refused, Unavailable
 
 S_MAX = 12 * 3600.0
@@ -176,7 +177,8 @@ def _end_restoring(dsn: str, backup: Backup) -> None:
 def _check_schema(dsn: str, backup: Backup) -> None:
     """Lets the schema's owner look at it, as a service would at its start. Raises `Refused`."""
     command = [sys.executable, "-P", "-m", "infra.command", *SCHEMA_CHECK]
-    environment = {**os.environ, "TELLTALE_DATABASE": dsn}
+    # As of a service: this is no deed of a person for the audit log, and still less for the scratch database's.
+    environment = {**os.environ, "TELLTALE_DATABASE": dsn, READY_FILE: os.devnull}
     asked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     if asked.returncode != 0:
         said = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message
 
 from infra.client import reader
+from infra.whole_topic import partition_to_end, partitions_of
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.codec import Codec
 from schemas.frames import CleanFrame, RawFrame, WindowFrame
 from schemas.quality import Flag, Test
 from schemas.records import Rejected
 from schemas.topics import ALARMS, READINGS_CLEAN, READINGS_RAW, READINGS_REJECTED, WINDOWS
-
-ANSWER_S_MAX = 10.0
 
 
 @dataclass(slots=True)
@@ -37,17 +36,8 @@ def read_all(kafka: str, topic: str) -> Iterator[Message]:
     """Every committed record of a topic, from its beginning to its present end."""
     consumer = Consumer(reader(kafka, group="telltale-demo"))
     try:
-        open_partitions = set(consumer.list_topics(topic, timeout=ANSWER_S_MAX).topics[topic].partitions)
-        consumer.assign([TopicPartition(topic, number, 0) for number in open_partitions])
-        while open_partitions:
-            for message in consumer.consume(10_000, timeout=0.1):
-                error = message.error()
-                if error is None:
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    open_partitions.discard(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
+        for number in partitions_of(consumer, kafka, topic):
+            yield from partition_to_end(consumer, topic, number)
     finally:
         consumer.close()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from infra.counted import counted
 from schemas.alarms import Severity
 
 HISTORY = timedelta(hours=6)
@@ -139,8 +140,8 @@ def of_group(
             Rule.NO_PROGRESS,
             source,
             still > still_limit_s,
-            f"{group} has work on {len(left)} partitions and one has not moved for {still:.0f} s, whether its process "
-            "lives or not. See its log; nothing is lost while Kafka keeps the records."
+            f"{group} has work on {counted(len(left), 'partition')} and one has not moved for {still:.0f} s, whether "
+            "its process lives or not. See its log; nothing is lost while Kafka keeps the records."
             if still > still_limit_s
             else f"{group} moves on",
             "stands_still",
@@ -210,7 +211,10 @@ def of_service(name: str, *, state: str, works: bool, restarts: int, hangs: str 
     if not works:
         said, reason = f"{name} does not run, it is {state}", state
     elif restarts >= RESTARTS:
-        said, reason = f"{name} ends again and again: it was started {restarts} times in ten minutes", "restarts"
+        said, reason = (
+            f"{name} ends again and again: it was started {counted(restarts, 'time')} in ten minutes",
+            "restarts",
+        )
     elif hangs is not None:
         said, reason = f"{name} lives and does nothing: {hangs}", "hangs"
     else:

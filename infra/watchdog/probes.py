@@ -14,6 +14,7 @@ from infra import provision
 from infra.backup.folder import Folder
 from infra.backup.settings import BackupSettings
 from infra.client import connection
+from infra.counted import counted
 from infra.database import first_line
 from infra.kafka.cluster import NUMBERS, names
 from infra.parts import POSTGRES
@@ -290,7 +291,7 @@ def strangers(
     """Who was refused at the broker's door, by its own log, or whose records were rejected."""
     known.note(found, now)
     for source, seen, recent in known.standing(now):
-        said = f"{seen.said} ({seen.count} times of late). {ADVICE[rule]}"
+        said = f"{seen.said} ({counted(seen.count, 'time')} of late). {ADVICE[rule]}"
         yield Finding(rule, source, recent, said if recent else "none for a while", seen.reason, float(seen.count))
 
 

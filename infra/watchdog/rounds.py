@@ -53,7 +53,7 @@ class Rounds:
         # Of all nodes that there may be; a log that is not there says nothing.
         self.broker_logs = [LogEnd(log_file(self.folder, name)) for number in NUMBERS for name in names(number)]
         calm = timedelta(seconds=self.settings.calm_s)
-        self.rejected = RejectedRecords(self.kafka, calm)
+        self.rejected = RejectedRecords(self.kafka, self.database, calm)
         self.refused = {Rule.STRANGER: Strangers(calm), Rule.UNUSABLE: Strangers(calm, others="device/others")}
         for rule, known in self.refused.items():  # alarms of this process's predecessor are to end too
             before = [source for standing, source in self.alarms.standing if standing == rule]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from infra.counted import counted
 from infra.options import KAFKA
 from schemas.errors import Refused, Unavailable
 
@@ -140,8 +141,9 @@ def simulate(
         click.echo(json.dumps({**told, "start_us": asked.start_us}))
     else:
         click.echo(
-            f"{total['readings']:,} readings in {total['rows']:,} rows of {devices} devices in {took_s:.1f} s, "
-            f"{total['faults']} faults, {missing:,} wait in the spool; the truth is in {file}"
+            f"{counted(total['readings'], 'reading')} in {counted(total['rows'], 'row')} "
+            f"of {counted(devices, 'device')} in {took_s:.1f} s, {counted(total['faults'], 'fault')}, "
+            f"{missing:,} wait in the spool; the truth is in {file}"
         )
     if missing:
         raise Unavailable(f"{edge.address}: {missing} readings are not acknowledged; they are safe in {folder}")

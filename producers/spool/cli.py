@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from infra.counted import counted
 from schemas.errors import Refused, Unavailable
 
 spool_option = click.option(
@@ -69,7 +70,7 @@ def resend(*, from_: str, to: str, device_id: str | None, spool: Path | None) ->
     place = _one(spool, device_id)
     made = ask(place, from_us=from_us, to_us=to_us, device_id=device_id)
     click.echo(
-        f"{made.readings:,} readings in {made.frames:,} frames go again, by the edge that runs on {place} "
+        f"{counted(made.readings, 'reading')} in {made.frames:,} frames go again, by the edge that runs on {place} "
         "or the next one that does"
     )
 
@@ -123,4 +124,4 @@ def export(*, file: Path, device_id: str | None, spool: Path | None) -> None:
             raise Unavailable(f"{file}: {error.strerror}") from None
     lost = f"; {done.damaged} damaged groups are not in it" if done.damaged else ""
     lost += "; some could not be read for damage" if done.cut_short else ""
-    click.echo(f"{done.readings:,} readings in {done.rows:,} rows of {place}{lost}", err=True)
+    click.echo(f"{counted(done.readings, 'reading')} in {counted(done.rows, 'row')} of {place}{lost}", err=True)

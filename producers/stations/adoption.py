@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infra.counted import counted
 from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.recognise import recognise
@@ -52,7 +53,7 @@ class Adoption:
             new = f"{len(made.new)} new channels ({', '.join(made.new)})" if made.new else "no new channel"
             yield f"device {made.device.device_id} {done}extended: {new}, and the program of the file accepted"
         else:
-            yield f"device {made.device.device_id} {done}configured: {len(made.new)} channels"
+            yield f"device {made.device.device_id} {done}configured: {counted(len(made.new), 'channel')}"
         if made.left_out:
             yield f"left out: {', '.join(made.left_out)}"
         for question in self.questions:

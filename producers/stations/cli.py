@@ -9,6 +9,7 @@ from typing import Literal
 import click
 import orjson
 
+from infra.counted import counted
 from infra.options import KAFKA
 from producers.stations.calibrations.cli import calibration
 from producers.stations.files import read_file
@@ -96,8 +97,8 @@ def import_(
     for device in imported.devices:
         dated = sum(len(sensor.calibrations) > 1 for sensor in device.sensors)
         click.echo(
-            f"{'would configure' if dry_run else 'configured'} {device.device_id}: {len(device.sensors)} sensors, "
-            f"{dated} of them with calibrations that change"
+            f"{'would configure' if dry_run else 'configured'} {device.device_id}: "
+            f"{counted(len(device.sensors), 'sensor')}, {dated} of them with calibrations that change"
         )
 
 

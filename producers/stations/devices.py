@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from infra.client import connection
+from infra.counted import counted
 from infra.whole_topic import ANSWER_S, partitions_of, read_to_end
 from producers.stations.rules.placing import adopted
 from schemas.codec import Codec
@@ -72,7 +73,7 @@ def publish(
     left = producer.flush(3 * ANSWER_S)
     if left or failures:
         why = failures[0].str() if failures else "does not answer"
-        raise Unavailable(f"kafka at {kafka}: {left + len(failures)} of {count} devices not taken: {why}")
+        raise Unavailable(f"kafka at {kafka}: {left + len(failures)} of {counted(count, 'device')} not taken: {why}")
     return count
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.options import AS_JSON, KAFKA
 from schemas.errors import Refused
 
@@ -153,7 +154,7 @@ def run(kafka: str | None, config: str | None, folder: str | None, verbose: bool
 
         def delivered() -> Check:
             left = notifier.undelivered
-            said = f"{left} notices have not left, {notifier.waiting} events wait"
+            said = f"{counted(left, 'notice')} not sent, {counted(notifier.waiting, 'event')} waiting"
             return Check(not left, said, left, required=False)
 
         health.check("delivered", delivered)
@@ -251,11 +252,13 @@ def status(folder: str | None, as_json: bool) -> None:
             )
         )
         return
-    click.echo(f"{len(waiting)} alarm events wait to be told, {len(outgoing)} notices have not left")
+    click.echo(
+        f"{counted(len(waiting), 'alarm event')} waiting to be told, {counted(len(outgoing), 'notice')} not sent"
+    )
     for out in left:
         click.echo(
             f"{out.made:%Y-%m-%d %H:%M:%S}  {out.state:<8}  {out.notice.way:<12}  {subject(out.notice)}"
-            + (f"  ({out.tries} tries: {out.said})" if out.said else "")
+            + (f"  ({counted(out.tries, 'try', 'tries')}: {out.said})" if out.said else "")
         )
 
 

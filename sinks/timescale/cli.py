@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import client, events, readiness, stack
+from infra.counted import counted
 from infra.database import connected, told_in_one_line
 from infra.options import AS_JSON, DATABASE, KAFKA
 from schemas.errors import Refused, Unavailable
@@ -130,7 +131,7 @@ def sink_status(kafka: str | None, database: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"lag": lag, "partitions": found}))
         return
     show_table(found, ("topic", "partition", "next_offset", "end_offset", "lag", "generation", "epoch", "owner"))
-    click.echo(f"{len(found)} partitions, {lag} records behind")
+    click.echo(f"{counted(len(found), 'partition')}, {counted(lag, 'record')} behind")
 
 
 def _consumer(address: str, settings: "SinkSettings", *, owner: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.database import connected, told_in_one_line
 from infra.options import AS_JSON, DATABASE
 from schemas.errors import Refused, Unavailable
@@ -97,7 +98,8 @@ def upkeep(database: str | None, as_json: bool) -> None:
         click.echo(json.dumps(done.told()))
     else:
         click.echo(
-            f"{done.refreshed} slices of aggregates, {done.dropped} dropped, {done.compressed} tables compressed"
+            f"{counted(done.refreshed, 'slice')} of aggregates, {done.dropped} dropped, "
+            f"{counted(done.compressed, 'table')} compressed"
         )
 
 
@@ -191,7 +193,8 @@ def grant_reader(
         click.echo(json.dumps({**asdict(made), "dsn": _reader_dsn(made.name, made.password, where)}))
         return
     click.echo(
-        f"reader {made.name}: {made.connections} connections, statements of {made.statement_timeout_s} s at most"
+        f"reader {made.name}: {counted(made.connections, 'connection')}, "
+        f"statements of {made.statement_timeout_s} s at most"
     )
     click.echo(f"it sees {', '.join(made.readable)}")
     if made.password is not None:
@@ -230,7 +233,7 @@ def list_readers(database: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"readers": [dict(zip(names, each, strict=True)) for each in found]}))
         return
     for name, most, timeout, now in found:
-        click.echo(f"{name:<24} {now} of {most} connections, statements of {timeout or 'any length'}")
+        click.echo(f"{name:<24} {now} of {counted(most, 'connection')}, statements of {timeout or 'any length'}")
     if not found:
         click.echo("no readers", err=True)
 

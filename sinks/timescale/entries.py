@@ -35,7 +35,7 @@ class Entries:
         topic, key, value = coded
         if topic == HEARTBEATS:
             body = self._if_genuine(message, body)
-        trace = _traceparent(message) if self._is_traced else None
+        trace = _header(message, tracing.HEADER) if self._is_traced else None
         return Entry(
             Part(topic, message.partition()), message.offset(), key, value, message.timestamp()[1], body, trace
         )
@@ -47,15 +47,13 @@ class Entries:
         self._keyring.refresh()
         if self._keyring.is_idle:
             return body
-        signature = next((value for name, value in message.headers() or () if name == HEADER), None)
+        signature = _header(message, HEADER)
         _, appended_ms = message.timestamp()
         key, value = message.key() or b"", message.value() or b""
         why = self._keyring.refusal(HEARTBEATS, key, value, signature, appended_ms)
         return body if why is None else Refusal(*why)
 
 
-def _traceparent(message: Message) -> bytes | None:
-    for name, value in message.headers() or ():
-        if name == tracing.HEADER:
-            return value if isinstance(value, bytes) else None
-    return None
+def _header(message: Message, name: str) -> bytes | None:
+    """The first of that name; None: there is none with a value."""
+    return next((value for each, value in message.headers() or () if each == name and isinstance(value, bytes)), None)

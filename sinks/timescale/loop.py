@@ -28,15 +28,16 @@ from schemas.rejection import Rejection
 from sinks.timescale import alarms, measured
 from sinks.timescale.alarms import Waits
 from sinks.timescale.batch import Batch, Entry, Part, Pile, Refusal
-from sinks.timescale.claims import ANSWER_S, Identities, claims
+from sinks.timescale.claims import ANSWER_S, Identities
 from sinks.timescale.decode import Decoder
 from sinks.timescale.entries import Entries
+from sinks.timescale.errands import Errands
 from sinks.timescale.intake import Intake
 from sinks.timescale.positions import Fenced, Position, Replay
 from sinks.timescale.settings import SinkSettings
 from sinks.timescale.standing import Outage, Standing
 from sinks.timescale.store import Store
-from sinks.timescale.writer import Waiting, Writer, waiting_for_database
+from sinks.timescale.writer import Waiting, Writer
 
 log = structlog.get_logger(__name__)
 
@@ -78,11 +79,10 @@ class Loop:
         on_working: Callable[[], None] = lambda: None,
         keyring: Keyring | None = None,
     ) -> None:
-        self._consumer, self._admin = consumer, admin
+        self._consumer = consumer
         self._entries = Entries(decoder, keyring=keyring, is_traced=tracing is not None)
         self._store, self._writer, self._settings = store, writer, settings
         self._waits, self._teller = waits, teller
-        self._end_of_batch = end_of_batch  # of a part's batch that begins at an offset and cannot be unpacked
         self._on_working = on_working
         self._tracing = tracing
         self._health = health
@@ -106,6 +106,7 @@ class Loop:
         self._outage: Outage | None = None
         self._intake = Intake(consumer)
         self._identities = Identities(admin)
+        self._errands = Errands(consumer, admin, store, self._identities, end_of_batch)
         self._alarms_due = False  # to look for alarms that nobody else ends
         self._unpackable: dict[Part, tuple[int, str]] = {}  # where its batch begins, and what is wrong with it
 
@@ -144,14 +145,14 @@ class Loop:
             self._start(*self._work, then=self._then)
         elif not self._open:
             if self._given is not None and now >= self._closed_until:
-                self._start(self._take_over, list(self._given), then=self._opened)
+                self._start(self._errands.take_over, list(self._given), then=self._opened)
             else:
                 self._read(POLL_S)
         elif self._unpackable:
             part, (begin, why) = next(iter(self._unpackable.items()))
-            self._start(self._find_end, part, begin, why, then=self._pass)
+            self._start(self._errands.find_end, part, begin, why, then=self._pass)
         elif self._alarms_due:
-            self._start(self._find_over, then=self._tell_over)
+            self._start(self._errands.find_over, then=self._tell_over)
         elif self._due(now):
             self._hand_over()
         else:
@@ -373,31 +374,6 @@ class Loop:
         self._positions, self._handed, self._untold, self._unpackable = {}, {}, {}, {}
         self._pile.begin({})
         self._writer.drop()
-
-    def _take_over(self, parts: list[Part]) -> list[tuple[Part, Position, Replay | None]]:
-        """In the database's thread: the positions of all parts, in the order of their locks."""
-        with waiting_for_database(self._store):
-            try:
-                known = claims(self._consumer, self._admin, sorted(parts))
-            except Unavailable as error:
-                raise Waiting("broker_away", str(error)) from None
-            self._identities.know(known)
-            return [(claim.part, *self._store.open(claim)) for claim in known]
-
-    def _find_over(self) -> list[Alarm]:
-        """In the database's thread: alarms that nobody else ends."""
-        with waiting_for_database(self._store):
-            try:
-                return list(alarms.over(self._store.connection, self._admin))
-            except (KafkaException, TimeoutError) as error:
-                raise Waiting("broker_away", str(error)) from None
-
-    def _find_end(self, part: Part, begin: int, why: str) -> tuple[Part, int, int, str]:
-        """In the database's thread, which has nothing else to do: where a batch ends that cannot be unpacked."""
-        try:
-            return part, begin, self._end_of_batch(part, begin), why
-        except (Unavailable, KafkaException) as error:
-            raise Waiting("broker_away", str(error)) from None
 
     def _pass(self, found: tuple[Part, int, int, str], now: float) -> None:
         """Refuses the batch as one record, and goes on behind it."""

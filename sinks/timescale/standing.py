@@ -61,6 +61,8 @@ class Standing:
         open_ = self._partitions
         if open_ is None:
             return Check(False, "no partitions are open")
+        if open_ == 0:
+            return Check(True, "stands by: the partitions are all with other sinks", 0)
         return Check(True, f"{open_} partitions are open", open_)
 
     def _storing(self) -> Check:

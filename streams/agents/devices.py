@@ -9,23 +9,21 @@ for; the thread makes the others meanwhile, and `complete` says when it has made
 
 import sys
 import threading
-import time
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from infra.client import reader
 from infra.offsets import ends
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.devices import Calibration, Device, Sensor
 from schemas.limits import Limits
 from schemas.topics import DEVICES
+from streams.agents.followed import Followed
 from streams.plan import Plan, plan_of
 
 log = structlog.get_logger()
@@ -53,31 +51,23 @@ class DeviceTable:
     ) -> None:
         self._admin = admin
         self._codec = codec
-        self._failed = failed
         self.changes = 0  # of plans: made, replaced, removed
         self._known: dict[str, _Known] = {}
         self._unmade: dict[str, None] = {}  # whose plan nobody has asked for yet
         self._making = threading.RLock()
         self._limits: dict[Limits, Limits] = {}
         self._stations: dict[str, tuple[Plan, ...]] = {}
-        self._read_to: dict[int, int] = {}
-        self._moved = threading.Condition()
-        self._stop = threading.Event()
-        self._consumer = Consumer({**reader(kafka, group="telltale-streams-devices"), "fetch.wait.max.ms": 500})
-        self._thread = threading.Thread(target=self._run, name="devices", daemon=True)
+        self._topic = Followed(
+            kafka, DEVICES, take=self._take, failed=failed, fetch_wait_ms=500, between=self._make_some
+        )
 
     def start(self) -> None:
         """Begin to read; returns when everything there was at the time is read."""
-        metadata = self._consumer.list_topics(DEVICES, timeout=CATCH_UP_S_MAX)
-        partitions = sorted(metadata.topics[DEVICES].partitions)
-        self._read_to = dict.fromkeys(partitions, 0)
-        self._consumer.assign([TopicPartition(DEVICES, number, 0) for number in partitions])
-        self._thread.start()
+        self._topic.start(within_s=CATCH_UP_S_MAX)
         self.catch_up()
 
     def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
+        self._topic.stop()
 
     def plan(self, device_id: str) -> Plan | None:
         known = self._known.get(device_id)
@@ -100,40 +90,16 @@ class DeviceTable:
 
     def catch_up(self) -> None:
         """Read up to the topic's present end. Raises `TimeoutError` when the broker does not answer in time."""
-        until = time.monotonic() + CATCH_UP_S_MAX
         # By a connection of its own: on the consumer's the question would wait behind its long poll.
-        partitions = [TopicPartition(DEVICES, number) for number in self._read_to]
-        found = ends(self._admin, partitions, within_s=CATCH_UP_S_MAX)
-        with self._moved:
-            while any(self._read_to[number] < end for (_, number), end in found.items()):
-                if not self._moved.wait(timeout=max(0.0, until - time.monotonic())):
-                    raise TimeoutError(f"the topic {DEVICES} was not read to its end in {CATCH_UP_S_MAX:.0f} s")
+        found = ends(self._admin, self._topic.partitions, within_s=CATCH_UP_S_MAX)
+        self._topic.await_ends({number: end for (_, number), end in found.items()}, within_s=CATCH_UP_S_MAX)
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                for message in self._consumer.consume(1000, timeout=0.05):
-                    error = message.error()
-                    if error is None:
-                        self._take(message.key(), message.value())
-                        self._advance(message.partition(), message.offset() + 1)
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        self._advance(message.partition(), message.offset())
-                    elif not error.retriable():
-                        log.warning("devices.read_failed", error=str(error))
-                for device_id in list(self._unmade)[:MADE_AT_ONCE]:
-                    self._make(device_id)
-        except BaseException as error:  # noqa: BLE001 - a thread's failure must end the process
-            self._failed(error)
-        finally:
-            self._consumer.close()
+    def _make_some(self) -> None:
+        for device_id in list(self._unmade)[:MADE_AT_ONCE]:
+            self._make(device_id)
 
-    def _advance(self, partition: int, offset: int) -> None:
-        with self._moved:
-            self._read_to[partition] = max(self._read_to[partition], offset)
-            self._moved.notify_all()
-
-    def _take(self, key: bytes | None, value: bytes | None) -> None:
+    def _take(self, message: Any) -> None:
+        key, value = message.key(), message.value()
         device_id = (key or b"").decode(errors="replace")
         with self._making:
             before = self._known.get(device_id)

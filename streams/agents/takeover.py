@@ -11,6 +11,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.client import reader
+from infra.counted import counted
 from infra.offsets import committed, mark_of
 from infra.whole_topic import partition_to_end
 from schemas.codec import Codec
@@ -97,7 +98,8 @@ def _refuse_lost_states(number: int, expected: int, got: int, broken: Mapping[by
     where = f"{STREAMS_STATE}, partition {number}"
     if broken:
         key, why = next(iter(broken.items()))
-        what = f"{where}: the states of {len(broken)} devices cannot be read ({key.decode(errors='replace')}: {why})"
+        which = f"{key.decode(errors='replace')}: {why}"
+        what = f"{where}: the states of {counted(len(broken), 'device')} cannot be read ({which})"
     elif got < expected:
         what = f"{where}: expected the states of {expected} devices, got {got}: the topic was deleted or cut"
     else:

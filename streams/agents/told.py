@@ -5,21 +5,15 @@ silent; the partition of the station's first device by name reads it here, and s
 to stand of a device is known here too when the device's state is lost.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import structlog
-from confluent_kafka import Consumer, KafkaError, TopicPartition
-
-from infra.client import reader
 from schemas.alarms import STANDING, Alarm, read_alarm
 from schemas.columnar import Unreadable
-from schemas.errors import Refused
 from schemas.topics import ALARMS
+from streams.agents.followed import Followed
 from streams.alarms.rules import DEVICE_SILENT, STAGE_BEHIND, STATION_SILENT
-
-log = structlog.get_logger()
 
 READ_S_MAX = 60.0
 """Ninety days of alarms, newest of each: read in a second or two. After it the worker starts again."""
@@ -40,29 +34,17 @@ class Told:
     """The newest alarm of each source, of the rules that others need to know."""
 
     def __init__(self, kafka: str, *, failed: Callable[[BaseException], None]) -> None:
-        self._failed = failed
         self._newest: dict[tuple[str, str], _Told] = {}
         self._standing: dict[str, tuple[Alarm, ...]] = {}  # by device; values are replaced, never changed
-        self._unread: set[int] = set()
-        self._read = threading.Event()
-        self._stop = threading.Event()
-        self._consumer = Consumer({**reader(kafka, group="telltale-streams-alarms"), "fetch.wait.max.ms": 200})
-        self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
+        self._topic = Followed(kafka, ALARMS, take=self._take, failed=failed, fetch_wait_ms=200)
 
     def start(self) -> None:
         """Begin to read; returns when everything there was at the time is read."""
-        partitions = self._consumer.list_topics(ALARMS, timeout=READ_S_MAX).topics[ALARMS].partitions
-        if not partitions:
-            raise Refused(f"the broker has no topic {ALARMS}; make it with: telltale topics provision")
-        self._unread = set(partitions)
-        self._consumer.assign([TopicPartition(ALARMS, number, 0) for number in partitions])
-        self._thread.start()
-        if not self._read.wait(READ_S_MAX):
-            raise TimeoutError(f"the topic {ALARMS} was not read to its end in {READ_S_MAX:.0f} s")
+        self._topic.start(within_s=READ_S_MAX)
+        self._topic.await_end(within_s=READ_S_MAX)
 
     def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
+        self._topic.stop()
 
     def standing(self, rule: str, source: str) -> Alarm | None:
         """The alarm of a rule about a source, if it stands."""
@@ -78,27 +60,9 @@ class Told:
         """Alarms of a device that the stage has said to stand; each at its last step."""
         return self._standing.get(device_id, ())
 
-    def _run(self) -> None:
+    def _take(self, message: Any) -> None:
         try:
-            while not self._stop.is_set():
-                for message in self._consumer.consume(1000, timeout=0.05):
-                    error = message.error()
-                    if error is None:
-                        self._take(message.value())
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        self._unread.discard(message.partition())
-                        if not self._unread:
-                            self._read.set()
-                    elif not error.retriable():
-                        log.warning("alarms.read_failed", error=str(error))
-        except BaseException as error:  # noqa: BLE001 - a thread's failure must end the process
-            self._failed(error)
-        finally:
-            self._consumer.close()
-
-    def _take(self, value: bytes | None) -> None:
-        try:
-            event = read_alarm(value)
+            event = read_alarm(message.value())
         except Unreadable:
             return  # a removed key, or somebody else's record
         alarm = event.data

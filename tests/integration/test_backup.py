@@ -12,6 +12,7 @@ from fix_services import await_true
 from fix_sink import clean_frame, until
 from psycopg import sql
 
+from infra.audit import journal
 from schemas.alarms import read_alarm
 from schemas.topics import ALARMS, READINGS_CLEAN, SINK_GROUP
 
@@ -31,6 +32,7 @@ PACE_S = 0.01  # some 10,000 readings/s: what is compared in the end stays small
 def telltale(stored, tmp_path, monkeypatch):
     """Runs `telltale backup ...` on the test's database and a folder of its own."""
     monkeypatch.setenv("TELLTALE_DATABASE", stored.dsn)
+    monkeypatch.setenv("TELLTALE_DIR", str(tmp_path / "stack"))
     monkeypatch.setenv("TELLTALE_BACKUP_FOLDER", str(tmp_path / "backups"))
 
     def run(*words, code=0):
@@ -175,13 +177,15 @@ def test_database_is_replaced_under_a_running_sink(load, stored, start_sink, tel
     )
 
 
-def test_backup_is_listed_verified_and_restored_beside(some, telltale):
+def test_backup_is_listed_verified_and_restored_beside(some, telltale, tmp_path):
     made = telltale("create", "--json")
     (listed,) = telltale("list", "--json")["backups"]
     assert (listed["name"], listed["verified"]) == (made["name"], None)
     told = telltale("verify", "--json")
     assert told["verified"]
-    assert telltale("list").endswith(f"1 backups in {made['path'].rpartition('/')[0]}\n")
+    deeds = (tmp_path / "stack" / "audit" / journal.JOURNAL).read_text().splitlines()
+    assert [json.loads(line)["what"] for line in deeds] == ["backup.create"]
+    assert telltale("list").endswith(f"1 backup in {made['path'].rpartition('/')[0]}\n")
     beside = f"{made['database']}_beside"
     try:
         telltale("restore", made["name"], "--into", beside)

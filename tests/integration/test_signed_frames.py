@@ -28,6 +28,8 @@ from schemas.topics import HEARTBEATS, READINGS_RAW, STREAMS_GROUP
 pytestmark = pytest.mark.integration
 
 NOW = datetime.now(UTC)
+NO_DATABASE = "postgresql://127.0.0.1:1/none"
+"""Where nobody can say what was rejected before: all of it is told."""
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_a_stolen_credential_writes_as_nobody_else(wire: Wire, start: Start, tmp
     assert {frame.device_id for frame in wire.clean()} == {"pi-1", "demo"}
     assert wire.clean_readings() == 3 + 5 * 3
 
-    now, known, records = datetime.now(UTC), Strangers(), RejectedRecords(wire.kafka)
+    now, known, records = datetime.now(UTC), Strangers(), RejectedRecords(wire.kafka, NO_DATABASE)
     found = {}
 
     def looked():

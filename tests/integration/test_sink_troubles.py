@@ -191,6 +191,25 @@ def test_an_idle_sink_is_not_ready_while_its_database_is_away(clean, stored, sta
     until(lambda: stored.readings() == clean.expected, what="readings")
 
 
+@pytest.mark.parametrize("device_partitions", [1])
+def test_a_sink_more_than_partitions_stands_by_and_takes_over(clean, stored, start_sink):
+    at = [ports.free() for _ in range(2)]
+    sinks = [start_sink(TELLTALE_METRICS_PORT=str(port)).working() for port in at]
+
+    def shares():
+        """How many partitions each has by what it says of itself, once all are ready and one has none."""
+        said = [httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json() for port in at]
+        found = [each["checks"]["assigned"]["value"] for each in said]
+        return found if all(each["ready"] for each in said) and 0 in found else None
+
+    shared = until(shares, what="both are ready, one without a partition")
+    clean.send(clean_frame("mast-0", 0, 10))
+    until(lambda: stored.readings() == clean.expected, what="the readings")
+    sinks[shared.index(max(shared))].send(signal.SIGTERM)
+    clean.send(clean_frame("mast-0", 10, 10))
+    until(lambda: stored.readings() == clean.expected, what="the other goes on")
+
+
 def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored, start_sink, book):
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient, OffsetSpec

@@ -206,7 +206,7 @@ def test_silence_is_still_judged_after_an_action(wire: Wire, start: Start) -> No
     wire.send(make_frame("d0", 0, first=0, rows=1))
     start("streams", "run", TELLTALE_KAFKA=wire.kafka).await_ready()
     await_true(lambda: len(wire.alarms()) == 1, what="silent", within_s=20)
-    code, said = telltale(wire.kafka, "alarms", "acknowledge", wire.alarms()[0].data.alarm_id, "--why", "seen")
+    code, said = telltale(wire.kafka, "alarms", "acknowledge", wire.alarms()[0].data.alarm_id, "--reason", "seen")
     assert code == 0, said
     wire.send(make_frame("d0", 1, first=1, rows=1))
 

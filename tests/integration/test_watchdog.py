@@ -6,8 +6,9 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, Producer
 from fix_services import await_true
+from fix_sink import until
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.client import reader
@@ -16,6 +17,7 @@ from infra.telling import tell_all
 from infra.watchdog.findings import Rule
 from infra.watchdog.rounds import Rounds
 from infra.watchdog.settings import WatchdogSettings
+from infra.whole_topic import partition_to_end, partitions_of
 from schemas.alarms import read_alarm
 from schemas.codec import Codec
 from schemas.records import Rejected
@@ -50,6 +52,10 @@ class Watch:
         self.ahead += timedelta(seconds=later_s)
         return {(each.rule, each.source) for each in self.rounds.turn() if each.bad}
 
+    def of_refused(self, later_s=0):
+        """The same of rejected records only: where no sink runs, its group lags, too."""
+        return {each for each in self.turn(later_s) if each[0] in self.rounds.refused}
+
     def await_well(self):
         """A broker whose topics were just made answers some questions late; that lasts too short for an alarm."""
         await_true(lambda: self.turn() == set(), what="all is well", within_s=60)
@@ -61,18 +67,11 @@ def topic(cluster):
         """(rule, state) of all alarms in the topic."""
         consumer = Consumer(reader(cluster, group="test"))
         try:
-            consumer.subscribe([ALARMS])
-            partitions = len(consumer.list_topics(ALARMS, timeout=10).topics[ALARMS].partitions)
-            found, ended = [], 0
-            while ended < partitions:
-                message = consumer.poll(10)
-                assert message is not None
-                if message.error() is None:
+            found = []
+            for number in partitions_of(consumer, cluster, ALARMS):
+                for message in partition_to_end(consumer, ALARMS, number):
                     event = read_alarm(message.value())
                     found.append((event.time, event.data.rule, event.data.state.value))
-                else:
-                    assert message.error().code() == KafkaError._PARTITION_EOF
-                    ended += 1
             return [each[1:] for each in sorted(found)]
         finally:
             consumer.close()
@@ -125,24 +124,42 @@ def test_a_group_that_does_not_move_is_found_by_its_position(cluster, database, 
     assert (Rule.NO_PROGRESS, "raised") in topic()
 
 
-def test_records_that_no_rule_of_a_device_counts_are_told_until_no_more_come(cluster, database, topic, tmp_path):
-    watch, producer = Watch(cluster, database, tmp_path), Producer({"bootstrap.servers": cluster})
-    reasons = ["unreadable_truncated", Rejection.UNKNOWN_DEVICE, Rejection.TIME_IN_FUTURE, Rejection.UNSIGNED]
-    for number, reason in enumerate(reasons):
-        facts = {"topic": READINGS_RAW, "partition": 0, "offset": number, "detail": "as it is", "rows": 1}
-        record = Rejected(device_id=f"d{number}", reason=reason, time=datetime.now(UTC), payload=b"x", **facts)
+def reject(cluster, *about):
+    """Tells that (device, offset, reason, payload) were rejected, now."""
+    producer = Producer({"bootstrap.servers": cluster})
+    for device, offset, reason, payload in about:
+        facts = {"topic": READINGS_RAW, "partition": 0, "offset": offset, "detail": "as it is", "rows": 1}
+        record = Rejected(device_id=device, reason=reason, time=datetime.now(UTC), payload=payload, **facts)
         producer.produce(READINGS_REJECTED, Codec().encode(record))
     assert producer.flush(30) == 0
+
+
+def test_records_that_no_rule_of_a_device_counts_are_told_until_no_more_come(cluster, database, topic, tmp_path):
+    watch = Watch(cluster, database, tmp_path)
+    reasons = ["unreadable_truncated", Rejection.UNKNOWN_DEVICE, Rejection.TIME_IN_FUTURE, Rejection.UNSIGNED]
+    reject(cluster, *((f"d{number}", number, reason, b"x") for number, reason in enumerate(reasons)))
     bad = {(Rule.UNUSABLE, "device/d0"), (Rule.UNUSABLE, "device/d1"), (Rule.STRANGER, "device/d3")}
-
-    def of_them(later_s=0):  # nobody stores what is rejected here: the sink's group lags, too
-        return {each for each in watch.turn(later_s) if each[0] in watch.rounds.refused}
-
-    await_true(lambda: of_them() == bad, what="all is told", within_s=60)
-    assert of_them(later_s=watch.rounds.settings.calm_s - 60) == bad
-    assert of_them(later_s=61) == set()
+    await_true(lambda: watch.of_refused() == bad, what="all is told", within_s=60)
+    assert watch.of_refused(later_s=watch.rounds.settings.calm_s - 60) == bad
+    assert watch.of_refused(later_s=61) == set()
     told = [each for each in topic() if each[0] in watch.rounds.refused]
     assert sorted(told) == sorted((rule, state) for rule, _ in bad for state in ("raised", "cleared"))
+
+
+def test_records_that_a_replay_rejects_again_are_not_told_again(cluster, stored, start_sink, topic, tmp_path):
+    watch = Watch(cluster, stored.dsn, tmp_path)
+    start_sink().working()
+    first = [("d0", 0, "unreadable_truncated", b"x"), ("d1", 1, Rejection.UNSIGNED, b"x")]
+    reject(cluster, *first)
+    bad = {(Rule.UNUSABLE, "device/d0"), (Rule.STRANGER, "device/d1")}
+    await_true(lambda: watch.of_refused() == bad, what="both are told", within_s=60)
+    until(lambda: stored.one("SELECT count(*) FROM rejected") == 2, what="what was rejected is stored")
+    assert watch.of_refused(later_s=watch.rounds.settings.calm_s + 1) == set()
+    new = ("d2", 0, "unreadable_truncated", b"of a log that was made again")
+    reject(cluster, *first, new)
+    await_true(lambda: watch.of_refused() == {(Rule.UNUSABLE, "device/d2")}, what="the new one is told", within_s=60)
+    told = [rule for rule, state in topic() if rule in watch.rounds.refused and state == "raised"]
+    assert sorted(told) == sorted([Rule.STRANGER, Rule.UNUSABLE, Rule.UNUSABLE])
 
 
 def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):

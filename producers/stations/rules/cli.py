@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 import orjson
 
+from infra.counted import counted
 from infra.options import KAFKA
 from producers.stations.cli import who
 from producers.stations.rules.placing import Changed, Scope, put, take_out, written
@@ -213,7 +214,7 @@ def set_rule(
         return
     for rule in changed.rules:
         click.echo(f"{'would set' if dry_run else 'set'} for {scope}: {_line(rule)}")
-    click.echo(f"in force {changed.in_force} times at {len(changed.devices)} devices")
+    click.echo(f"in force {counted(changed.in_force, 'time')} at {counted(len(changed.devices), 'device')}")
 
 
 def _whole(seconds: float) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
+from infra.counted import counted
 from infra.database import told_in_one_line
 from infra.options import DATABASE
 
@@ -77,7 +78,7 @@ def _progress() -> "Callable[[Run], None]":
     if not sys.stderr.isatty():
         return lambda _: None
     return lambda run: click.echo(
-        f"\r{run.sensor.name}  {share(run):4.0%}  {run.rows:,} rows, {run.changed:,} changed\033[K",
+        f"\r{run.sensor.name}  {share(run):4.0%}  {counted(run.rows, 'row')}, {run.changed:,} changed\033[K",
         err=True,
         nl=run.reached >= run.ends,
     )
@@ -88,7 +89,7 @@ def _tell(run: "Run", *, dry_run: bool) -> None:
     resumed = ", resumed" if run.is_resumed else ""
     change = f", by {told['largest_change']:.6g} at most" if told["largest_change"] is not None else ""
     done = "would change" if dry_run else "changed"
-    click.echo(f"{run.sensor.name}: {run.rows:,} readings, {run.changed:,} {done}{change}{resumed}")
+    click.echo(f"{run.sensor.name}: {counted(run.rows, 'reading')}, {run.changed:,} {done}{change}{resumed}")
     if not run.is_settled:
         click.echo("  readings calibrated as before still arrive: run it again when the sink has caught up", err=True)
     if run.changed:
