@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.processes import Identity
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 
 FOLDER = ".telltale"
 STATE = "state.json"
@@ -131,7 +131,7 @@ def locate(named: str | os.PathLike[str] | None = None) -> Stack:
 def kafka_address(explicit: str | None = None) -> str:
     """Where Kafka is: `explicit` (an option), `TELLTALE_KAFKA`, or the stack in `TELLTALE_DIR`."""
     if address := explicit or os.environ.get("TELLTALE_KAFKA"):
-        return address
+        return _addresses(address, "--kafka" if explicit else "TELLTALE_KAFKA")
     if address := locate().kafka:
         return address
     raise Unavailable(f"the stack in {_short(folder())} runs no Kafka; name one with TELLTALE_KAFKA")
@@ -144,6 +144,16 @@ def database_dsn(explicit: str | None = None) -> str:
     if dsn := locate().database:
         return dsn
     raise Unavailable(f"the stack in {_short(folder())} runs no database; name one with TELLTALE_DATABASE")
+
+
+def _addresses(text: str, option: str) -> str:
+    """Brokers as librdkafka takes them; what cannot be an address is told at once, and not as one that is silent."""
+    for each in text.split(","):
+        host, colon, port = each.strip().partition(":") if each.count(":") == 1 else (each.strip(), "", "")
+        is_port = not colon or (port.isdecimal() and 0 < int(port) < 65_536)
+        if not host or not is_port or any(letter.isspace() for letter in host):
+            raise Refused(f'{option}: expected HOST:PORT, or several with commas, got "{text}"')
+    return text
 
 
 def _short(place: Path) -> str:

@@ -72,6 +72,17 @@ def test_option_then_environment_then_stack(monkeypatch: pytest.MonkeyPatch) -> 
     assert stack.kafka_address("option:1") == "option:1"
 
 
+@pytest.mark.parametrize("text", ["x y:1", ":1", "host:port", "host:99999", "a:1,"])
+def test_what_is_no_address_of_a_broker_is_told_at_once(text: str) -> None:
+    with pytest.raises(Refused, match="--kafka: expected HOST:PORT"):
+        stack.kafka_address(text)
+
+
+@pytest.mark.parametrize("text", ["host", "host:1", "a:1,b:2", "[::1]:9092"])
+def test_addresses_of_brokers(text: str) -> None:
+    assert stack.kafka_address(text) == text
+
+
 def test_a_dead_service_is_seen_though_nobody_noted_it() -> None:
     found = stack_of(processes.myself(), stack.Service("sink", "running", dead()))
     assert found.services[0].now().told()["state"] == "stopped"
