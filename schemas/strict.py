@@ -111,7 +111,14 @@ def _enum(symbols: Sequence[str]) -> Walk:
 
 
 def _union(branches: Sequence[Walk]) -> Walk:
+    by_byte = {2 * index: branch for index, branch in enumerate(branches[:64])}  # a sensor has forty, most of them null
+
     def walk(buf: bytes, at: int) -> int:
+        usual = by_byte.get(buf[at]) if at < len(buf) else None
+        if usual is _null:
+            return at + 1
+        if usual is not None:
+            return usual(buf, at + 1)
         branch, end = columnar.read_long(buf, at)
         if not 0 <= branch < len(branches):
             raise Unreadable(Unread.BAD_VALUE, f"no branch {branch} in a union of {len(branches)} at byte {at}")
