@@ -26,7 +26,21 @@ _STAMP = re.compile(
 _AM = ("am", "a", "vorm", "fm", "vm", "ap", "dop", "de", "πμ", "öö", "sa", "上午", "午前", "오전")
 _PM = ("pm", "p", "nachm", "em", "nm", "ip", "odp", "du", "μμ", "ös", "ch", "下午", "午後", "오후")
 
+_OFFSET = re.compile(r"(.*[\d:.])\s*(Z|[+-]\d{2}:?\d{2})\s*", re.ASCII)
+
 Parts = tuple[str, str, str]
+
+
+def without_offset(text: str) -> tuple[str, int | None]:
+    """(the stamp, minutes of the offset behind it): programs that save a file again write `+00:00`. None: has none."""
+    found = _OFFSET.fullmatch(text)
+    if found is None or ":" not in found[1]:
+        return text, None
+    word = found[2].replace(":", "")
+    if word == "Z":
+        return found[1], 0
+    minutes = int(word[1:3]) * 60 + int(word[3:])
+    return found[1], -minutes if word[0] == "-" else minutes
 
 
 def parts_of(text: str) -> tuple[Parts, int] | None:
@@ -89,9 +103,17 @@ def proven_order(stamps: Iterable[str]) -> tuple[str, ...]:
     return follow if len(follow) == 1 else tuple(left)
 
 
-def stamps_in(order: str) -> Stamps:
-    """Reads cells in one order."""
-    return partial(_read, order=order)
+def stamps_in(order: str, *, zone: int | None = None) -> Stamps:
+    """Reads cells in one order; with a `zone`, those that end with an offset, as stamps of that one."""
+    return partial(_read, order=order) if zone is None else partial(_read_zoned, order=order, zone=zone)
+
+
+def _read_zoned(cells: Sequence[str], *, order: str, zone: int) -> tuple[Longs, list[int]]:
+    parts = [without_offset(cell) for cell in cells]
+    stamps, doubtful = _read([text if offset is not None else "" for text, offset in parts], order=order)
+    good = stamps != NOT_A_TIME
+    stamps[good] += np.array([(zone - (offset or 0)) * 60_000_000 for _, offset in parts], np.int64)[good]
+    return stamps, doubtful
 
 
 def _read(cells: Sequence[str], *, order: str) -> tuple[Longs, list[int]]:

@@ -89,7 +89,7 @@ GROWING = ("toa5", "described")
 Opened = Callable[[Readable, Stamping | None], LoggerFile]
 
 _FORMATS: tuple[tuple[Callable[[str], object], Opened], ...] = (
-    (is_toa5, lambda path, _: Toa5(path)),
+    (is_toa5, Toa5),
     (lambda text: is_tob(text) == "TOB1", lambda path, _: Tob1(path)),
     (lambda text: is_tob(text) == "TOB3", lambda path, _: Tob3(path)),
     (is_nrg, lambda path, _: Nrg(path)),

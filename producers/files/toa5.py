@@ -1,14 +1,17 @@
 """Campbell TOA5: four header lines, then rows. Knows the format and its traps; knows no zone and no spool.
 
+A logger's stamps are YYYY-MM-DD HH:MM:SS[.f]; spreadsheets and scripts that save a file again leave others.
+
 Line 1: "TOA5", station, model, serial, OS, program, signature, table. Then names, units, statistics. The header comes
 again in the middle when LoggerNet reconnects, perhaps with other columns; the last line may be cut while it is written.
 """
 
-from producers.files.lines import cells
-from producers.files.logger_file import Column, Identity, Kind
+from producers.files.date_order import DatedTable
+from producers.files.lines import Readable, cells
+from producers.files.logger_file import Column, Identity, Kind, Stamping
 from producers.files.refusal import RefusedAt
 from producers.files.table import Layout
-from producers.files.text_table import Header, TextTable
+from producers.files.text_table import Header
 
 HEADER_LINES = 4
 STAMP_NAMES = frozenset({"TIMESTAMP", "TS"})
@@ -63,11 +66,15 @@ def _column(name: str, unit: str, statistic: str) -> Column:
     return Column(name, unit, statistic)
 
 
-class Toa5(TextTable):
+class Toa5(DatedTable):
     """A TOA5 file. See `LoggerFile`."""
 
     format = "toa5"
     marks = (b"TOA5",)
+
+    def __init__(self, path: Readable, told: Stamping | None = None) -> None:
+        super().__init__(path, told)
+        self.stamping = self.zoned_by_stamps(Stamping())
 
     def read_header(self, lines: list[str], line: int) -> Header | None:
         if len(lines) < HEADER_LINES:

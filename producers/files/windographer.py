@@ -46,7 +46,7 @@ class Windographer(DatedTable):
     def __init__(self, path: Readable, told: Stamping | None = None) -> None:
         self._said = Stamping()
         super().__init__(path, told)
-        self.stamping = self._said
+        self.stamping = self.zoned_by_stamps(self._said)
 
     def read_header(self, lines: list[str], line: int) -> Header | None:
         found = next(((at, d) for at, text in enumerate(lines[:HEADING_LINES_MAX]) if (d := _heading(text))), None)

@@ -108,6 +108,30 @@ def test_a_header_a_row_apart_is_read_in_good_time(put: Put) -> None:
     assert (found.rows, found.repeated) == (3_000, 2_999)
 
 
+@pytest.mark.parametrize(("saved", "zone"), [("{d}/{m}/{y} {t}", None), ("{m}/{d}/{y} {t}+01:00", "UTC+01:00")])
+def test_toa5_that_a_spreadsheet_saved_again_has_its_stamps(put: Put, saved: str, zone: str | None) -> None:
+    rows = mast_rows(5, start="2016-12-20T00:00")
+    again = [saved.format(y=r[:4], m=r[5:7], d=r[8:10], t=r[11:16]) + r[r.index(",") :] for r in rows]
+    found, as_it_was = looked(put(toa5_text(again).encode())), looked(put(toa5_text(rows).encode()))
+    assert (found.rows, found.first_row, found.problems) == (5, as_it_was.first_row, [])
+    for name in ("first_stamp", "last_stamp"):
+        assert found.record()[name] == as_it_was.record()[name]
+    assert found.record()["time_zone"] == zone
+
+
+def test_stamps_of_summer_and_winter_time_are_of_one_zone(put: Put) -> None:
+    rows = [
+        row.replace(row[:19], stamp)
+        for row, stamp in zip(mast_rows(2), ("2024-10-27 02:50:00+02:00", "2024-10-27 02:00:00+01:00"), strict=True)
+    ]
+    found = looked(put(toa5_text(rows).encode()))
+    assert (found.record()["first_stamp"], found.record()["last_stamp"]) == (
+        "2024-10-27T02:50:00",
+        "2024-10-27T03:00:00",
+    )
+    assert (found.record()["time_zone"], found.out_of_order) == ("UTC+02:00", 0)
+
+
 MALFORMED = {
     "half a header": (lambda t: "\r\n".join(t.splitlines()[:2]) + "\r\n", 2),
     "no time stamp": (lambda t: t.replace("TIMESTAMP", "TIME"), 2),
@@ -117,7 +141,7 @@ MALFORMED = {
     "no line of statistics": (lambda t: t.replace(",,Avg,Avg,Avg,Avg\r\n", ""), 4),
     "more units than columns": (lambda t: t.replace("TS,RN", "TS,RN,m,m,m"), 3),
     "a unit too few": (lambda t: t.replace("TS,RN,m/s", "TS,RN"), 3),
-    "another date": (lambda t: t.replace("2016-12-20 ", "20.12.2016 "), 5),
+    "no date": (lambda t: t.replace("2016-12-20 ", "20122016 "), 5),
     "decimal commas": (lambda t: t.replace(".", ","), 5),
     "semicolons": (lambda t: t.replace(",", ";"), 2),
     "rows too short": (lambda t: t.replace(",mast\r\n", "\r\n"), 5),

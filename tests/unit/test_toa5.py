@@ -157,8 +157,8 @@ def test_header_without_rows_is_no_error(write_toa5: Write) -> None:
 
 
 def test_a_file_without_one_readable_row_is_refused_with_the_first_line(write_toa5: Write) -> None:
-    with pytest.raises(Refused, match=r"line 5.*20/12/2016"):
-        read(write_toa5(["20/12/2016 00:10,1,2,3,4,x"] * 3))
+    with pytest.raises(Refused, match=r"line 5.*20 December 2016"):
+        read(write_toa5(["20 December 2016 00:10,1,2,3,4,x"] * 3))
 
 
 @pytest.mark.parametrize(
