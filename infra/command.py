@@ -152,6 +152,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.filename is None:  # of no file that a person has named
+            raise
+        log_lines.last_words(f"{error.filename}: {error.strerror}")
+        sys.exit(Unavailable.exit_code)
 
 
 def _wrong_settings(error: ValueError) -> str | None:

@@ -22,6 +22,8 @@ CA, CA_KEY, SERVER = "ca.pem", "ca-key.pem", "server.pem"
 DEVICES = "devices"
 CA_DAYS, SERVER_DAYS, DEVICE_DAYS = 3650, 397, 730
 """Devices must be given a new authority by hand, so it lives long; some clients refuse servers with more than 398."""
+HOST = r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
+HOST_CHARACTERS_MAX = 253
 NAME = r"[A-Za-z0-9._-]{1,64}"
 EARLIER = timedelta(hours=1)
 """Devices' clocks may be behind."""
@@ -54,6 +56,7 @@ def init(folder: Path, names: Sequence[str], *, now: datetime) -> bool:
     """
     if not names:
         raise Refused("name the host as devices reach it: telltale tls init --name broker.example.org")
+    alternatives = x509.SubjectAlternativeName([_name(each) for each in names])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key_file, new = folder / CA_KEY, not (folder / CA_KEY).exists()
     if new:
@@ -65,7 +68,6 @@ def init(folder: Path, names: Sequence[str], *, now: datetime) -> bool:
     if authority.not_valid_after_utc <= now:
         raise Refused(f"{folder / CA} ended on {authority.not_valid_after_utc:%Y-%m-%d}: move it and {CA_KEY} away")
     server_key = ec.generate_private_key(ec.SECP256R1())
-    alternatives = x509.SubjectAlternativeName([_name(each) for each in names])
     usage, ends = ExtendedKeyUsageOID.SERVER_AUTH, now + timedelta(days=SERVER_DAYS)
     made = _signed(server_key.public_key(), names[0], (now, ends), usage, by=(key, authority), also=alternatives)
     _write(folder / SERVER, _pem(server_key) + _chain(made, authority), private=True)
@@ -159,6 +161,10 @@ def _name(said: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(said))
     except ValueError:
+        if len(said) > HOST_CHARACTERS_MAX or not re.fullmatch(HOST, said):
+            raise Refused(
+                f'--name: expected a host\'s name or address, such as broker.example.org, got "{said}"'
+            ) from None
         return x509.DNSName(said)
 
 

@@ -111,6 +111,13 @@ def test_clients_that_trust_the_authority_take_the_certificate_for_its_names(tmp
         listener.close()
 
 
+@pytest.mark.parametrize("name", ["", "ä.example.org", "a b", "../x", "a..b", "x" * 254])
+def test_what_is_no_host_gets_no_certificate(tmp_path, name):
+    with pytest.raises(Refused, match="--name: expected a host's name or address"):
+        certificates.init(tmp_path / "tls", [name], now=NOW)
+    assert not (tmp_path / "tls").exists()
+
+
 def test_renewing_keeps_the_authority_and_private_files_are_private(tmp_path):
     certificates.init(tmp_path, ["a"], now=NOW)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,4 +1,4 @@
-"""A command whose package an installation lacks, such as an edge's, says what to install."""
+"""What no command foresees is told in one line: a package that is not installed, a file that cannot be used."""
 
 import os
 import subprocess
@@ -20,3 +20,16 @@ def test_what_is_not_installed_is_named(words: list[str], package: str, tmp_path
     assert done.returncode == 1
     assert f"needs the package {package}, which is not installed here" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["tls", "init", "--name", "here"], ["device", "list", "--kafka", "no address:1"]])
+def test_a_folder_that_is_a_file_is_named(words: list[str], tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.touch()
+    env = {**os.environ, "TELLTALE_DIR": str(place)}
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.command", *words], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
