@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from infra.counted import counted
 from producers.files.described import Description
 from producers.files.lines import Readable
 from producers.files.logger_file import Chunk, Column, Identity, Kind, LoggerFile, Problem, Stamping
@@ -192,8 +193,9 @@ def summary_lines(found: Inspection) -> list[str]:
     if found.refused is not None:
         return [*lines, f"  {found.refused}"]
     lines.append(
-        f"  {found.rows} rows, {len(found.columns)} channels, {found.missing} values missing, "
-        f"{found.repeated} stamps repeated, {found.out_of_order} out of order"
+        f"  {counted(found.rows, 'row')}, {counted(len(found.columns), 'channel')}, "
+        f"{counted(found.missing, 'value')} missing, {counted(found.repeated, 'stamp')} repeated, "
+        f"{found.out_of_order:,} out of order"
     )
     if found.rows:
         lines.append(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from infra.counted import counted
 from producers.delivery.link import Link
 from producers.edge import Edge
 from producers.files.logger_file import Stamping
@@ -353,7 +354,7 @@ def concluded(passed: Sequence[ImportStatus], kafka: str) -> Iterable[ImportStat
         reasons = ", ".join(sorted({one.reason for one in refused}))
         count = sum(one.rows for one in refused)
         reason = (
-            f"{count:,} readings could not be taken ({reasons}): telltale rejected list --device {each.device_id}; "
+            f"{counted(count, 'reading')} could not be taken ({reasons}): telltale rejected list --device {each.device_id}; "
             "once the cause is gone: telltale import --again"
         )
         yield each.model_copy(update={"rejected": count, "reason": reason, "time": now})

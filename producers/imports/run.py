@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from infra.counted import counted
 from infra.progress import counting_bar
 from producers.edge import Edge
 from producers.files.described import Description
@@ -132,7 +133,7 @@ def import_found(
         storage.close()
         untold = statuses.flush(FLUSH_S)
         if untold:
-            click.echo(f"warning: {untold} statuses could not be told to the broker", err=True)
+            click.echo(f"warning: {counted(untold, 'status', 'statuses')} could not be told to the broker", err=True)
     return importer, finished, time.monotonic() - started
 
 
@@ -182,12 +183,15 @@ def print_outcomes(importer: Importer, seconds: float) -> None:
         if status.device_id:
             said += f", device {status.device_id}"
         if status.rows:
-            said += f", {status.rows:,} rows, {status.readings:,} readings"
+            said += f", {counted(status.rows, 'row')}, {counted(status.readings, 'reading')}"
         notes = [each.note, status.reason or ""]
         if status.left_out:
             notes.append(f"left out: {', '.join(status.left_out)}")
         if status.problems:
-            notes.append(f"{status.problems:,} lines or cells could not be read, the first in line {status.line}")
+            notes.append(
+                f"{counted(status.problems, 'line or cell', 'lines or cells')} could not be read, "
+                f"the first in line {status.line}"
+            )
         if len(importer.outcomes) <= LINES_MAX or any(notes[1:]):
             lines.append("; ".join([said, *filter(None, notes)]))
     for line in lines[:LINES_MAX]:
@@ -197,7 +201,8 @@ def print_outcomes(importer: Importer, seconds: float) -> None:
     rows = importer.progress.rows
     sums = ", ".join(f"{count:,} {word}" for word, count in sorted(counts.items()))
     click.echo(
-        f"{len(importer.outcomes):,} files in {seconds:.1f} s: {sums}; {rows:,} rows read ({rows / seconds:,.0f}/s)"
+        f"{counted(len(importer.outcomes), 'file')} in {seconds:.1f} s: {sums}; "
+        f"{counted(rows, 'row')} read ({rows / seconds:,.0f}/s)"
     )
 
 
@@ -212,7 +217,8 @@ def progress_bar(started: float) -> Iterator[Shown]:
 
         def shown(at: Progress) -> None:
             rate = at.rows / max(0.1, time.monotonic() - started)
-            note = f"{at.rows:,} rows, {rate:,.0f}/s, {at.acknowledged:,} readings sent, {at.stored:,} files stored"
+            note = f"{counted(at.rows, 'row')}, {rate:,.0f}/s, {counted(at.acknowledged, 'reading')} sent"
+            note += f", {counted(at.stored, 'file')} stored"
             bar.update(task, completed=at.files, total=at.of, note=f"{note}  {at.name}")
 
         yield shown
@@ -229,8 +235,8 @@ def _plain(started: float) -> Shown:
         passed = now - started
         left = f", {passed / at.files * (at.of - at.files):,.0f} s left" if 0 < at.files < at.of else ""
         sys.stderr.write(
-            f"{at.files:,} of {at.of:,} files read, {at.rows:,} rows ({at.rows / passed:,.0f}/s){left}; "
-            f"{at.acknowledged:,} readings sent, {at.stored:,} files stored\n"
+            f"{at.files:,} of {counted(at.of, 'file')} read, {counted(at.rows, 'row')} ({at.rows / passed:,.0f}/s){left}; "
+            f"{counted(at.acknowledged, 'reading')} sent, {counted(at.stored, 'file')} stored\n"
         )
         sys.stderr.flush()
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from infra.counted import counted
 from infra.stack import folder
 from producers.files.logger_file import Stamping
 from producers.imports.archive import Archive
@@ -188,18 +189,18 @@ def print_report(report: Report, *, as_json: bool, dry_run: bool) -> None:
     if not report.gaps:
         click.echo("no gap")
         return
-    click.echo(f"{report.gaps:,} gaps, {report.missing:,} rows missing")
+    click.echo(f"{counted(report.gaps, 'gap')}, {counted(report.missing, 'row')} missing")
     for each in report.files:
-        counts = f", {each['readings']:,} readings" if each.get("readings") else ""
+        counts = f", {counted(each['readings'], 'reading')}" if each.get("readings") else ""
         reason = f" ({each['reason']})" if each.get("reason") else ""
         click.echo(f"{each['file']}: {each['state']}{counts}{reason}")
     for each in report.edges:
         verb = "would send" if dry_run else "sends"
-        click.echo(f"{each['spool']} {verb} {each['readings']:,} kept readings of {each['device']} again")
+        click.echo(f"{each['spool']} {verb} {counted(each['readings'], 'kept reading')} of {each['device']} again")
     if not report.files:
         click.echo("no imported file has rows of that time")
     if report.left is not None:
-        click.echo(f"{report.missing - report.left:,} rows came back, {report.left:,} are still missing")
+        click.echo(f"{counted(report.missing - report.left, 'row')} came back, {report.left:,} still missing")
     if report.left or dry_run:
         click.echo("an edge elsewhere that keeps readings (keep_s in edge.toml) sends them again with, there:")
         for command in report.elsewhere:
