@@ -354,8 +354,8 @@ def concluded(passed: Sequence[ImportStatus], kafka: str) -> Iterable[ImportStat
         reasons = ", ".join(sorted({one.reason for one in refused}))
         count = sum(one.rows for one in refused)
         reason = (
-            f"{counted(count, 'reading')} could not be taken ({reasons}): telltale rejected list --device {each.device_id}; "
-            "once the cause is gone: telltale import --again"
+            f"{counted(count, 'reading')} could not be taken ({reasons}): "
+            f"telltale rejected list --device {each.device_id}; once the cause is gone: telltale import --again"
         )
         yield each.model_copy(update={"rejected": count, "reason": reason, "time": now})
 

@@ -235,7 +235,8 @@ def _plain(started: float) -> Shown:
         passed = now - started
         left = f", {passed / at.files * (at.of - at.files):,.0f} s left" if 0 < at.files < at.of else ""
         sys.stderr.write(
-            f"{at.files:,} of {counted(at.of, 'file')} read, {counted(at.rows, 'row')} ({at.rows / passed:,.0f}/s){left}; "
+            f"{at.files:,} of {counted(at.of, 'file')} read, "
+            f"{counted(at.rows, 'row')} ({at.rows / passed:,.0f}/s){left}; "
             f"{counted(at.acknowledged, 'reading')} sent, {counted(at.stored, 'file')} stored\n"
         )
         sys.stderr.flush()
