@@ -19,7 +19,7 @@ SENSORS = """
 SELECT s.sensor_id, s.device_id || '/' || s.channel
 FROM sensors s LEFT JOIN devices d USING (device_id)
 WHERE (%(device)s::text IS NULL OR s.device_id = %(device)s)
-  AND (%(channel)s::text IS NULL OR s.channel = %(channel)s)
+  AND (%(sensor)s::text IS NULL OR %(sensor)s IN (s.channel, s.device_id || '/' || s.channel))
   AND (%(station)s::text IS NULL OR d.station_id = %(station)s)
 ORDER BY s.device_id, s.channel"""
 CATEGORIES = "SELECT category, colour, excludes, description FROM flag_categories ORDER BY category"
@@ -65,12 +65,9 @@ def sensors(
     station: str | None = None,
 ) -> dict[int, str]:
     """Names by number. `sensor` is DEVICE/CHANNEL or CHANNEL. Raises `Refused` for what is not there."""
-    named, _, channel = sensor.rpartition("/") if sensor else ("", "", None)
-    with schema_there():
-        found = connection.execute(
-            SENSORS, {"device": named or device, "channel": channel, "station": station}
-        ).fetchall()
     asked = {"sensor": sensor, "device": device, "station": station}
+    with schema_there():
+        found = connection.execute(SENSORS, asked).fetchall()
     if not found and any(asked.values()):
         words = ", ".join(f"{what} {name}" for what, name in asked.items() if name)
         raise Refused(f"{words}: not known to the database")

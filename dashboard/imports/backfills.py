@@ -8,13 +8,31 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from dashboard.imports.gaps import GAPS
-
 GAPS_READ_MAX = 5_000
 """Of all devices together, the largest first."""
 LONGEST = 3
 """Gaps of a device that are shown; the device's page has more."""
-LARGEST = f"SELECT * FROM ({GAPS}) AS gap ORDER BY missing DESC, begins LIMIT {GAPS_READ_MAX + 1}"  # noqa: S608
+# As the view `gaps`, but readings before `begin` are not looked at, save for the last one of each sensor.
+LARGEST = f"""
+SELECT d.station_id, v.device_id, g.begins, g.ends, array_agg(v.channel ORDER BY v.channel) AS channels,
+  max(greatest(1, round(extract(epoch FROM g.ends - g.begins)::float8 / v.interval_s)))::bigint AS missing,
+  bool_or(g.is_open) AS is_open
+FROM sensor_lives v JOIN devices d USING (device_id)
+CROSS JOIN LATERAL (
+  SELECT greatest(v.begins, %(begin)s::timestamptz, (
+    SELECT time + v.step FROM readings WHERE sensor_id = v.sensor_id AND quality <> 9 AND time < %(begin)s::timestamptz
+    ORDER BY time DESC LIMIT 1)) AS begins WHERE v.begins IS NOT NULL) since
+CROSS JOIN LATERAL (
+  SELECT coalesce(lag(time) OVER (ORDER BY time) + v.step, since.begins) AS begins, time AS ends, false AS is_open
+  FROM readings
+  WHERE sensor_id = v.sensor_id AND quality <> 9 AND time >= coalesce(%(begin)s::timestamptz, '-infinity')
+  UNION ALL
+  SELECT coalesce((SELECT time FROM readings WHERE sensor_id = v.sensor_id AND quality <> 9
+                     AND time >= coalesce(%(begin)s::timestamptz, '-infinity')
+                   ORDER BY time DESC LIMIT 1) + v.step, since.begins), v.ends, v.active) g
+WHERE g.ends - g.begins > v.step / 2 AND (%(device)s::text IS NULL OR v.device_id = %(device)s)
+GROUP BY d.station_id, v.device_id, g.begins, g.ends
+ORDER BY missing DESC, g.begins LIMIT {GAPS_READ_MAX + 1}"""  # noqa: S608 - a number of ours
 # Files of a device that have moved since: how far a backfill has come.
 MOVED = """
 SELECT count(*)::int AS files, count(*) FILTER (WHERE state IN ('sent', 'stored'))::int AS through,

@@ -27,7 +27,7 @@ NAMES = {STREAMS_GROUP: "streams", SINK_GROUP: "sink"}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How a part of the pipeline is. `state`: working, behind (it moves), standing (it does not), away."""
+    """How a part of the pipeline is. `state`: working, behind (it moves, and does not keep up), standing, away."""
 
     state: str
     waiting: int = 0
@@ -38,12 +38,14 @@ class Part:
 
 
 def judged(now: dict[tuple[str, int], tuple[int, int]], before: dict[tuple[str, int], tuple[int, int]] | None) -> Part:
-    """From (position, end) of each partition with something left, now and at the look before."""
+    """From (position, end) of each partition with something left, now and at the look before. In live data something
+    always waits for a moment: behind is who has not yet read what was there at the look before."""
     waiting = sum(end - position for position, end in now.values())
     if not waiting or before is None:
         return Part("working" if not waiting else "behind", waiting)
     stuck = any(key in before and before[key][0] == position for key, (position, _) in now.items())
-    return Part("standing" if stuck else "behind", waiting)
+    late = any(key in before and position < before[key][1] for key, (position, _) in now.items())
+    return Part("standing" if stuck else "behind" if late else "working", waiting)
 
 
 class Monitor:

@@ -5,15 +5,16 @@ what must be typed there, since nothing leads from the server to an edge.
 """
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import psycopg
 from fastapi import APIRouter, Depends, Query, Request
+from psycopg.rows import DictRow
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from dashboard.imports.backfills import GAPS_READ_MAX, LARGEST, MOVED, Backfill, lacking
-from dashboard.imports.gaps import Period
 from dashboard.pages import commands
 from dashboard.pages.render import fragment
 from dashboard.pages.serving import running_of
@@ -30,6 +31,8 @@ Db = Annotated[Database, Depends(database)]
 
 PREVIEW_S_MAX = 120.0
 DEVICES_SHOWN = 50
+DAYS_INSTEAD = 30
+"""Looked through where looking through all readings takes the database too long."""
 KEPT = 20
 """Backfills that are remembered."""
 
@@ -44,9 +47,23 @@ class Filling(BaseModel):
 
 
 @router.get("/gaps")
-async def gaps(principal: Viewer, db: Db, device: Annotated[str, Query(max_length=200)] = "") -> Response:
-    """The part of the page; gaps of years take some seconds to find, so the page comes without them."""
-    rows = await db.rows(LARGEST, Period(device=device or None).named())
+async def gaps(
+    principal: Viewer,
+    db: Db,
+    device: Annotated[str, Query(max_length=200)] = "",
+    days: Annotated[int, Query(ge=0, le=36_600)] = 0,
+) -> Response:
+    """The part of the page; gaps of years take some seconds to find, so the page comes without them.
+
+    Of the last `days`; 0: of all readings."""
+    instead = None
+    try:
+        rows = await _largest(db, device, days)
+    except psycopg.errors.QueryCanceled:
+        if 0 < days <= DAYS_INSTEAD:
+            raise
+        instead = DAYS_INSTEAD
+        rows = await _largest(db, device, instead)
     told = lacking(rows[:GAPS_READ_MAX])
     return HTMLResponse(
         fragment(
@@ -54,9 +71,16 @@ async def gaps(principal: Viewer, db: Db, device: Annotated[str, Query(max_lengt
             devices=told[:DEVICES_SHOWN],
             more=max(0, len(told) - DEVICES_SHOWN),
             is_cut=len(rows) > GAPS_READ_MAX,
+            instead=instead,
+            days=instead or days,
             may=lambda right: principal.may(Role(right)),
         )
     )
+
+
+async def _largest(db: Database, device: str, days: int) -> list[DictRow]:
+    begin = datetime.now(UTC) - timedelta(days=days) if days else None
+    return await db.rows(LARGEST, {"device": device or None, "begin": begin})
 
 
 @router.get("/backfills")

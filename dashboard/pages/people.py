@@ -163,8 +163,9 @@ async def new_password(request: Request, told: NewPassword, principal: Someone, 
         raise Refused("the two new passwords differ")
     if principal.user_id is None:
         raise Refused("this session has no account of its own")
+    address = request.client.host if request.client else ""
     await accounts.change_password(
-        db, principal.user_id, principal.name, old=told.old, new=told.new, keep=principal.session_hash
+        db, principal.user_id, principal.name, old=told.old, new=told.new, keep=principal.session_hash, address=address
     )
     await audit.note(db, request, principal, "password.change", subject=principal.name)
     return JSONResponse({"message": "password changed; other sessions are signed out", "tone": "good"})

@@ -78,6 +78,14 @@ def _bytes(value: float | None) -> str:
     return f"{value:.1f} TB"
 
 
+def _span(value: float) -> str:
+    """Seconds as people say them: `90 s`, `10 min`, `30 d`; in the largest unit that is whole."""
+    for seconds, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if value >= 2 * seconds and value % seconds == 0:
+            return f"{value / seconds:.0f} {unit}"
+    return f"{value:.12g} s"
+
+
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
@@ -100,6 +108,7 @@ _environment.filters |= {
     "number": _number,
     "bytes": _bytes,
     "share": _share,
+    "span": _span,
 }
 
 

@@ -146,6 +146,7 @@ async def device(request: Request, device_id: str, db: Db) -> Response:
     extent = await db.first(EXTENT, (device_id,))
     beats = await db.rows(LAST_BEATS, (device_id, BEATS_SHOWN))
     now = datetime.now(UTC)
+    since = config.exists_from or (extent["first"] if extent else None)
     return page(
         request,
         "device.html",
@@ -159,7 +160,9 @@ async def device(request: Request, device_id: str, db: Db) -> Response:
         depths=orjson.dumps([[beat["received"].timestamp(), beat["depth"]] for beat in reversed(beats)]).decode(),
         imports=await db.rows(IMPORTS, (device_id, IMPORTS_SHOWN)),
         edits=await db.rows(EDITS, (device_id,)),
-        timelines={each.channel: timeline(each.calibrations, now) for each in config.sensors if each.calibrations},
+        timelines={
+            each.channel: timeline(each.calibrations, since, now) for each in config.sensors if each.calibrations
+        },
         text=config.model_dump_json(indent=2),
         year=(extent["last"] if extent and extent["last"] else now).year,
     )
@@ -172,12 +175,14 @@ def _configured(live: Live, device_id: str) -> Device:
     return found
 
 
-def timeline(calibrations: tuple[Calibration, ...], now: datetime) -> list[dict[str, Any]]:
-    """Each calibration's place on a line of 0 to 100 from the first date to now, and its numbers in words."""
+def timeline(calibrations: tuple[Calibration, ...], since: datetime | None, now: datetime) -> list[dict[str, Any]]:
+    """Each calibration's place on a line of 0 to 100 from the first date to now, and its numbers in words. One that has
+    always been valid begins where the device does (`since`), if that is known."""
     dates = [
         date for each in calibrations for date in (each.valid_from, each.valid_to) if date is not None and date < now
     ]
-    first = min(dates, default=now)
+    always = calibrations[0].valid_from is None
+    first = min([*dates, *([since] if since and always else [])], default=now)
     length = max((now - first).total_seconds(), 1.0)
 
     def place(date: datetime | None, unbounded: float) -> float:

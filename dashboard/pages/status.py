@@ -75,8 +75,10 @@ async def _tell(socket: WebSocket, running: Running, *, full: bool) -> None:
 async def _hear(socket: WebSocket, running: Running) -> None:
     """Answers questions for spark lines."""
     while True:
-        text = await socket.receive_text()
-        numbers = _wanted(text)
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        numbers = _wanted(message.get("text") or "")
         if numbers:
             await socket.send_text((await asyncio.to_thread(running.live.sparks, numbers)).decode())
 

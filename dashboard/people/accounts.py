@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, dict_row
 
 from dashboard.people import passwords
 from dashboard.web.access import Role, hashed, new_secret
@@ -36,6 +36,7 @@ SELECT count(*) FILTER (WHERE name = %(name)s AND address = %(address)s) AS here
   min(time) AS oldest
 FROM login_failures WHERE time > %(since)s AND (name = %(name)s OR address = %(address)s)"""
 FAILED = "INSERT INTO login_failures (name, address) VALUES (%s, %s)"
+ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('telltale login'))"
 FORGET_FAILURES = "DELETE FROM login_failures WHERE (name = %s AND address = %s) OR time < %s"
 SIGNED_IN = """
 INSERT INTO sessions (session_hash, user_id, csrf, expires, address, agent) VALUES (%s, %s, %s, %s, %s, %s)"""
@@ -179,27 +180,36 @@ async def change(db: Database, user_id: int, *, role: Role | None = None, disabl
 
 
 async def check_password(db: Database, name: str, password: str, *, address: str) -> DictRow | None:
-    """The account, if name and password are right. Raises `Refused` after too many failures."""
+    """The account, if name and password are right. Raises `Locked` after too many failures."""
     typed = name.strip().lower()[:100]
     since = datetime.now(UTC) - FAILURES_OVER
-    failures = await db.first(FAILURES, {"name": typed, "address": address, "since": since})
-    if failures and (
-        failures["here"] >= FAILURES_OF_NAME_HERE
-        or failures["address"] >= FAILURES_HERE
-        or failures["name"] >= FAILURES_OF_NAME
-    ):
-        wait = failures["oldest"] + FAILURES_OVER - datetime.now(UTC)
-        raise Locked(max(1, round(wait.total_seconds() / 60)))
+    await _count_as_failed(db, typed, address, since=since)
     row = await db.first(USER, (name.strip(),))
     right = await passwords.fits(password, row["password_hash"] if row else None)
     async with db.connection() as connection:
         if not right or row is None or row["disabled"]:
-            await connection.execute(FAILED, (typed, address))
             return None
         await connection.execute(FORGET_FAILURES, (typed, address, since))
     if passwords.is_old(row["password_hash"]):
         await _keep_stronger(db, row, password)
     return row
+
+
+async def _count_as_failed(db: Database, name: str, address: str, *, since: datetime) -> None:
+    """Each attempt counts as failed until it has succeeded, so that many at once are no way around the limit."""
+    async with db.connection() as connection, connection.transaction():
+        await connection.execute(ONE_AT_A_TIME)
+        cursor = connection.cursor(row_factory=dict_row)
+        await cursor.execute(FAILURES, {"name": name, "address": address, "since": since})
+        failures = await cursor.fetchone()
+        if failures and (
+            failures["here"] >= FAILURES_OF_NAME_HERE
+            or failures["address"] >= FAILURES_HERE
+            or failures["name"] >= FAILURES_OF_NAME
+        ):
+            wait = failures["oldest"] + FAILURES_OVER - datetime.now(UTC)
+            raise Locked(max(1, round(wait.total_seconds() / 60)))
+        await connection.execute(FAILED, (name, address))
 
 
 async def _keep_stronger(db: Database, row: DictRow, password: str) -> None:
@@ -233,10 +243,11 @@ async def end_other_sessions(db: Database, user_id: int, *, keep: bytes | None) 
         return int(done.rowcount)
 
 
-async def change_password(db: Database, user_id: int, name: str, *, old: str, new: str, keep: bytes | None) -> None:
-    """Another password; every other session of the account ends. Raises `Refused`."""
-    row = await db.first(USER, (name,))
-    if row is None or not await passwords.fits(old, row["password_hash"]):
+async def change_password(
+    db: Database, user_id: int, name: str, *, old: str, new: str, keep: bytes | None, address: str
+) -> None:
+    """Another password; every other session of the account ends. Raises `Refused`, and `Locked` as signing in does."""
+    if await check_password(db, name, old, address=address) is None:
         raise Refused("the present password is not right")
     passwords.check(new)
     kept = await passwords.hashed(new)

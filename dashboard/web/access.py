@@ -114,6 +114,7 @@ class Need:
     async def __call__(self, connection: HTTPConnection) -> Principal:
         try:
             principal = await identify(connection)
+            connection.state.principal = principal  # also of who is refused: the page that says so has their menu
             if not principal.may(self.right):
                 raise Problem(403, _forbidden(principal, self.right))
             if principal.session_hash is not None:
@@ -122,7 +123,6 @@ class Need:
             if connection.scope["type"] == "websocket":
                 raise WebSocketException(1008, problem.detail) from None
             raise
-        connection.state.principal = principal
         return principal
 
 

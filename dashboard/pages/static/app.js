@@ -233,9 +233,17 @@ document.addEventListener("htmx:afterSettle", (event) => showTimes(event.target)
 document.addEventListener("htmx:responseError", (event) => {
   let detail = `the server answered ${event.detail.xhr.status}`;
   try { detail = JSON.parse(event.detail.xhr.responseText).detail ?? detail; } catch { /* no words */ }
-  toast(detail, "bad");
+  if (event.detail.xhr.status === 401) location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  else missed(event.detail.target, detail);
 });
-document.addEventListener("htmx:sendError", () => toast("the server does not answer; what you see may be old", "bad"));
+document.addEventListener("htmx:sendError", (event) => missed(event.detail.target, "the server does not answer; what you see may be old"));
+
+/** A part of the page could not be had: said in its place, above what was there, until it comes. */
+function missed(part, text) {
+  part.querySelector(":scope > .missed")?.remove();
+  if (/…$/.test(part.textContent.trim())) part.replaceChildren();
+  part.prepend(el("p", { class: "trouble missed", role: "alert" }, text));
+}
 
 /** What scrolls sideways can be reached, and scrolled, with the keyboard. */
 export function reachable(within = document) {

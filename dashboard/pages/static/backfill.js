@@ -13,7 +13,12 @@ const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1
 function recount() {
   window.htmx.trigger(byId("gap-list"), "refresh");
 }
-byId("gaps-again").addEventListener("click", () => { byId("gap-list").replaceChildren(el("p", { class: "soft" }, "counting…")); recount(); });
+function again() {
+  byId("gap-list").replaceChildren(el("p", { class: "soft" }, "counting…"));
+  recount();
+}
+byId("gaps-again").addEventListener("click", again);
+byId("gap-days").addEventListener("change", again);
 
 function commands(all) {
   return el("div", {}, el("p", { class: "small" }, "An edge elsewhere that keeps readings (keep_s in its edge.toml) sends them again with this, typed there:"), ...all.map((each) => el("p", {}, el("code", { class: "mono" }, each))));

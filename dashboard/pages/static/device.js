@@ -10,7 +10,7 @@ if (place) {
   const draw = () => {
     place.replaceChildren();
     const common = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1 } };
-    new uPlot({ width: place.clientWidth, height: 150, legend: { show: false }, cursor: { show: false }, tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "Etc/UTC"), axes: [{ ...common, values: [[3600, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1], [1, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1]] }, { ...common, size: 60 }], scales: { y: { range: (_, low, high) => [0, Math.max(1, high)] } }, series: [{}, { stroke: css("--series-1"), fill: `${css("--series-1")}22`, width: 1.2, points: { show: false } }] }, [points.map((each) => each[0]), points.map((each) => each[1])], place);
+    new uPlot({ width: place.clientWidth, height: 150, legend: { show: false }, cursor: { show: false }, tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "Etc/UTC"), axes: [{ ...common, space: 70, values: [[3600, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1], [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1], [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1]] }, { ...common, size: 60 }], scales: { y: { range: (_, low, high) => [0, Math.max(1, high)] } }, series: [{}, { stroke: css("--series-1"), fill: `${css("--series-1")}22`, width: 1.2, points: { show: false } }] }, [points.map((each) => each[0]), points.map((each) => each[1])], place);
   };
   draw();
   document.addEventListener("theme", draw);

@@ -123,17 +123,24 @@ async function load() {
     data = new Map(found);
     [flags, alarms] = marks;
     draw(asked);
-    const rows = found.reduce((sum, [, each]) => sum + each.rows, 0);
-    const sources = [...new Set(found.map(([, each]) => each.source))].map((each) => (each === "logged" ? "every reading" : `${each} statistics`));
-    byId("about").textContent = rows
-      ? `${text(asked[0])} to ${text(asked[1])}; made of ${rows.toLocaleString("en")} rows (${sources.join(", ")})`
-      : `No readings from ${text(asked[0])} to ${text(asked[1])}. “all” shows everything there is.`;
+    const rows = showAbout(asked);
     window.telltale.plot = { ms: performance.now() - began, rows, chart, range, flags };
   } catch (error) {
     if (error.name === "AbortError") return;
     byId("about").textContent = error.message;
     tellTrouble(error);
   }
+}
+
+/** Says what is shown; returns of how many rows it is made. */
+function showAbout([from, to]) {
+  const found = [...data.values()];
+  const rows = found.reduce((sum, each) => sum + each.rows, 0);
+  const sources = [...new Set(found.map((each) => each.source))].map((each) => (each === "logged" ? "every reading" : `${each} statistics`));
+  byId("about").textContent = rows
+    ? `${text(from)} to ${text(to)}; made of ${rows.toLocaleString("en")} rows (${sources.join(", ")})`
+    : `No readings from ${text(from)} to ${text(to)}. “all” shows everything there is.`;
+  return rows;
 }
 
 async function loadFlags(signal) {
@@ -260,6 +267,8 @@ function bands(u) {
   pen.rect(left, top, width, height);
   pen.clip();
   pen.font = `${11 * scale}px system-ui, sans-serif`;
+  pen.textAlign = "left"; // the axes have left theirs
+  pen.textBaseline = "alphabetic";
   for (const flag of flags) {
     const [a, b] = [place(flag.begin ? Date.parse(flag.begin) / 1000 : range[0]), place(flag.end ? Date.parse(flag.end) / 1000 : range[1])];
     pen.fillStyle = `${flag.colour}40`;
@@ -362,7 +371,7 @@ function setMode(next) {
 for (const each of ["zoom", "pan", "flag"]) byId(`mode-${each}`)?.addEventListener("click", () => setMode(each));
 for (const each of ["band", "good", "marks"]) byId(each).addEventListener("change", () => { chart?.destroy(); chart = null; byId("plot").replaceChildren(); load(); });
 new ResizeObserver(() => { if (chart && chart.width !== byId("plot").clientWidth) { chart.setSize({ width: byId("plot").clientWidth, height: chart.height }); clearTimeout(due); due = setTimeout(load, 300); } }).observe(byId("plot"));
-for (const each of ["theme", "zone"]) document.addEventListener(each, () => { if (chart) draw(range); });
+for (const each of ["theme", "zone"]) document.addEventListener(each, () => { if (chart) { draw(range); showAbout(range); } });
 
 // Flags.
 
@@ -432,7 +441,7 @@ function showFlags() {
   const rows = flags.map((flag) => el("tr", {},
     el("td", {}, el("span", { class: "swatch", data: { colour: flag.colour } }), ` ${flag.category}`),
     el("th", { scope: "row" }, flag.sensor),
-    el("td", {}, `${flag.begin ? timeText(Date.parse(flag.begin), sensors[0]?.offset) : "ever"} to ${flag.end ? timeText(Date.parse(flag.end), sensors[0]?.offset) : "ever"}`),
+    el("td", { class: "small" }, el("span", { class: "nowrap" }, flag.begin ? timeText(Date.parse(flag.begin), sensors[0]?.offset) : "ever"), " to ", el("span", { class: "nowrap" }, flag.end ? timeText(Date.parse(flag.end), sensors[0]?.offset) : "ever")),
     el("td", {}, flag.reason || el("span", { class: "soft" }, "–"), el("br"), el("span", { class: "small soft" }, flag.author)),
     el("td", {}, mayOperate ? el("button", { type: "button", onclick: () => takeOff(flag) }, "Take off") : "")));
   for (const row of rows) row.querySelector(".swatch").style.background = row.querySelector(".swatch").dataset.colour;

@@ -301,7 +301,7 @@ function makeRow() {
   const row = el("tr", { class: "row" });
   const cells = {};
   for (const column of COLUMNS[view]) {
-    const cell = column.key === "name" ? el("th", { scope: "row", class: "name" }) : el("td", { class: `${column.num ? "num" : ""} ${column.phone === false ? "hide-phone" : ""}` });
+    const cell = column.key === "name" ? el("th", { scope: "row", class: "name" }) : el("td", { class: `${column.num ? "num" : column.text ? "words" : ""} ${column.phone === false ? "hide-phone" : ""}` });
     cells[column.key] = cell;
     row.append(cell);
   }

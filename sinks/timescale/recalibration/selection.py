@@ -14,8 +14,7 @@ SELECT s.sensor_id, s.device_id || '/' || s.channel, s.active AND s.statistic IS
   is_angle(s.quantity, s.statistic)
 FROM sensors s LEFT JOIN devices d USING (device_id)
 WHERE (%(station)s::text IS NULL OR d.station_id = %(station)s)
-  AND (%(device)s::text IS NULL OR s.device_id = %(device)s)
-  AND (%(channel)s::text IS NULL OR s.channel = %(channel)s)
+  AND (%(sensor)s::text IS NULL OR %(sensor)s IN (s.channel, s.device_id || '/' || s.channel))
 ORDER BY s.device_id, s.channel"""
 HAS_TABLES = "SELECT to_regclass('recalibrations') IS NOT NULL"
 
@@ -48,8 +47,7 @@ def select(
     has_tables = connection.execute(HAS_TABLES).fetchone()
     if not has_tables or not has_tables[0]:
         raise Refused("the database has no such tables yet; make them with: telltale db migrate")
-    device, _, channel = sensor.rpartition("/") if sensor else ("", "", None)
-    found = connection.execute(CHOSEN, {"station": station, "device": device or None, "channel": channel}).fetchall()
+    found = connection.execute(CHOSEN, {"station": station, "sensor": sensor}).fetchall()
     if not found:
         raise Refused(f"{f'sensor {sensor}' if sensor else f'station {station}'}: not known to the database")
     if sensor and len(found) > 1:
