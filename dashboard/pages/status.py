@@ -78,20 +78,21 @@ async def _hear(socket: WebSocket, running: Running) -> None:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
-        numbers = _wanted(message.get("text") or "")
+        numbers = wanted(message.get("text") or "")
         if numbers:
             await socket.send_text((await asyncio.to_thread(running.live.sparks, numbers)).decode())
 
 
-def _wanted(text: str) -> list[int]:
+def wanted(text: str) -> list[int]:
+    """The sensors that a page asks for; nothing of what makes no sense."""
     try:
         told: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
         return []
-    wanted = told.get("want") if isinstance(told, dict) else None
-    if not isinstance(wanted, list):
+    asked = told.get("want") if isinstance(told, dict) else None
+    if not isinstance(asked, list):
         return []
-    return [number for number in wanted[:SPARKS_MAX] if isinstance(number, int)]
+    return [number for number in asked[:SPARKS_MAX] if type(number) is int]  # true is an int, too
 
 
 async def _watch(socket: WebSocket, web: Web, principal: Principal) -> None:

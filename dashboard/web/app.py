@@ -31,6 +31,7 @@ from dashboard.pages.feature import PAGES
 from dashboard.sensorthings import routes as sensorthings
 from dashboard.web import health, measured, problems, state
 from dashboard.web.access import public
+from dashboard.web.bodies import Bodies
 from dashboard.web.compression import Compression
 from dashboard.web.feature import Feature
 from dashboard.web.headers import SecurityHeaders
@@ -41,6 +42,8 @@ from infra.version import our_version
 HEALTH = Feature(name="health", routers=(health.router,))
 FEATURES: tuple[Feature, ...] = (HEALTH, api.FEATURE, sensorthings.FEATURE, PAGES)
 READY_EVERY_S = 0.2
+FILES = "/api/v1/imports"
+"""Where files are uploaded."""
 
 
 def create_app(
@@ -73,6 +76,7 @@ def create_app(
     app.state.web = web
     pages = [feature.page for feature in features if feature.page]
     problems.install(app, pages[0] if pages else None)
+    app.add_middleware(Bodies, files=(FILES,))
     app.add_middleware(Compression)
     app.add_middleware(SecurityHeaders, behind_tls=settings.behind_tls)
     app.add_middleware(measured.Requests)

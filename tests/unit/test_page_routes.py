@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -9,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from dashboard.pages.feature import PAGES
+from dashboard.pages.status import wanted
 from dashboard.web import access
 from dashboard.web.access import GRANTS, Principal, Role
 from dashboard.web.app import create_app
@@ -141,3 +144,29 @@ def test_the_role_of_the_table_is_enough(least: Role, monkeypatch: pytest.Monkey
     monkeypatch.setattr(access, "identify", identify)
     for name in [name for name, role in TABLE.items() if role is least]:
         assert answered(name, {"X-CSRF-Token": "token"}) not in (401, 403), name
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["length told", "length not told"])
+def test_what_is_no_file_is_not_read_without_end_even_of_strangers(told: bool) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b" " * 1_000_000
+
+    async def answered() -> httpx.Response:
+        transport = httpx.ASGITransport(APP, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            body: Any = b" " * 10_000_000 if told else pieces()
+            return await client.post("/welcome", content=body, headers={"Content-Type": "application/json"})
+
+    answer = asyncio.run(answered())
+    assert answer.status_code == 413
+    assert "8,000,000 bytes" in answer.json()["detail"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("said", "numbers"),
+    [('{"want": [1, 2]}', [1, 2]), ('{"want": [true, -1, 1e9, "a", null]}', [-1]), ("x", []), ("[]", []), ("", [])],
+)
+def test_what_a_page_says_on_its_socket_is_looked_at_twice(said: str, numbers: list[int]) -> None:
+    assert wanted(said) == numbers
