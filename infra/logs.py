@@ -1,9 +1,10 @@
 """The parts' log files: bounds them and shows them, each line with its part's name. Writes nothing of its own."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 SIZE_BYTES_MAX = 50_000_000
 """Per part, and as much again for the one before. A day of a busy broker's log."""
@@ -13,6 +14,11 @@ COLOURS = (36, 35, 33, 32, 34, 96, 95, 93, 92, 94)
 
 def log_file(folder: Path, name: str) -> Path:
     return folder / "logs" / f"{name}.log"
+
+
+def appended(path: Path) -> BinaryIO:
+    """Open at its end; made for its owner's eyes alone, since the dashboard's first line is a way in."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def shorten(path: Path) -> None:

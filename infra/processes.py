@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.accounts import Account
+from infra.logs import appended
 
 POLL_S = 0.05
 
@@ -99,7 +100,7 @@ def start(
     The process writes the file itself, so it can outlive whoever started it. `env` adds to this environment.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with appended(log) as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

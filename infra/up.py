@@ -19,7 +19,7 @@ from infra.client import Access, operator
 from infra.kafka import cluster
 from infra.kafka.broker import Door, answers
 from infra.kafka.cluster import KAFKA
-from infra.logs import followers, log_file
+from infra.logs import appended, followers, log_file
 from infra.parts import POSTGRES, Part, chosen, declared, kafka_part, postgres_part, service_part
 from infra.postgres import server
 from infra.security import principals
@@ -340,7 +340,7 @@ def _detached(wish: Wish, answer: int) -> int:
 
     def when_up(_: Stack) -> None:
         log = log_file(wish.folder, "stack")
-        with log.open("ab") as file, Path(os.devnull).open("rb") as nothing:
+        with appended(log) as file, Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), 0)
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
