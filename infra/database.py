@@ -23,13 +23,16 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """A database that is away is `Unavailable`, an address that cannot be read `Refused`; other errors stay."""
+    """A database that is away is `Unavailable`, an address that cannot be read and a value that it cannot hold are
+    `Refused`; other errors stay."""
     import psycopg  # noqa: PLC0415 - slow to import
 
     try:
         yield
     except psycopg.OperationalError as error:
         raise Unavailable(f"database: {first_line(error)}") from None
+    except psycopg.DataError as error:  # such as a number or time that its type does not hold
+        raise Refused(f"database: {first_line(error)}") from None
     except psycopg.ProgrammingError as error:
         if error.sqlstate is None:  # not the server's word: the address cannot be read
             raise Refused(f"database: {str(error).strip()}") from None

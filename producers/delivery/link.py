@@ -1,5 +1,6 @@
 """What stands between an edge and its broker, in words that an operator reads. Knows librdkafka's error codes."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,14 +53,17 @@ TOO_LARGE = frozenset(
 )
 PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
+_TRY = re.compile(r" \(after \d+ms in state \w+(, \d+ identical error\(s\) suppressed)?\)")
+"""How a single try went: other each time, so that each would be told as news."""
+
 
 def link_state(error: KafkaError, *, address: str) -> LinkState:
     """What an error means for the link."""
-    code = error.code()
+    code, said = error.code(), _TRY.sub("", error.str())
     if code in _NOT_ALLOWED:
-        return LinkState(Link.NOT_ALLOWED, f"{address} refuses this edge: {error.str()}; check its credential and ACL")
+        return LinkState(Link.NOT_ALLOWED, f"{address} refuses this edge: {said}; check its credential and ACL")
     if code in _TOPIC_MISSING:
-        return LinkState(Link.TOPIC_MISSING, f"{address}: {error.str()}; make the topics (`telltale topics provision`)")
+        return LinkState(Link.TOPIC_MISSING, f"{address}: {said}; make the topics (`telltale topics provision`)")
     if code in _AWAY:
-        return LinkState(Link.AWAY, f"{address} does not answer: {error.str()}")
-    return LinkState(Link.FAILED, f"{address}: {error.name()}: {error.str()}")
+        return LinkState(Link.AWAY, f"{address} does not answer: {said}")
+    return LinkState(Link.FAILED, f"{address}: {error.name()}: {said}")

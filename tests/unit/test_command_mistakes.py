@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from infra.database import told_in_one_line
+from schemas.errors import Refused
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,8 @@ def test_a_folder_that_is_a_file_is_named(words: list[str], tmp_path: Path) -> N
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_value_that_the_database_cannot_hold_is_told_in_one_line() -> None:
+    with pytest.raises(Refused, match="database: bigint out of range"), told_in_one_line():
+        raise psycopg.errors.NumericValueOutOfRange("bigint out of range")

@@ -88,6 +88,9 @@ def list_calibrations(*, device: str, channel: str | None, as_json: bool, kafka:
     if device not in configured:
         raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(configured)) or "none"}')
     sensors = [one for one in configured[device].sensors if channel in (None, one.channel)]
+    if not sensors and channel is not None:
+        known = ", ".join(one.channel for one in configured[device].sensors)
+        raise Refused(f'device {device} has no channel "{channel}"; it has {known}')
     if as_json:
         dated = [(one.channel, each) for one in sensors for each in one.calibrations]
         click.echo(_json([{"channel": name, **each.model_dump(mode="json")} for name, each in dated]))
