@@ -9,6 +9,7 @@ import re
 from producers.files.date_order import DatedTable
 from producers.files.lines import Readable, cells
 from producers.files.logger_file import Column, Identity, Stamping
+from producers.files.numbers import MISSING
 from producers.files.refusal import RefusedAt
 from producers.files.stamps import offset_minutes
 from producers.files.table import Layout
@@ -17,6 +18,8 @@ from schemas.errors import Refused
 
 HEADING_LINES_MAX = 200
 _STAMP_NAMES = ("date/time", "date time", "datetime", "timestamp", "date")
+CODES = frozenset({"-999", "-9999"})
+"""What Windographer writes for missing where it is told not to leave it empty; no quantity of wind has such a value."""
 _UNIT = re.compile(r"(.*\S)\s*[\[(]([^\[\]()]*)[\])]\s*")
 _STATISTICS = {
     "sd": "sd",
@@ -68,7 +71,7 @@ class Windographer(DatedTable):
             _column(name, unit) for name, unit in zip(names[1:], [*units[1:], *[""] * len(names)], strict=False)
         )
         self._read_sentences(lines[:at])
-        layout = Layout(columns, tuple(range(1, len(names))), len(names), delimiter=delimiter)
+        layout = Layout(columns, tuple(range(1, len(names))), len(names), delimiter=delimiter, missing=MISSING | CODES)
         return Header(Identity("Windographer"), layout, at + 1 + bool(units))
 
     def _units(self, below: list[str], delimiter: str) -> list[str]:

@@ -525,6 +525,18 @@ def test_windographer_says_what_its_stamps_mark_and_not_its_zone(put: Put) -> No
     assert (told.status, told.record()["first_time"]) == ("ok", "2016-12-19T23:00:00Z")
 
 
+def test_windographers_codes_for_missing_are_missing(put: Put) -> None:
+    text = made.crlf(
+        "Created 2019-05-10 by Windographer 4.1.14",
+        "Time stamps indicate the beginning of the time step.",
+        "Date/Time\tSpd80\tT2",
+        "2016-01-09 15:30\t8.37\t-9999",
+        "2016-01-09 15:40\t-999.0\t-9.99",
+    )
+    found = looked(put(text))
+    assert (found.first_row, found.missing) == ([8.37, None], 2)
+
+
 def test_windographer_with_a_line_of_units_and_another_date(put: Put) -> None:
     text = made.windographer().decode("latin-1").replace("2016-12-20 ", "20/12/2016 ")
     lines = text.split("\r\n")
