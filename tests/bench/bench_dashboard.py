@@ -38,6 +38,7 @@ from sinks.timescale import schema
 
 CHANNELS = tuple(f"ch{number:02}" for number in range(20))
 MEASURED_S = 10.0
+FIRST_UPDATE_S_MAX = 120.0
 LONG_ROWS = 315_648  # six years of ten minutes
 IDLE_CLIENTS = 50
 CLICKS = 5
@@ -175,10 +176,18 @@ async def clients(address: str, cookie: str, count: int) -> AsyncIterator[list[C
             task.cancel()
 
 
+async def flowing(pages: list[Client]) -> None:
+    """Until updates reach all pages: a dashboard that has just started is still reading what was."""
+    async with asyncio.timeout(FIRST_UPDATE_S_MAX):
+        while not all(each.lags_ms for each in pages):  # noqa: ASYNC110 - a figure rings no bell
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(2)
+
+
 async def updates(address: str, cookie: str, process: psutil.Process, sensors: int, count: int) -> list[Figure]:
     what = f"{sensors:,} sensors, {count} pages: "
     async with clients(address, cookie, count) as there:
-        await asyncio.sleep(2)
+        await flowing(there)
         for each in there:
             each.lags_ms.clear()
             each.gaps_s.clear()

@@ -11,6 +11,7 @@ import re
 import secrets
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,15 @@ def test_too_many_failed_sign_ins_lock_for_a_time(site: Site, people: People) ->
         person.page.locator("#login-problem").wait_for()
     person.sign_in("nobody-at-all", PASSWORD)
     person.page.get_by_text("too many sign-ins have failed").wait_for()
+
+    def hurried(_: int) -> int:
+        told = {"name": "in-a-hurry", "password": "wrong wrong wrong"}
+        return httpx.post(f"{site.address}/login", data=told, timeout=60).status_code
+
+    with ThreadPoolExecutor(10) as at_once:
+        answers = list(at_once.map(hurried, range(10)))
+    assert answers.count(401) <= 5, "many at once are no way around the limit"
+    assert 429 in answers
     site.rows("UPDATE login_failures SET time = time - interval '1 hour' RETURNING 1")
     person.sign_in("nobody-at-all", PASSWORD)
     person.page.get_by_text("is not right").wait_for()
@@ -412,6 +422,7 @@ def test_a_socket_is_opened_only_by_our_own_pages(site: Site, people: People, or
     assert refused.value.response.status_code == 403
 
 
+FAR = "Far away behind the seven hills, where names of stations fit into no choice on a phone"
 PAGES = (
     *("/status", "/status?view=devices", "/alarms", "/alarms?tab=shelved", "/alarms?tab=history", "/stations"),
     *("/stations/mast", "/devices/page-1", "/plot", "/plot?sensor=page-1/c0&sensor=page-1/c1", "/imports", "/exports"),
@@ -429,7 +440,7 @@ BUSY = "document.querySelector('.htmx-request') !== null || /loading…|counting
 def filled(site: Site, accounts: None) -> None:
     """A device with readings and an alarm, and one that never spoke."""
     site.configure("page-1", silence_limit_s=2.0)
-    site.configure("page-2", silence_limit_s=600.0, station={"station_id": "far", "name": "Far away"})
+    site.configure("page-2", silence_limit_s=600.0, station={"station_id": "far", "name": FAR})
     site.measure("page-1", [[20.0 + row % 9, 21.0] for row in range(120)])
     site.await_rows("SELECT 1 FROM alarms WHERE device_id = 'page-1' AND state = 'raised'")
 
