@@ -33,7 +33,7 @@ from dashboard.exports.labels import plain
 from dashboard.exports.making import Progress, Summary
 from dashboard.exports.request import SUFFIX, ExportRequest
 from dashboard.exports.settings import ExportSettings
-from infra.database import first_line
+from infra.database import connected
 from schemas.errors import Refused, Unavailable
 from schemas.records import Utc
 
@@ -232,14 +232,12 @@ class Jobs:
 
     @contextmanager
     def connected(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection for one call. Raises `Unavailable`."""
+        """A connection for one call. Raises `Unavailable`, `Refused`."""
         try:
-            with psycopg.connect(self.dsn, autocommit=True, prepare_threshold=None, connect_timeout=5) as connection:
+            with connected(self.dsn) as connection:
                 yield connection
         except psycopg.errors.UndefinedTable:
             raise Refused("the database has no table for exports yet; make it with: telltale db migrate") from None
-        except psycopg.OperationalError as error:
-            raise Unavailable(f"database: {first_line(error)}") from None
 
 
 def _files(folder: Path) -> list[Path]:

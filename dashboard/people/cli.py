@@ -10,7 +10,7 @@ import click
 
 from infra import stack
 from infra.counted import counted
-from infra.database import first_line
+from infra.database import connected, first_line
 from infra.options import AS_JSON, DATABASE
 from schemas.errors import Refused, Unavailable
 
@@ -162,9 +162,13 @@ def _with(database: str | None, work: "Callable[[Database], Awaitable[T]]") -> T
 
     from dashboard.web.pools import Database
 
+    dsn = stack.database_dsn(database)
+    with connected(dsn):  # the pool would try for ten seconds what can never be
+        pass
+
     async def run() -> T:
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            stack.database_dsn(database),
+            dsn,
             min_size=1,
             max_size=1,
             open=False,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from infra import stack
+from infra.client import read_password
 from infra.counted import counted
 from infra.database import connected, told_in_one_line
 from infra.options import AS_JSON, DATABASE
@@ -175,7 +176,7 @@ def grant_reader(
     from sinks.timescale import readers
 
     dsn = _migrated(database)
-    password = password_file.read_text().strip() if password_file else None
+    password = read_password(password_file) if password_file else None
     if password == "":
         raise Refused(f"--password-file: {password_file} is empty")
     with connected(dsn) as connection:

@@ -49,7 +49,7 @@ def select(
         raise Refused("the database has no such tables yet; make them with: telltale db migrate")
     found = connection.execute(CHOSEN, {"station": station, "sensor": sensor}).fetchall()
     if not found:
-        raise Refused(f"{f'sensor {sensor}' if sensor else f'station {station}'}: not known to the database")
+        raise Refused(f"{f'station {station}' if sensor is None else f'sensor {sensor}'}: not known to the database")
     if sensor and len(found) > 1:
         raise Refused(f"sensor {sensor}: there are several ({', '.join(row[1] for row in found[:5])}); say which")
     there = tuple(Sensor(number, name, is_angle) for number, name, active, is_angle in found if active)
