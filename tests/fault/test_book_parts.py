@@ -321,8 +321,16 @@ def test_retention_overtakes_the_stopped_stage(pipeline: Pipeline, begin: Begin)
 
 @pytest.mark.usefixtures("long_form")
 def test_kafkas_data_lost(pipeline: Pipeline, begin: Begin) -> None:
-    """The last: what Kafka alone knew is gone. Devices are configured again from their files, as by an operator."""
+    """The last: what Kafka alone knew is gone, and with it the database, of which there is a backup. Devices are
+    configured again from their files, as by an operator. What the edge no longer kept would be what is missing in the
+    middle of this: its older half comes only at the end, as from a logger's card."""
     scenario = begin()
+    scenario.flows()
+    kept = ("--folder", str(pipeline.folder / "backups"))
+    pipeline.command("backup", "create", *kept)
+    scenario.accepts()
+    scenario.flows()  # stored, and in no backup
+    half = dict.fromkeys(pipeline.steady, max(pipeline.load.counts().values()))
     pipeline.take_away("sink", kindly=True)
     scenario.fault()
     scenario.accepts()
@@ -330,21 +338,36 @@ def test_kafkas_data_lost(pipeline: Pipeline, begin: Begin) -> None:
     pipeline.kafka.lose_everything()
     scenario.alarm("broker_unreachable")
     missing = pipeline.load.counts()
+    pipeline.command("backup", "restore", "--force", *kept)
     scenario.mended()
     pipeline.kafka.start()
     pipeline.configure(*pipeline.configured.values())
     pipeline.start("sink")
     pipeline.all_is_sent()
     scenario.flows_on()
-    told = pipeline.gaps(scenario.first, missing)
-    holes = {device: pipeline.lost(device, scenario.first[device], missing[device]) for device in pipeline.steady}
-    assert told == {device: lost // len(CHANNELS) for device, lost in holes.items()}
-    pipeline.resend(min(scenario.first.values()), max(missing.values()) + 1)
+
+    def lost(first: dict[str, int], end: dict[str, int]) -> dict[str, int]:
+        readings = {device: pipeline.lost(device, first[device], end[device]) for device in pipeline.steady}
+        assert pipeline.gaps(first, end) == {device: each // len(CHANNELS) for device, each in readings.items()}
+        return readings
+
+    holes = lost(scenario.first, missing)
+    begins, ends = min(scenario.first.values()), max(missing.values()) + 1
+    older = lost(scenario.first, half)
+    assert 0 < sum(older.values()) < sum(holes.values())
+    assert all(each < (missing[device] - scenario.first[device]) * len(CHANNELS) for device, each in holes.items())
+    pipeline.resend(half[pipeline.steady[0]], ends)
+    pipeline.must(
+        lambda: not any(pipeline.lost(device, half[device], missing[device]) for device in pipeline.steady),
+        what="what the edge still had is stored",
+    )
+    assert lost(scenario.first, half) == older
+    pipeline.resend(begins, ends)
     scenario.recovered()
     scenario.cleared("broker_unreachable")
-    assert pipeline.gaps(scenario.first, missing) == dict.fromkeys(pipeline.steady, 0)
+    assert not any(lost(scenario.first, missing).values())
     scenario.row(
-        "whole Kafka data folder lost",
-        f"deleted with {sum(holes.values())} readings that only Kafka and the edge had: reported by imports gaps, sent "
-        "again by the edge",
+        "whole Kafka data folder lost, and the database",
+        f"both gone, a backup restored: {sum(holes.values())} readings that it had not are told by imports gaps; the "
+        f"newer half sent again by the edge, {sum(older.values())} stay told until they come, too",
     )
