@@ -152,7 +152,7 @@ def test_same_flag_twice_is_one(mast):
     assert told(mast, *words)["flag"] == 1
     assert told(mast, *words)["flag"] is None
     assert "icing" in telltale(mast, "list").stdout
-    assert telltale(mast, "remove", "1").stdout == "1 flags removed\n"
+    assert telltale(mast, "remove", "1").stdout == "1 flag removed\n"
     assert telltale(mast, "list").stdout == ""
 
 
