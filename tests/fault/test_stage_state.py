@@ -150,7 +150,7 @@ def test_a_state_that_cannot_be_read_is_refused_with_its_device_and_computed_aga
     producer.produce(STREAMS_STATE, key=b"d0", value=damage(value), partition=owned.number)
     assert producer.flush(10) == 0
     for _ in range(2):  # the first refusal has changed nothing
-        with pytest.raises(Refused, match=r"states of 1 devices cannot be read \(d0: .*telltale replay"):
+        with pytest.raises(Refused, match=r"states of 1 device cannot be read \(d0: .*telltale replay"):
             opened()
 
     moves = replay.plan(wire.kafka, since=None, device_id=None)

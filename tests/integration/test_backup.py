@@ -228,7 +228,7 @@ def test_table_that_does_not_come_back_is_named(some, telltale, tmp_path):
     manifest.write_text(json.dumps(about))
     said = telltale("verify", code=1)
     assert "public.windows has 500 rows, expected 501" in said
-    assert "public.sensors has other values in its 1 rows" in said
+    assert "public.sensors has other values in its 1 row" in said
     assert not {name for name in databases(some.dsn) if "scratch" in name}
 
 
