@@ -70,8 +70,8 @@ def resend(*, from_: str, to: str, device_id: str | None, spool: Path | None) ->
     place = _one(spool, device_id)
     made = ask(place, from_us=from_us, to_us=to_us, device_id=device_id)
     click.echo(
-        f"{counted(made.readings, 'reading')} in {made.frames:,} frames go again, by the edge that runs on {place} "
-        "or the next one that does"
+        f"{counted(made.readings, 'reading')} in {counted(made.frames, 'frame')} go again, "
+        f"by the edge that runs on {place} or the next one that does"
     )
 
 

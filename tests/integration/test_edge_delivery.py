@@ -270,7 +270,7 @@ def test_kept_readings_are_sent_again_on_demand_by_the_edge_at_work(tmp_path: Pa
         before = [frame.sequence for frame in frames(cluster)]
         words = ["spool", "resend", "--spool", str(tmp_path), "--from", "1970-01-01T00:00:10Z"]
         said = CliRunner().invoke(command, [*words, "--to", "1970-01-01T00:00:20Z"])
-        assert said.output.startswith("20 readings in 1 frames go again"), said.output
+        assert said.output.startswith("20 readings in 1 frame go again"), said.output
         wait_for(lambda: len(frames(cluster)) > len(before))
         wait_for(lambda: edge.drained)
         assert "expected a time" in str(CliRunner().invoke(command, [*words, "--to", "soon"]).exception)
