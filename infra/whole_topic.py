@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.client import reader
+from infra.offsets import LEADER_IS_NEW
 from schemas.errors import Unavailable
 
 ANSWER_S = 10.0
@@ -68,7 +69,9 @@ def partition_to_end(
     try:
         low, _ = consumer.get_watermark_offsets(where, timeout=answer_s, cached=False)
     except KafkaException as error:
-        raise Unavailable(f"{topic}/{partition}: {error.args[0].str()}") from None
+        if error.args[0].code() not in LEADER_IS_NEW:
+            raise Unavailable(f"{topic}/{partition}: {error.args[0].str()}") from None
+        low = 0  # the fetch waits for the leader, which the question does not
     consumer.assign([TopicPartition(topic, partition, max(since, low))])
     until = time.monotonic() + read_s
     while time.monotonic() < until:
