@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from fix_faultbook import Book
 from fix_pipeline import Begin
-from fix_stage import make_device
+from fix_stage import Wire, make_device
 from wrong_clock import wrong_clock
 
 from infra.client import connection
@@ -341,6 +341,7 @@ def test_kafkas_data_lost(pipeline: Pipeline, begin: Begin) -> None:
     pipeline.command("backup", "restore", "--force", *kept)
     scenario.mended()
     pipeline.kafka.start()
+    pipeline.wire = Wire(pipeline.kafka.address)  # the old one's client remembers for a while that there is no topic
     pipeline.configure(*pipeline.configured.values())
     pipeline.start("sink")
     pipeline.all_is_sent()

@@ -1,7 +1,7 @@
 """From the edge to the row under kills and freezes: accepted == stored, each once, values right."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Spine:
 
     def __init__(self, start: Start, wire: Wire, database: str) -> None:
         self._start = start
-        self.wire = wire
+        self.wire, self.database = wire, database
         self._env = {"TELLTALE_KAFKA": wire.kafka, "TELLTALE_DATABASE": database, **SESSION}
         self.running = {name: self.fresh(name) for name in ("streams", "sink")}
 
@@ -45,12 +45,21 @@ class Spine:
         self.running[name].kill()
         self.running[name] = self.fresh(name)
 
-    def freeze_past_the_session(self, name: str, moves: Any) -> None:
-        """Frozen, missed, succeeded by another; then woken among the living."""
+    def progress(self, name: str) -> int:
+        """What the service has brought about so far."""
+        return len(self.wire.read(READINGS_CLEAN)) if name == "streams" else stored(self.database)
+
+    def moves_on(self, name: str, since: int, what: str) -> None:
+        await_true(lambda: self.progress(name) > since, what=what, within_s=60)
+
+    def freeze_past_the_session(self, name: str, load: Callable[[], None]) -> None:
+        """Frozen under load, missed, succeeded by another; then woken among the living."""
         frozen = self.running[name].await_ready()
         frozen.freeze()
+        before = self.progress(name)
         self.running[name] = self.fresh(name)
-        await_true(moves, what=f"a successor of the frozen {name}", within_s=60)
+        load()
+        self.moves_on(name, before, what=f"a successor of the frozen {name}")
         frozen.wake()
 
 
@@ -95,20 +104,16 @@ def test_kills_and_freezes_lose_nothing_and_double_nothing(
                 edge.accept_frame(times, [f"c{c}" for c in range(CHANNELS)], values, device_id=device)
 
         for number, fault in enumerate(faults):
-            accept(frames[number * per_fault : (number + 1) * per_fault])
+            some = frames[number * per_fault : (number + 1) * per_fault]
             book.say(f"{number + 1} of {len(faults)}: {fault}")
             what, name = fault.split()
-            before = len(wire.read(READINGS_CLEAN)) if name == "streams" else stored(database)
-            moved = (
-                (lambda before=before: len(wire.read(READINGS_CLEAN)) > before)
-                if name == "streams"
-                else (lambda before=before: stored(database) > before)
-            )
             if what == "kill":
-                await_true(moved, what=f"progress before {fault}", within_s=60)
+                before = spine.progress(name)
+                accept(some)
+                spine.moves_on(name, before, what=f"progress before {fault}")
                 spine.kill(name)
             else:
-                spine.freeze_past_the_session(name, moved)
+                spine.freeze_past_the_session(name, lambda some=some: accept(some))
         accept(frames[len(faults) * per_fault :])
         await_true(lambda: edge.drained, what="edge drained", within_s=60)
 
