@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the records, where there are many: a trial whether it runs at all"
     )
-    parser.add_argument("--rounds", type=int, default=1, help="of each benchmark; the figures are their medians")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of each benchmark; the figures are their medians. 3 by default"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per figure")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(known):
@@ -34,7 +36,7 @@ def main() -> None:
 
     for name in asked.names or known:
         load = os.getloadavg()[0]
-        figures = medians([list(importlib.import_module(f"bench_{name}").run()) for _ in range(asked.rounds)])
+        figures = medians([round_of(name, number, asked.rounds) for number in range(1, asked.rounds + 1)])
         for each in figures:
             if asked.json:
                 print(json.dumps(asdict(each)), flush=True)
@@ -43,6 +45,12 @@ def main() -> None:
                 print(f"{each.what:<56}{each.value:>14,} {each.unit:<11}{share}", flush=True)
         if asked.share == 1.0:
             benchbook.write(name, figures, rounds=asked.rounds, load=load)
+
+
+def round_of(name, number, rounds):
+    """The figures of one run of a benchmark."""
+    print(f"{name}: round {number} of {rounds}", file=sys.stderr, flush=True)
+    return list(importlib.import_module(f"bench_{name}").run())
 
 
 def medians(rounds):
