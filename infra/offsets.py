@@ -35,7 +35,12 @@ def committed(
             return found
 
 
-LEADER_IS_NEW = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION}
+LEADER_IS_NEW = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._DESTROY_BROKER,  # the client's own word while it drops the one that led
+}
 """How a question is answered until client and broker agree on who leads."""
 
 

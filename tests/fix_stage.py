@@ -1,5 +1,6 @@
 """The stream stage as tests meet it: devices and frames in, records out. Everything over the real wire."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from infra.whole_topic import partition_to_end, partitions_of
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.codec import Codec
 from schemas.devices import Calibration, Device, Sensor, Station
+from schemas.errors import Unavailable
 from schemas.frames import CleanFrame, RawFrame, WindowFrame
 from schemas.keys import PARTITIONER
 from schemas.limits import GrossRange, Limits
@@ -138,13 +140,19 @@ class Wire:
         assert self._producer.flush(30) == 0
 
     def read(self, topic: str) -> list[Message]:
-        """All committed records of a topic, partition by partition in log order."""
-        consumer = Consumer(reader(self.kafka, group="test-reader"))
-        try:
-            partitions = partitions_of(consumer, self.kafka, topic)
-            return [message for number in partitions for message in partition_to_end(consumer, topic, number)]
-        finally:
-            consumer.close()
+        """All committed records of a topic, partition by partition in log order. One whose leader has just frozen is
+        asked for again: who leads it then answers."""
+        until = time.monotonic() + 60
+        while True:
+            consumer = Consumer(reader(self.kafka, group="test-reader"))
+            try:
+                partitions = partitions_of(consumer, self.kafka, topic)
+                return [message for number in partitions for message in partition_to_end(consumer, topic, number)]
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+            finally:
+                consumer.close()
 
     def clean(self) -> list[CleanFrame]:
         return [self.codec.decode_frame(CleanFrame, message.value()) for message in self.read(READINGS_CLEAN)]

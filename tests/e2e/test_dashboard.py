@@ -450,7 +450,8 @@ def looked_at(person: Person, path: str) -> list[str]:
     person.go(path)
     person.until(f"!({BUSY})")
     person.page.evaluate((assets.folder(with_tests=True) / "axe.js").read_text())
-    found: list[dict[str, Any]] = person.page.evaluate(f"axe.run({AXE}).then((result) => result.violations)")
+    with person.looked_at_by_a_tool():
+        found: list[dict[str, Any]] = person.page.evaluate(f"axe.run({AXE}).then((result) => result.violations)")
     told = [
         f"{path}: {each['id']} ({each['impact']}): {each['nodes'][0]['html'][:200]}"
         for each in found
