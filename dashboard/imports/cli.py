@@ -55,7 +55,7 @@ def list_imports(
 
 def _line(file: dict[str, Any]) -> str:
     state = file["state"] if file["state"] not in ("sending", "sent") else f"sent {file['sent']:,} of {file['rows']:,}"
-    rows = f"{counted(file['rows'], 'row')}" if file["rows"] else ""
+    rows = counted(file["rows"], "row") if file["rows"] else ""
     line = (
         f"{file['sha256'][:12]}  {file['time']:%Y-%m-%d %H:%M:%S}  {state:<16} {rows:>14}  "
         f"{file['device_id'] or '-':<20} {file['name']}"
@@ -140,7 +140,7 @@ def gaps(
         if counts[each.device_id] > GAPS_SHOWN:
             continue
         until = "now             " if each.is_open else f"{each.ends:%Y-%m-%d %H:%M}"
-        channels = f"{counted(len(each.channels), 'channel')}" if len(each.channels) > 3 else ", ".join(each.channels)
+        channels = counted(len(each.channels), "channel") if len(each.channels) > 3 else ", ".join(each.channels)
         click.echo(
             f"{each.device_id:<20} {each.begins:%Y-%m-%d %H:%M} to {until}  {each.missing:>9,} rows missing  {channels}"
         )

@@ -49,7 +49,7 @@ def list_users(database: str | None, as_json: bool) -> None:
             plain = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
             click.echo(json.dumps(plain))
             continue
-        state = "disabled" if row["disabled"] else f"{counted(row['sessions'], 'session')}"
+        state = "disabled" if row["disabled"] else counted(row["sessions"], "session")
         last = f"{row['last_login']:%Y-%m-%d %H:%M} UTC" if row["last_login"] else "never signed in"
         click.echo(f"{row['name']:<24} {row['role']:<9} {state:<11} {last}")
     if not found and not as_json:
