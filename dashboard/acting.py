@@ -1,29 +1,36 @@
 """What people do about alarms: an action goes to `alarm.actions`, the stage answers there. Knows topics, not the stage.
 
-Whoever acts names an alarm; its device, and with it the partition that decides, is looked up in `alarms`.
+Whoever acts names an alarm; its device, and with it the partition that decides, is looked up in `alarms`. Alarms that
+the stage does not answer for are acted on by their next event.
 """
 
-import getpass
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from dashboard.alarms import ANSWER_S_MAX, tail
+from dashboard.alarms import tail
+from infra.acted import acted, end_again
+from infra.caller import caller
 from infra.client import connection, reader
+from infra.offsets import ANSWER_S_MAX, span
+from infra.telling import tell_all
+from infra.told_alarms import last, told
 from schemas.alarms import (
     STANDING,
     Action,
     ActionAnswer,
     ActionAnswerEvent,
-    Alarm,
     AlarmAction,
     AlarmActionEvent,
     AlarmEvent,
+    is_answered_by_stage,
     read_action_or_answer,
+    supersedes,
 )
 from schemas.columnar import Unreadable
 from schemas.errors import Refused, Unavailable
@@ -33,18 +40,17 @@ from schemas.topics import ALARM_ACTIONS
 STAGE_S_MAX = 15.0
 """A worker answers in some milliseconds, and after a rebalance in some seconds."""
 
+CLOCKS_APART = timedelta(minutes=10)
+"""Between whoever writes events and whoever acts on them, at most: events are looked for by their time."""
+
+CLIENT = "telltale-acting"
+
 ID_MIN = 4  # characters of an alarm id that are enough, if no other begins so
 
 
 def newest(kafka: str) -> dict[str, AlarmEvent]:
     """The newest event of every alarm that the topic still knows. Raises `Unavailable`."""
-    found: dict[str, AlarmEvent] = {}
-    for event in tail(kafka, from_beginning=True, follow=False):
-        known = found.get(event.data.alarm_id)
-        # Data that is read again tells an alarm's whole life once more; its steps begin anew.
-        if known is None or event.data.replayed or event.data.step >= known.data.step or known.data.replayed:
-            found[event.data.alarm_id] = event
-    return found
+    return last(tail(kafka, from_beginning=True, follow=False))
 
 
 def standing(kafka: str) -> list[AlarmEvent]:
@@ -55,36 +61,86 @@ def standing(kafka: str) -> list[AlarmEvent]:
 
 
 def act(
-    kafka: str, alarm_id: str, action: Action, *, why: str, until: datetime | None, who: str | None = None
+    kafka: str, alarm_id: str, action: Action, *, reason: str, until: datetime | None, who: str | None = None
 ) -> ActionAnswer:
     """Do it, and wait for the stage's answer. `who`: by default the account at this shell. Raises `Refused`,
     `Unavailable`."""
-    return act_on(kafka, _named(newest(kafka), alarm_id), action, why=why, until=until, who=who)
+    return act_on(kafka, _named(newest(kafka), alarm_id), action, reason=reason, until=until, who=who)
 
 
 def act_on(
-    kafka: str, alarm: Alarm, action: Action, *, why: str, until: datetime | None, who: str | None = None
+    kafka: str, event: AlarmEvent, action: Action, *, reason: str, until: datetime | None, who: str | None = None
 ) -> ActionAnswer:
-    """`act`, on an alarm that is known already."""
-    speaker, who = ("dashboard", who) if who else ("cli", f"{getpass.getuser()}@{socket.gethostname()}")
-    return _sent_and_answered(kafka, action_event(alarm, action, speaker=speaker, who=who, why=why, until=until))
+    """`act`, on an alarm whose last event is known already."""
+    speaker, who = ("dashboard", who) if who else ("cli", f"{caller()}@{socket.gethostname()}")
+    sent = action_event(event, action, speaker=speaker, who=who, reason=reason, until=until)
+    if sent is not None:
+        return _sent_and_answered(kafka, sent)
+    [answer] = act_at_once(kafka, [event], action, who=who, reason=reason, until=until)
+    return answer
 
 
 def action_event(
-    alarm: Alarm, action: Action, *, speaker: str, who: str, why: str, until: datetime | None
-) -> AlarmActionEvent:
-    """What is sent to the stage. Raises `Refused` for an alarm about no device."""
-    if alarm.device_id is None:
-        raise Refused(f"alarm {alarm.alarm_id} is about {alarm.source}, which nobody can {action}: it clears by itself")
+    event: AlarmEvent, action: Action, *, speaker: str, who: str, reason: str, until: datetime | None
+) -> AlarmActionEvent | None:
+    """What is sent to the stage; None: the stage does not answer for this alarm."""
+    device_id = event.data.device_id
+    if device_id is None or not is_answered_by_stage(event):
+        return None
+    alarm_id = event.data.alarm_id
     return AlarmActionEvent(
         id=uuid.uuid4().hex,
         source=f"telltale/{speaker}",
-        subject=alarm.alarm_id,
+        subject=alarm_id,
         time=datetime.now(UTC),
-        data=AlarmAction(
-            alarm_id=alarm.alarm_id, device_id=alarm.device_id, action=action, who=who, why=why, until=until
-        ),
+        data=AlarmAction(alarm_id=alarm_id, device_id=device_id, action=action, who=who, why=reason, until=until),
     )
+
+
+def act_at_once(
+    kafka: str, events: Sequence[AlarmEvent], action: Action, *, who: str, reason: str, until: datetime | None
+) -> list[ActionAnswer]:
+    """An action on alarms that the stage does not answer for, of each its last event as far as it is known here.
+
+    Raises `Unavailable`.
+    """
+    now = datetime.now(UTC)
+    ids = [event.data.alarm_id for event in events]
+    since = min([now, *(event.time for event in events)]) - CLOCKS_APART
+    known = last(told(kafka, ids, since=since))
+    done = [
+        acted(
+            known.get(event.data.alarm_id, event),
+            action,
+            action_id=uuid.uuid4().hex,
+            who=who,
+            reason=reason,
+            until=until,
+            now=now,
+        )
+        for event in events
+    ]
+    if sent := [each.event for each in done if each.event is not None]:
+        tell_all(kafka, sent, client_id=CLIENT)
+        with suppress(Unavailable):  # it is done
+            _end_again(kafka, sent, now - CLOCKS_APART)
+    return [each.answer for each in done]
+
+
+def _end_again(kafka: str, sent: Sequence[AlarmEvent], since: datetime) -> None:
+    """Alarms that their keepers ended just before our event came behind it would seem to stand: their end is told once
+    more."""
+    ours, ended = {event.id for event in sent}, []
+    known: dict[str, AlarmEvent] = {}
+    for event in told(kafka, [event.data.alarm_id for event in sent], since=since):
+        before = known.get(event.data.alarm_id)
+        end = end_again(event, before) if event.id in ours else None
+        if end is not None:
+            ended.append(end)
+        elif before is None or supersedes(event, before):
+            known[event.data.alarm_id] = event
+    if ended:
+        tell_all(kafka, ended, client_id=CLIENT)
 
 
 def shelf_end(length: str) -> datetime:
@@ -96,13 +152,13 @@ def shelf_end(length: str) -> datetime:
     return datetime.now(UTC) + timedelta(**{units[unit]: int(number)})
 
 
-def _named(alarms: dict[str, AlarmEvent], alarm_id: str) -> Alarm:
+def _named(alarms: dict[str, AlarmEvent], alarm_id: str) -> AlarmEvent:
     """The alarm of an id, or of the beginning of one."""
     if alarm_id in alarms:
-        return alarms[alarm_id].data
+        return alarms[alarm_id]
     meant = [name for name in alarms if name.startswith(alarm_id)] if len(alarm_id) >= ID_MIN else []
     if len(meant) == 1:
-        return alarms[meant[0]].data
+        return alarms[meant[0]]
     if meant:
         raise Refused(f"{len(meant)} alarms begin with {alarm_id}: {', '.join(sorted(meant)[:4])}")
     raise Refused(f"no alarm {alarm_id} is known; `telltale alarms list` shows those that stand")
@@ -115,7 +171,7 @@ def _sent_and_answered(kafka: str, event: AlarmActionEvent) -> ActionAnswer:
         if topic.error is not None:
             raise Unavailable(f"the broker has no topic {ALARM_ACTIONS}; make it with: telltale topics provision")
         number = partition_of(event.data.device_id, len(topic.partitions))
-        _, end = consumer.get_watermark_offsets(TopicPartition(ALARM_ACTIONS, number), timeout=ANSWER_S_MAX)
+        _, end = span(consumer, ALARM_ACTIONS, number)
         consumer.assign([TopicPartition(ALARM_ACTIONS, number, end)])
         _send(kafka, event, number)
         for answer in _answers(consumer):

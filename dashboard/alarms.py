@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.client import reader
+from infra.offsets import ANSWER_S_MAX, span
 from schemas.alarms import AlarmEvent, read_alarm
 from schemas.columnar import Unreadable
 from schemas.errors import Unavailable
 from schemas.topics import ALARMS
 
-ANSWER_S_MAX = 10.0
 POLL_S = 0.2  # how long Ctrl-C may wait
 
 
@@ -34,7 +34,7 @@ def _tail(consumer: Consumer, *, from_beginning: bool, follow: bool) -> Iterator
         raise Unavailable(f"the broker has no topic {ALARMS}; make it with: telltale topics provision")
     starts = []
     for number in topics[ALARMS].partitions:
-        low, end = consumer.get_watermark_offsets(TopicPartition(ALARMS, number), timeout=ANSWER_S_MAX)
+        low, end = span(consumer, ALARMS, number)
         starts.append(TopicPartition(ALARMS, number, low if from_beginning else end))
     consumer.assign(starts)
     past: list[AlarmEvent] = []

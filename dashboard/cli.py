@@ -1,9 +1,9 @@
-"""`telltale readings` and `telltale alarms`: a look into the database and the live topics from the shell."""
+"""`telltale readings`, `alarms`, `rejected`: a look into the database and the live topics from the shell."""
 
 import json
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -11,10 +11,8 @@ from infra import stack
 from infra.counted import counted
 from infra.database import connected
 from infra.options import AS_JSON, DATABASE, KAFKA
+from infra.printable import printable
 from schemas.errors import Refused
-
-if TYPE_CHECKING:
-    pass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,7 +55,7 @@ def count(*, database: str | None, as_json: bool, **chosen: str | None) -> None:
         return
     width = max([len(name) for name in counts] + [len("total")])
     for name, number in counts.items():
-        click.echo(f"{name:<{width}}  {number:>12,}")
+        click.echo(printable(f"{name:<{width}}  {number:>12,}"))
     click.echo(f"{'total':<{width}}  {total:>12,}")
 
 
@@ -65,7 +63,12 @@ def count(*, database: str | None, as_json: bool, **chosen: str | None) -> None:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"So many rows; {SHOWN} unless --json.")
 @_selecting
 def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: str | None) -> None:
-    """Readings in order of time: logged and calibrated, flag, tests."""
+    """Readings in order of time: logged and calibrated, flag, tests.
+
+    \b
+    telltale readings show --sensor mast-7/Spd80 --from 2024-05-01 --to 2024-05-02
+    telltale readings show --device mast-7 --quality suspect,fail --limit 20
+    """
     from dashboard import readings as stored
     from schemas.quality import Flag
 
@@ -77,16 +80,22 @@ def show(*, limit: int | None, database: str | None, as_json: bool, **chosen: st
         for row in stored.show(connection, selection, limit=bound):
             shown += 1
             if as_json:
-                numbers = {name: None if math.isnan(row[name]) else row[name] for name in ("logged", "value")}
+                numbers = {name: _number(row[name]) for name in ("logged", "value")}
                 click.echo(json.dumps(row | numbers | {"time": row["time"].isoformat()}))
                 continue
             flag = names.get(row["flag"], str(row["flag"]))
-            click.echo(
+            line = (
                 f"{row['time']:%Y-%m-%d %H:%M:%S.%f}Z  {row['sensor']:<24}  {row['logged']:>14.6g}  "
-                f"{row['value']:>14.6g}  {flag:<13}  {','.join(row['tests'])}".rstrip()
+                f"{row['value']:>14.6g}  {flag:<13}  {','.join(row['tests'])}"
             )
+            click.echo(printable(line).rstrip())
     if not limit and shown == bound:
         click.echo(f"the first {shown}; more with --limit", err=True)
+
+
+def _number(value: float) -> float | None:
+    """As JSON has it, which knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
 
 
 @click.group()
@@ -105,7 +114,9 @@ def tail(kafka: str | None, from_beginning: bool, follow: bool, as_json: bool) -
     """Show alarms as they are raised and cleared."""
     from dashboard.alarms import tail as events
 
+    seen = 0
     for event in events(stack.kafka_address(kafka), from_beginning=from_beginning, follow=follow):
+        seen += 1
         if as_json:
             print(event.model_dump_json(), flush=True)
             continue
@@ -113,7 +124,12 @@ def tail(kafka: str | None, from_beginning: bool, follow: bool, as_json: bool) -
         state = click.style(f"{alarm.state:<12}", fg=_COLOURS.get(alarm.state, "yellow"), bold=True)
         replayed = " (replayed)" if alarm.replayed else ""
         click.echo(
-            f"{event.time:%Y-%m-%d %H:%M:%S} {state} {alarm.severity:<8} {alarm.source}: {alarm.message}{replayed}"
+            f"{event.time:%Y-%m-%d %H:%M:%S} {state} {alarm.severity:<8} "
+            + printable(f"{alarm.source}: {alarm.message}{replayed}")
+        )
+    if not seen and not as_json:
+        click.echo(
+            "no alarm was raised" if from_beginning else "no alarm; --from-beginning shows those of before", err=True
         )
 
 
@@ -141,79 +157,75 @@ def list_standing(kafka: str | None, as_json: bool) -> None:
         by = f" [{alarm.who}{': ' + alarm.why if alarm.why else ''}]" if alarm.who else ""
         click.echo(
             f"{alarm.alarm_id}  {state} {alarm.severity:<8} {alarm.onset:%Y-%m-%d %H:%M:%S}  "
-            f"{alarm.source}: {alarm.message}{shelf}{by}"
+            + printable(f"{alarm.source}: {alarm.message}{shelf}{by}")
         )
     if not found and not as_json:
         click.echo("no alarm stands", err=True)
 
 
-AS_BEFORE: dict[str, Any] = {"token_normalize_func": lambda name: "reason" if name == "why" else name}
-"""`--why` was the name of `--reason`."""
-
-
 def _acting(command: F) -> F:
     """What all actions take."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="For scripts: the stage's answer as one JSON object."),
+        click.option("--json", "as_json", is_flag=True, help="For scripts: what came of it, as one JSON object."),
         KAFKA,
-        click.option(
-            "--reason", "why", metavar="TEXT", default="", help="Kept with the alarm, for those who come after."
-        ),
+        click.option("--reason", metavar="TEXT", default="", help="Kept with the alarm, for those who come after."),
         click.argument("alarm_id"),
     ):
         command = option(command)
     return command
 
 
-@alarms.command(context_settings=AS_BEFORE)
+@alarms.command()
 @_acting
-def acknowledge(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
+def acknowledge(*, alarm_id: str, reason: str, kafka: str | None, as_json: bool) -> None:
     """Say that somebody looks after an alarm. A latched one ends; missing frames are given up.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
-    _act("acknowledge", alarm_id, why=why, kafka=kafka, as_json=as_json)
+    _act("acknowledge", alarm_id, reason=reason, kafka=kafka, as_json=as_json)
 
 
-@alarms.command(context_settings=AS_BEFORE)
+@alarms.command()
 @click.option("--for", "length", metavar="LENGTH", required=True, help="Such as 30m, 8h or 2d.")
 @_acting
-def shelve(*, alarm_id: str, length: str, why: str, kafka: str | None, as_json: bool) -> None:
+def shelve(*, alarm_id: str, length: str, reason: str, kafka: str | None, as_json: bool) -> None:
     """Keep an alarm quiet for a time, come what may. If it still stands then, it is raised again.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
-    _act("shelve", alarm_id, why=why, kafka=kafka, as_json=as_json, length=length)
+    _act("shelve", alarm_id, reason=reason, kafka=kafka, as_json=as_json, length=length)
 
 
-@alarms.command(context_settings=AS_BEFORE)
+@alarms.command()
 @_acting
-def unshelve(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
+def unshelve(*, alarm_id: str, reason: str, kafka: str | None, as_json: bool) -> None:
     """Take an alarm off the shelf before its time.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
-    _act("unshelve", alarm_id, why=why, kafka=kafka, as_json=as_json)
+    _act("unshelve", alarm_id, reason=reason, kafka=kafka, as_json=as_json)
 
 
-@alarms.command(context_settings=AS_BEFORE)
+@alarms.command()
 @_acting
-def comment(*, alarm_id: str, why: str, kafka: str | None, as_json: bool) -> None:
+def comment(*, alarm_id: str, reason: str, kafka: str | None, as_json: bool) -> None:
     """Add a word (--reason) to an alarm that stands.
 
     ALARM_ID is an alarm's id or its beginning (`telltale alarms list`).
     """
-    if not why:
+    if not reason:
         raise click.UsageError("say it with --reason TEXT")
-    _act("comment", alarm_id, why=why, kafka=kafka, as_json=as_json)
+    _act("comment", alarm_id, reason=reason, kafka=kafka, as_json=as_json)
 
 
-def _act(action: str, alarm_id: str, *, why: str, kafka: str | None, as_json: bool, length: str | None = None) -> None:
+def _act(
+    action: str, alarm_id: str, *, reason: str, kafka: str | None, as_json: bool, length: str | None = None
+) -> None:
     from dashboard.acting import act, shelf_end
     from schemas.alarms import Action
 
     until = shelf_end(length) if length else None
-    answer = act(stack.kafka_address(kafka), alarm_id, Action(action), why=why, until=until)
+    answer = act(stack.kafka_address(kafka), alarm_id, Action(action), reason=reason, until=until)
     if as_json:
         click.echo(answer.model_dump_json())
     elif answer.reason is None:
@@ -245,9 +257,10 @@ def list_rejected(kafka: str | None, reason: str | None, device: str | None, as_
             continue
         record = each.record
         where = f"{record.topic}/{record.partition}@{record.offset}"
+        readings = "reading " if record.rows == 1 else "readings"
         click.echo(
-            f"{each.name:<10} {record.time:%Y-%m-%d %H:%M:%S}  {record.reason:<20} {record.device_id or '-':<20} "
-            f"{record.rows:>7} readings  {where}  {record.detail}"
+            f"{each.name:<10} {record.time:%Y-%m-%d %H:%M:%S}  {record.reason:<20} "
+            + printable(f"{record.device_id or '-':<20} {record.rows:>7} {readings}  {where}  {record.detail}")
         )
     if not count and not as_json:
         click.echo("nothing was rejected" + (" that fits" if reason or device else ""), err=True)
@@ -260,7 +273,6 @@ def show_rejected(kafka: str | None, name: str) -> None:
     """One rejected record with what is in it, as JSON."""
     from dashboard.rejected import find, frame_of
     from schemas.codec import Codec
-    from schemas.errors import Refused
 
     codec = Codec()
     (found,) = find(stack.kafka_address(kafka), codec, [name])
@@ -270,7 +282,7 @@ def show_rejected(kafka: str | None, name: str) -> None:
     except Refused:
         told["payload"] = found.record.payload.hex()
     else:
-        rows = [[None if math.isnan(cell) else cell for cell in row] for row in frame.values.tolist()]
+        rows = [[_number(cell) for cell in row] for row in frame.values.tolist()]
         told["frame"] = {
             "spool_id": frame.spool_id,
             "sequence": frame.sequence,
@@ -294,6 +306,10 @@ def retry(
     """Send frames again, after the reason is gone.
 
     A device was configured, a limit changed, a bug mended. What is sent again twice is stored once.
+
+    \b
+    telltale rejected retry --device pi-1 --reason unknown_device
+    telltale rejected retry 3/1207
     """
     from dashboard import rejected as store
     from schemas.codec import Codec

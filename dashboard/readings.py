@@ -64,7 +64,7 @@ def selection(
     channel = sensor
     if sensor and "/" in sensor:
         named, _, channel = sensor.partition("/")
-        if device and device != named:
+        if device is not None and device != named:
             raise Refused(f"--sensor {sensor} is of device {named}, --device says {device}")
         device = named
     chosen = Selection(
@@ -130,9 +130,9 @@ def _sensors(connection: psycopg.Connection[Any], chosen: Selection) -> dict[int
     except psycopg.errors.UndefinedTable:
         raise Refused("the database has no Telltale tables yet; make them with: telltale db migrate") from None
     asked = {"station": chosen.station, "device": chosen.device, "sensor": chosen.channel}
-    if not found and any(asked.values()):
-        named = ", ".join(f"{what} {name}" for what, name in asked.items() if name)
-        raise Refused(f"{named}: not known to the database")
+    named = {what: name for what, name in asked.items() if name is not None}  # an empty name is none, not all
+    if not found and named:
+        raise Refused(f"{', '.join(f'{what} {name}' for what, name in named.items())}: not known to the database")
     return dict(found)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.counted import counted
-from infra.options import AS_JSON, KAFKA
+from infra.options import AS_JSON, KAFKA, Bounded
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -77,6 +77,16 @@ def up(
 
 
 def show_addresses(stack: "Stack") -> None:
+    click.echo(f"Telltale is up in {stack.folder}")
+    for name, address in _addresses(stack):
+        click.echo(f"  {name:<14} {address}")
+    if stack.dashboard:
+        click.echo(f"  {'first time':<14} telltale users first-link  (makes the dashboard's administrator)")
+    click.echo(f"  {'stop with':<14} telltale down --dir {stack.folder}")
+
+
+def _addresses(stack: "Stack") -> list[tuple[str, str]]:
+    """Where it listens, each with what is to be found there."""
     rows = (
         ("Kafka", stack.kafka),
         ("devices", stack.devices),
@@ -84,13 +94,7 @@ def show_addresses(stack: "Stack") -> None:
         ("database", stack.database),
         ("dashboard", stack.dashboard),
     )
-    click.echo(f"Telltale is up in {stack.folder}")
-    for name, address in rows:
-        if address:
-            click.echo(f"  {name:<14} {address}")
-    if stack.dashboard:
-        click.echo(f"  {'first time':<14} telltale users first-link  (makes the dashboard's administrator)")
-    click.echo(f"  {'stop with':<14} telltale down --dir {stack.folder}")
+    return [(name, address) for name, address in rows if address]
 
 
 @click.command()
@@ -115,6 +119,8 @@ def status(folder: str | None, as_json: bool) -> None:
                 "up": found.is_up,
                 "supervisor": found.supervisor.pid if found.is_supervised else None,
                 "kafka": found.kafka,
+                "devices": found.devices,
+                "certificates": found.certificates,
                 "database": found.database,
                 "dashboard": found.dashboard,
                 "services": services,
@@ -132,9 +138,8 @@ def _show_status(found: "Stack", services: list[dict[str, Any]]) -> None:
         uptime = "" if each["uptime_s"] is None else f"{each['uptime_s']:.0f} s"
         line = f"{each['name']:<12}{each['state']:<12}{each['pid'] or '':>9}{each['restarts']:>10}{uptime:>12}"
         click.echo(f"{line}  {each['metrics'] or ''}".rstrip())
-    for name, address in (("Kafka", found.kafka), ("database", found.database), ("dashboard", found.dashboard)):
-        if address:
-            click.echo(f"{name:<12}{address}")
+    for name, address in _addresses(found):
+        click.echo(f"{name:<15}{address}")
     if not found.is_supervised:
         click.echo("the supervisor is gone: `telltale up` starts all again, `telltale down` ends what is left")
 
@@ -253,7 +258,7 @@ def kafka(tool: str, arguments: tuple[str, ...]) -> None:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0),
+    type=Bounded(min=0),
     default=60,
     show_default=True,
     metavar="SECONDS",
@@ -299,7 +304,9 @@ def settle(kafka: str | None, as_json: bool, timeout_s: float) -> None:
 @click.option("--from", "since", metavar="TIME", help="From what the broker took at this time on; with a zone or Z.")
 @click.option("--by", "length", metavar="LENGTH", help="Back by this much, such as 30m, 8h or 2d.")
 @click.option("--from-beginning", is_flag=True, help="All that the broker still has.")
-@click.option("--device", metavar="ID", help="Only the partition of this device.")
+@click.option(
+    "--device", metavar="ID", help="Only the partition of this device, which is configured or has readings there."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be read again; change nothing.")
 @AS_JSON
 def replay(
@@ -318,11 +325,17 @@ def replay(
 
     The worker that this stack runs is asked to end, the group's offsets are reset, and its supervisor starts it
     again; it finds offsets without its mark and begins a new generation. Nobody is paged again.
+
+    \b
+    telltale replay --by 8h --dry-run
+    telltale replay --from 2026-11-01T00:00Z
+    telltale replay --from-beginning --device mast-7
     """
     if ctx.invoked_subcommand is not None:
         return
     import signal
     from dataclasses import asdict
+    from functools import partial
 
     from infra import replay as replays
     from infra import stack
@@ -330,7 +343,8 @@ def replay(
     if [bool(since), bool(length), from_beginning].count(True) != 1:
         raise click.UsageError("say one of --from TIME, --by LENGTH, --from-beginning; or: telltale replay list")
     kafka = stack.kafka_address(kafka)
-    moves = replays.plan(kafka, since=_since(since, length), device_id=device)
+    looks = partial(click.echo, err=True)
+    moves = replays.plan(kafka, since=_since(since, length), device_id=device, looks=looks)
     if moves and not dry_run:
         found = stack.recorded(folder)
         running = [each.now() for each in found.services if each.name == "streams"] if found else []
@@ -366,7 +380,10 @@ def _since(since: str | None, length: str | None) -> "datetime | None":
         if parts is None:
             raise Refused(f'--by: expected a length such as 30m, 8h or 2d, got "{length}"')
         seconds = float(parts[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[parts[2]]
-        return datetime.now(UTC) - timedelta(seconds=seconds)
+        try:
+            return datetime.now(UTC) - timedelta(seconds=seconds)
+        except OverflowError:
+            raise Refused(f"--by {length}: that is before the year 1; say --from-beginning") from None
     return None if since is None else zoned_moment(since, option="--from")
 
 

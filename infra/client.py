@@ -7,6 +7,8 @@ librdkafka writes a line to standard error for each failed try, twenty a second;
 errors of the calls, which say it once.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +49,9 @@ class KafkaSettings(BaseSettings):
         password = self._password()
         if protocol.startswith("SASL") and not (self.username and password):
             raise Refused(f"TELLTALE_KAFKA_SECURITY_PROTOCOL is {protocol}: TELLTALE_KAFKA_USERNAME and _PASSWORD?")
+        for name, path in (("CA", self.ca), ("CERTIFICATE", self.certificate), ("KEY", self.key)):
+            if path is not None and not os.access(path, os.R_OK):
+                raise Refused(f"TELLTALE_KAFKA_{name}: {path} is not there or may not be read")
         return Access(protocol, self.sasl_mechanism, self.username, password, self.ca, self.certificate, self.key)
 
     def _password(self) -> str | None:
@@ -109,8 +114,18 @@ class Access:
             if self.key not in (None, self.certificate):
                 raise Refused("Kafka's tools want key and certificate in one PEM file: TELLTALE_KAFKA_CERTIFICATE")
             made |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self.certificate)}
-        # A properties file reads backslashes itself.
-        return "".join(f"{name}={value.replace(chr(92), 2 * chr(92))}\n" for name, value in made.items())
+        return java_properties(made)
+
+
+def java_properties(settings: Mapping[str, str]) -> str:
+    """A properties file: Java reads it as latin-1, and backslashes in it as the beginning of something."""
+    return "".join(f"{name}={_escaped(value)}\n" for name, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    units = value.replace("\\", "\\\\").replace("\n", "\\n").encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def _quoted(said: str | None) -> str:

@@ -3,7 +3,10 @@
 Knows names; imports no service. The edge starts without Faust, `--help` starts without anything.
 """
 
+import errno
 import importlib
+import os
+import re
 import sys
 from typing import Any
 
@@ -141,7 +144,7 @@ def main() -> None:
         log_lines.last_words(f"this command {said}")
         sys.exit(1)
     except ValueError as error:
-        said = _wrong_settings(error)
+        said = _wrong_input(error)
         if said is None:
             raise
         log_lines.last_words(said)
@@ -152,19 +155,46 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         sys.exit(0)
-    except OSError as error:
-        if error.filename is None:  # of no file that a person has named
+    except Exception as error:
+        said = _sick_file(error) if isinstance(error, OSError) else _no_client(error)
+        if said is None:
             raise
-        log_lines.last_words(f"{error.filename}: {error.strerror}")
-        sys.exit(Unavailable.exit_code)
+        log_lines.last_words(said)
+        sys.exit(Unavailable.exit_code if isinstance(error, OSError) else Refused.exit_code)
 
 
-def _wrong_settings(error: ValueError) -> str | None:
-    """What is wrong with which environment variable, if that is what it is."""
+def _no_client(error: Exception) -> str | None:
+    """What librdkafka finds wrong with what it is told, such as a certificate's file that holds none."""
+    kafka = sys.modules.get("confluent_kafka")
+    if kafka is None or not isinstance(error, kafka.KafkaException):
+        return None
+    told = error.args[0]
+    return f"Kafka: {told.str()}" if told.code() == kafka.KafkaError._INVALID_ARG else None
+
+
+def _sick_file(error: OSError) -> str | None:
+    """What is wrong with a file that a person has named, or with where the output goes."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what waits to be written would be tried once more
+    return f"what is printed cannot be written: {error.strerror}"
+
+
+def _wrong_input(error: ValueError) -> str | None:
+    """What is wrong with an argument's bytes or with which environment variable, if that is what it is."""
+    if isinstance(error, UnicodeEncodeError):  # of half a character; not of which text, for it may be a password
+        return "an argument, a setting or a file's name holds bytes that are no UTF-8"
     from pydantic import ValidationError  # noqa: PLC0415 - a command that settings do not concern need not wait for it
     from pydantic_settings import BaseSettings, SettingsError  # noqa: PLC0415
 
     if isinstance(error, SettingsError):
+        said = re.search(r'field "(\w+)"', str(error))
+        for settings in BaseSettings.__subclasses__():
+            variable = f"{settings.model_config.get('env_prefix', '')}{said[1] if said else ''}".upper()
+            if variable in os.environ:
+                return f"{variable}: expected JSON"
         return f"{error}: expected JSON"
     if not isinstance(error, ValidationError):
         return None

@@ -21,6 +21,11 @@ def first_line(error: BaseException) -> str:
     return said.splitlines()[0] if said else type(error).__name__
 
 
+def holding(words: str) -> str:
+    """The pattern of ILIKE for texts that hold these words as they stand: their `_` and `%` are no wildcards."""
+    return "%" + words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+
+
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """A database that is away is `Unavailable`, an address that cannot be read and a value that it cannot hold are

@@ -104,8 +104,7 @@ class KeptAlarms:
         if alarm is None:
             return None
         self._known.standing.remove(alarm)
-        over = {"state": AlarmState.CLEARED, "step": alarm.step + 1, "message": message}
-        return self._note(alarm.model_copy(update=over), now)
+        return self._note(alarm.over(message), now)
 
     def ring(self) -> bool:
         """Tells what is untold; false if it could not be told."""

@@ -14,6 +14,7 @@ from types import TracebackType
 
 import orjson
 
+from infra.printable import storable
 from schemas.errors import Refused
 
 FORMAT = "TELLTALE_LOG_FORMAT"
@@ -41,20 +42,28 @@ def stamp(now: datetime) -> str:
 
 
 def render(fields: Mapping[str, object], how: Format) -> str:
-    """One line. In logfmt, values with blanks, quotes or equal signs are quoted; nothing breaks the line."""
+    """One line. In logfmt, values with blanks, quotes or equal signs are quoted; nothing breaks the line, or steers the
+    terminal on which it is read."""
     every = {name: fields[name] for name in FIRST if name in fields}
     every |= {name: value for name, value in fields.items() if name not in every}
     if how is Format.JSON:
-        return orjson.dumps(every, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
+        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+        try:
+            return orjson.dumps(every, default=str, option=options).decode()
+        except orjson.JSONEncodeError:  # halves of characters, of a file's name: a log line must not stop the work
+            told = {str(name): storable(str(value)) for name, value in every.items()}
+            return orjson.dumps(told).decode()
     return " ".join(f"{name}={_value(value)}" for name, value in every.items())
 
 
 def _value(value: object) -> str:
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    if any(each in text for each in ' ="\\\n\r'):
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
-        return f'"{escaped}"'
-    return text
+    if text.isprintable() and not any(each in text for each in ' ="\\'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    if not escaped.isprintable():
+        escaped = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in escaped)
+    return f'"{escaped}"'
 
 
 Say = Callable[..., None]

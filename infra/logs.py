@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -18,15 +19,27 @@ def log_file(folder: Path, name: str) -> Path:
 
 def appended(path: Path) -> BinaryIO:
     """Open at its end; made for its owner's eyes alone, since the dashboard's first line is a way in."""
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
+    return open(path, "ab", opener=_private)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def shorten(path: Path) -> None:
     """Keeps a copy and empties the file when it is full. Its writer appends, so it goes on at the beginning."""
-    if path.exists() and path.stat().st_size > SIZE_BYTES_MAX:
-        shutil.copyfile(path, path.with_suffix(".log.1"))
-        with path.open("r+b") as full:
-            full.truncate(0)
+    if not path.exists() or path.stat().st_size <= SIZE_BYTES_MAX:
+        return
+    before = path.with_suffix(".log.1")
+    with path.open("r+b") as full:
+        try:
+            before.unlink(missing_ok=True)
+            with open(before, "xb", opener=_private) as kept:
+                shutil.copyfileobj(full, kept)
+        except OSError:  # a full disk above all: no reason to end, and emptying makes room
+            with suppress(OSError):
+                before.unlink(missing_ok=True)
+        full.truncate(0)
 
 
 def last_line(path: Path) -> str:

@@ -23,6 +23,9 @@ def zoned_moment(text: str, *, option: str) -> datetime:
 
 def _read(text: str, option: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo:
+            time.astimezone(UTC)  # overflows within a day of the years 1 and 9999
+    except (ValueError, OverflowError):
         raise Refused(f'{option}: expected a time such as 2016-12-20T10:00Z, got "{text}"') from None
+    return time

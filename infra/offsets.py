@@ -5,43 +5,73 @@ answers "not coordinator", which only means: ask again. So do its answers about 
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 from schemas.topics import MARK
 
 ANSWER_S_MAX = 10.0
 """A broker that takes longer for a question about offsets is not answering."""
+AGAIN_S = 0.1
 
-NOT_READY = {"NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS"}
+T = TypeVar("T")
+
+COORDINATOR_IS_NEW = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+LEADER_IS_NEW = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._DESTROY_BROKER,  # the client's own word while it drops the one that led
+}
+"""How a question is answered until client and broker agree on who leads."""
 
 
 def committed(
     consumer: Consumer, wanted: Sequence[TopicPartition], *, within_s: float = ANSWER_S_MAX
 ) -> list[TopicPartition]:
     """The committed offsets (below 0: none) with their metadata, of the consumer's group. Raises `KafkaException`."""
-    until = time.monotonic() + within_s
-    while True:
-        try:
-            found: list[TopicPartition] = consumer.committed(list(wanted), timeout=within_s)
-        except KafkaException as error:
-            if error.args[0].name() not in NOT_READY or time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            return found
+    return _asked(lambda: consumer.committed(list(wanted), timeout=within_s), COORDINATOR_IS_NEW, within_s)
 
 
-LEADER_IS_NEW = {
-    KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError._DESTROY_BROKER,  # the client's own word while it drops the one that led
-}
-"""How a question is answered until client and broker agree on who leads."""
+def span(consumer: Consumer, topic: str, partition: int, *, within_s: float = ANSWER_S_MAX) -> tuple[int, int]:
+    """First and next offset of a partition, for who reads as the consumer does. Raises `KafkaException`."""
+    where = TopicPartition(topic, partition)
+    passing = LEADER_IS_NEW | {KafkaError.UNKNOWN_TOPIC_OR_PART}  # one that was just made
+    low, end = _asked(lambda: consumer.get_watermark_offsets(where, timeout=within_s, cached=False), passing, within_s)
+    return int(low), int(end)
+
+
+def at_time(
+    consumer: Consumer, topic: str, partitions: Iterable[int], since_ms: int, *, within_s: float = ANSWER_S_MAX
+) -> list[TopicPartition]:
+    """Where to begin to read what the broker took from a time on (ms). Raises `KafkaException`."""
+    wanted = [TopicPartition(topic, partition, since_ms) for partition in partitions]
+    return _asked(lambda: consumer.offsets_for_times(wanted, timeout=within_s), LEADER_IS_NEW, within_s)
+
+
+def listed(
+    admin: AdminClient,
+    wanted: Mapping[TopicPartition, OffsetSpec],
+    *,
+    within_s: float = ANSWER_S_MAX,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[tuple[str, int], ListOffsetsResultInfo]:
+    """What each (topic, partition) has at a place, for who reads by this level. Raises `KafkaException`."""
+
+    def ask() -> dict[tuple[str, int], ListOffsetsResultInfo]:
+        answers = admin.list_offsets(dict(wanted), isolation_level=level, request_timeout=within_s)
+        return {(tp.topic, tp.partition): future.result() for tp, future in answers.items()}
+
+    return _asked(ask, LEADER_IS_NEW | {KafkaError._NOENT}, within_s)  # _NOENT: no partition has a leader yet
 
 
 def ends(
@@ -53,15 +83,19 @@ def ends(
 ) -> dict[tuple[str, int], int]:
     """Where each (topic, partition) ends for who reads by this level. Raises `KafkaException`."""
     wanted = {partition: OffsetSpec.latest() for partition in partitions}
+    return {where: found.offset for where, found in listed(admin, wanted, within_s=within_s, level=level).items()}
+
+
+def _asked(ask: Callable[[], T], passing: Container[int], within_s: float) -> T:
+    """The answer, asked for again while it is one that passes."""
     until = time.monotonic() + within_s
     while True:
-        answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=within_s)
         try:
-            return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
+            return ask()
         except KafkaException as error:
-            if error.args[0].code() not in LEADER_IS_NEW or time.monotonic() > until:
+            if error.args[0].code() not in passing or time.monotonic() > until:
                 raise
-            time.sleep(0.2)
+            time.sleep(AGAIN_S)
 
 
 @dataclass(frozen=True, slots=True)

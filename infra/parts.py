@@ -61,7 +61,7 @@ def kafka_part(name: str, one: broker.Broker, folder: Path, who: Access | None =
     def launch() -> Launch:
         class_path = broker.prepared_class_path()
         one.prepare(class_path=class_path)
-        return Launch(one.command(class_path=class_path), cwd=one.folder)
+        return Launch(one.command(class_path=class_path), env=one.environment(), cwd=one.folder)
 
     def ready() -> bool:
         if not broker.answers(one.address, node_id=one.node_id, who=who):
@@ -79,7 +79,7 @@ def _principals_known(address: str, who: Access, folder: Path) -> bool:
 
     try:
         principals.ensure(AdminClient(connection(address, who)), folder)
-    except Unavailable:  # among several, the others may not be there yet
+    except (Refused, Unavailable):  # among several, the others may not be there yet
         return False
     return True
 
@@ -90,9 +90,14 @@ def postgres_part(one: server.Server) -> Part:
         return Launch(one.command(), cwd=one.place, account=unprivileged())
 
     def ready() -> bool:
+        import psycopg  # noqa: PLC0415 - the edge imports this package's neighbours without it
+
         if not server.answers(one.dsn("postgres")):
             return False
-        server.ensure_database(one.dsn("postgres"), server.DATABASE)
+        try:
+            server.ensure_database(one.dsn("postgres"), server.DATABASE)
+        except psycopg.OperationalError:  # it has ended since it answered
+            return False
         return True
 
     return Part(POSTGRES, launch, ready, stop_signal=server.STOP_SIGNAL, stop_s_max=30)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.client import connection
+from infra.offsets import ANSWER_S_MAX, ends
 from schemas.errors import Refused, Unavailable
 from schemas.topics import PARTITIONS, TOPICS, Topic
 
 TIMEOUT_S = 30
-"""For one request to the broker. Creating the whole catalogue takes about a second on one slow core."""
+"""For one request to a broker that has just answered. Creating the whole catalogue takes about a second on one slow
+core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def _found(admin: Any, topics: Iterable[Topic], address: str) -> dict[str, Found
     from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415
 
     try:
-        there = admin.list_topics(timeout=TIMEOUT_S).topics
+        there = admin.list_topics(timeout=ANSWER_S_MAX).topics
     except KafkaException as error:
         raise Unavailable(f"Kafka at {address} does not answer: {error.args[0].str()}") from error
     names = [topic.name for topic in topics if topic.name in there]
@@ -161,18 +163,26 @@ def _create(admin: Any, missing: list[Topic], count: int, address: str) -> None:
             address,
             fine="TOPIC_ALREADY_EXISTS",
         )
-        _await_leaders(admin, {topic.name for topic in missing}, address)
+        _await_leaders(admin, missing, count, address)
 
 
-def _await_leaders(admin: Any, names: set[str], address: str) -> None:
-    """The controller answers before the broker has heard: clients started now would meet unknown topics."""
+def _await_leaders(admin: Any, missing: list[Topic], count: int, address: str) -> None:
+    """The controller answers before the broker has heard, and the broker tells of leaders before it has their logs. Of
+    two batches that an idempotent producer sends meanwhile, the second may be the first one taken: the other never is.
+    """
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
+
+    places = [TopicPartition(topic.name, number) for topic in missing for number in range(topic.partitions(count))]
     deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        there = admin.list_topics(timeout=TIMEOUT_S).topics
-        if all(name in there and all(p.leader >= 0 for p in there[name].partitions.values()) for name in names):
+    while True:
+        try:
+            ends(admin, places, within_s=TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                raise Unavailable(f"Kafka at {address}: new topics have no leader yet: {error.args[0].str()}") from None
+            time.sleep(0.05)
+        else:
             return
-        time.sleep(0.05)
-    raise Unavailable(f"Kafka at {address}: topics {', '.join(sorted(names))} have no leader after {TIMEOUT_S} s")
 
 
 def _align(admin: Any, differences: list[Difference], address: str) -> None:

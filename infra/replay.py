@@ -14,11 +14,17 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, 
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.client import connection, reader
-from infra.offsets import ANSWER_S_MAX, committed, mark_of
+from infra.offsets import ANSWER_S_MAX, committed, listed, mark_of, span
+from infra.whole_topic import partition_to_end, read_to_end
 from schemas.errors import Refused, Unavailable
 from schemas.keys import partition_of
-from schemas.topics import READINGS_RAW, STREAMS_GROUP
+from schemas.topics import DEVICES, READINGS_RAW, STREAMS_GROUP
 
+GROUP = "telltale-replay"
+"""A name alone: nothing is committed by it."""
+READ_S_MAX = 600.0
+"""For a whole partition of readings, in which one device is looked for: below, a large one is not looked through to its
+end, and above a person has gone."""
 EMPTY_S_MAX = 30.0
 """A worker that is asked to end finishes its transaction first; one that was killed is missed after its session."""
 
@@ -51,7 +57,7 @@ def positions(kafka: str) -> list[Position]:
         wanted = [TopicPartition(READINGS_RAW, number) for number in partitions]
         found = []
         for at in committed(consumer, wanted):
-            _, end = consumer.get_watermark_offsets(at, timeout=ANSWER_S_MAX, cached=False)
+            _, end = span(consumer, READINGS_RAW, at.partition)
             mark = mark_of(at.metadata)
             offset = at.offset if at.offset >= 0 else None
             found.append(Position(at.partition, offset, end, mark.generation if mark else None))
@@ -69,11 +75,14 @@ def _partitions(consumer: Consumer) -> list[int]:
     return sorted(topic.partitions)
 
 
-def plan(kafka: str, *, since: datetime | None, device_id: str | None) -> list[Move]:
+def plan(
+    kafka: str, *, since: datetime | None, device_id: str | None, looks: Callable[[str], None] = lambda _: None
+) -> list[Move]:
     """The resets that read again all that the broker took from `since` on (None: all that it still has).
 
     With a device only its partition moves; the other devices of that partition are computed again too, to the same
-    results.
+    results. Raises `Refused` for a device that neither is configured nor has readings there, for which a whole
+    partition is read; `looks` is told so before.
     """
     standing = positions(kafka)
     if device_id is not None:
@@ -82,10 +91,18 @@ def plan(kafka: str, *, since: datetime | None, device_id: str | None) -> list[M
     wanted = {TopicPartition(READINGS_RAW, at.partition): spec for at in standing}
     try:
         admin = AdminClient(connection(kafka))  # by name: a client that is let go of never answers
-        answers = admin.list_offsets(wanted, request_timeout=ANSWER_S_MAX)
-        starts = {tp.partition: future.result().offset for tp, future in answers.items()}
+        starts = {number: found.offset for (_, number), found in listed(admin, wanted).items()}
     except KafkaException as error:
         raise Unavailable(f"kafka at {kafka} does not answer: {error.args[0].str()}") from None
+    if device_id is not None and not _is_configured(kafka, device_id):
+        (at,) = standing
+        where = f"{READINGS_RAW}/{at.partition}"
+        looks(f"no device {device_id} is configured: looking for readings of it in {where}")
+        if starts[at.partition] < 0 or not _has_readings(kafka, device_id, at.partition, starts[at.partition]):
+            raise Refused(
+                f"--device: expected a device that is configured, or has readings to read again in {where}, got "
+                f'"{device_id}"; those that are configured: telltale stations show'
+            )
     moves = []
     for at in standing:
         start = starts[at.partition]
@@ -94,6 +111,24 @@ def plan(kafka: str, *, since: datetime | None, device_id: str | None) -> list[M
         if again or (since is None and at.offset is not None):
             moves.append(Move(at.partition, at.offset, start, (at.offset or at.end) - start if again else 0))
     return moves
+
+
+def _is_configured(kafka: str, device_id: str) -> bool:
+    found = False
+    for message in read_to_end(kafka, DEVICES, group=GROUP):
+        if message.key() == device_id.encode():
+            found = message.value() is not None
+    return found
+
+
+def _has_readings(kafka: str, device_id: str, partition: int, since: int) -> bool:
+    """Whether a record of the device stands at or behind an offset: as of one that was removed, or is not yet known."""
+    consumer = Consumer(reader(kafka, group=GROUP))
+    try:
+        records = partition_to_end(consumer, READINGS_RAW, partition, since=since, read_s=READ_S_MAX)
+        return any(message.key() == device_id.encode() for message in records)
+    finally:
+        consumer.close()
 
 
 def reset(kafka: str, moves: list[Move], *, between: Callable[[], None]) -> None:

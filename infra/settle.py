@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.client import reader
-from infra.offsets import ANSWER_S_MAX, committed
+from infra.offsets import ANSWER_S_MAX, committed, span
 from schemas.errors import Unavailable
 from schemas.topics import ALARM_ACTIONS, HEARTBEATS, READINGS_RAW, SINK_GROUP, STREAMS_GROUP, TOPICS
 
@@ -52,7 +52,7 @@ def _behind(consumer: Consumer, group: str, topics: Iterable[str]) -> list[Behin
     wanted = [TopicPartition(name, number) for name in topics if name in known for number in known[name].partitions]
     doubtful = {}
     for found in committed(consumer, wanted):
-        low, end = consumer.get_watermark_offsets(found, timeout=ANSWER_S_MAX, cached=False)
+        low, end = span(consumer, found.topic, found.partition)
         position = max(found.offset, low)
         if position < end:
             doubtful[found.topic, found.partition] = Behind(group, found.topic, found.partition, position, end)

@@ -102,17 +102,20 @@ def recorded(named: str | os.PathLike[str] | None = None) -> Stack | None:
         return None
     except (OSError, ValueError) as error:
         raise Unavailable(f"{place / STATE} cannot be read: {error}") from error
-    return Stack(
-        folder=place,
-        supervisor=Identity(**record["supervisor"]),
-        kafka=record["kafka"],
-        database=record["database"],
-        dashboard=record["dashboard"],
-        devices=record.get("devices"),
-        certificates=record.get("certificates"),
-        asks_who=record.get("asks_who", False),
-        services=tuple(_services(record["services"])),
-    )
+    try:
+        return Stack(
+            folder=place,
+            supervisor=Identity(**record["supervisor"]),
+            kafka=record["kafka"],
+            database=record["database"],
+            dashboard=record["dashboard"],
+            devices=record.get("devices"),
+            certificates=record.get("certificates"),
+            asks_who=record.get("asks_who", False),
+            services=tuple(_services(record["services"])),
+        )
+    except (AttributeError, KeyError, TypeError):
+        raise Unavailable(f"{place / STATE} is no record of a stack, or one of another version of Telltale") from None
 
 
 def _services(records: list[dict[str, Any]]) -> Iterable[Service]:
@@ -124,7 +127,8 @@ def locate(named: str | os.PathLike[str] | None = None) -> Stack:
     """The stack that runs in the folder. Raises `Unavailable` if none does."""
     stack = recorded(named)
     if stack is None or not stack.is_supervised:
-        raise Unavailable(f"no stack runs in {_short(folder(named))}; start one with: telltale up")
+        here = _short(folder(named))
+        raise Unavailable(f"no stack runs in {here}; start one with: telltale up (one elsewhere: TELLTALE_DIR=FOLDER)")
     return stack
 
 
@@ -151,7 +155,7 @@ def _addresses(text: str, option: str) -> str:
     for each in text.split(","):
         host, colon, port = each.strip().partition(":") if each.count(":") == 1 else (each.strip(), "", "")
         is_port = not colon or (port.isdecimal() and 0 < int(port) < 65_536)
-        if not host or not is_port or any(letter.isspace() for letter in host):
+        if not host or not is_port or any(letter.isspace() or not letter.isprintable() for letter in host):
             raise Refused(f'{option}: expected HOST:PORT, or several with commas, got "{text}"')
     return text
 

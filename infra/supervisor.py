@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
@@ -17,7 +18,7 @@ from infra import processes
 from infra.logs import Follower, last_line, log_file, shorten
 from infra.parts import Part
 from infra.stack import Service, Stack
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 
 TICK_S = 0.1
 """How late an ended part is noticed at worst. Ten looks a second cost under 1 % of a core."""
@@ -102,6 +103,8 @@ class Supervisor:
         self._followers = followers
         self._stops_asked = 0
         self._launches = False
+        self._is_recorded = True
+        self._ends = False
 
     def run(self, *, when_up: Callable[[], None]) -> None:
         """Until `ask_to_stop`. Raises `Unavailable` if a part does not come up; leaves no process behind, ever."""
@@ -109,6 +112,8 @@ class Supervisor:
             self._record()
             while not self._stops_asked:
                 self._look(time.monotonic())
+                if not self._is_recorded:
+                    self._record()
                 if not self.is_up and all(running.works for running in self._parts):
                     self.is_up = True
                     when_up()
@@ -118,8 +123,10 @@ class Supervisor:
             pass  # raised by `ask_to_stop` in the middle of a launch
         finally:
             self._launches = False
+            self._ends = True
             self._stop_all()
-            self._show()
+            with suppress(OSError):  # whoever read it may be gone
+                self._show()
 
     def ask_to_stop(self, *_: object) -> None:
         """A signal handler. The first asks for an orderly end, the next ones for an immediate one."""
@@ -152,11 +159,19 @@ class Supervisor:
 
     def _start(self, running: Running) -> None:
         self._launches = True
-        launch = running.part.launch()
-        self._launches = False
-        running.process = processes.start(
-            launch.command, log=self.log(running), env=launch.env, account=launch.account, cwd=launch.cwd
-        )
+        try:
+            launch = running.part.launch()
+            self._launches = False
+            running.process = processes.start(
+                launch.command, log=self.log(running), env=launch.env, account=launch.account, cwd=launch.cwd
+            )
+        except (OSError, Refused, Unavailable) as error:
+            if not self.is_up:
+                raise
+            self._launches = False  # a full disk above all: the others go on, and there is another try
+            running.started_at = time.monotonic()
+            self._failed(running, f"could not be started ({error})", running.started_at)
+            return
         # None only if it has ended already, which the next look notices.
         running.identity = processes.identify(running.process.pid)
         running.started_at, running.since_s = time.monotonic(), time.time()
@@ -226,12 +241,21 @@ class Supervisor:
     def _change(self, running: Running, state: State, said: str) -> None:
         running.state = state
         if said:
-            self._say(f"{running.part.name}: {said}")
+            with suppress(OSError):  # a terminal that was closed, a reader that has ended: no reason to end the parts
+                self._say(f"{running.part.name}: {said}")
         self._record()
 
     def _record(self) -> None:
+        """On a disk that is full once all works, the record is written when there is room again."""
         self._stack = replace(self._stack, services=tuple(running.service() for running in self._parts))
-        self._stack.write()
+        try:
+            self._stack.write()
+        except OSError:
+            if not (self.is_up or self._ends):
+                raise
+            self._is_recorded = False
+        else:
+            self._is_recorded = True
 
     def _show(self) -> None:
         for follower in self._followers:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from infra.client import connection
 from schemas.alarms import Alarm, AlarmEvent, alarm_event
@@ -36,6 +36,12 @@ def producer(address: str, *, client_id: str, within_s: float = TELL_S_MAX) -> P
             "delivery.timeout.ms": int(1000 * within_s),
         }
     )
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the producer that says so takes nothing any more, ever: the broker has lost what it had acknowledged (a
+    log cut short, another leader without it). A new one does."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
 
 
 def tell_all(address: str, events: Sequence[AlarmEvent], *, client_id: str, within_s: float = TELL_S_MAX) -> None:
@@ -89,6 +95,8 @@ class Teller:
             _produce(self._producer, event, self._heard)
         except (BufferError, KafkaException) as error:
             log.info("alarm_not_told", detail=str(error))
+            if isinstance(error, KafkaException) and is_fatal(error.args[0]):
+                self._producer = None
         else:
             self._sent = event
 
@@ -105,3 +113,5 @@ class Teller:
             self._untold.popleft()
         else:  # the next turn tries again
             log.info("alarm_not_told", detail=str(error))
+            if is_fatal(error):
+                self._producer = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from infra.offsets import span
 from schemas.errors import Unavailable
 
 ANSWER_S = 20.0
@@ -19,8 +20,8 @@ def end_of_batch(consumer: Consumer, topic: str, partition: int, begin: int) -> 
     """The offset behind the batch that begins at `begin`. `consumer` tells ends of partitions, and is used for nothing
     else meanwhile. Raises `Unavailable`.
     """
-    _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S, cached=False)
-    inside, step, end = begin, 1, int(end)
+    _, end = span(consumer, topic, partition, within_s=ANSWER_S)
+    inside, step = begin, 1
     while inside + step < end and _is_inside(consumer, topic, partition, begin, inside + step):
         inside, step = inside + step, 2 * step
     behind = min(inside + step, end)

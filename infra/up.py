@@ -168,9 +168,10 @@ def _brokers(wish: Wish) -> int | None:
     said = os.environ.get(BROKERS)
     if wish.brokers is not None or not said:
         return wish.brokers
-    if not said.isdigit():
-        raise Refused(f'{BROKERS}: expected {" or ".join(map(str, cluster.NUMBERS))}, got "{said}"')
-    return int(said)
+    known = {str(number): number for number in cluster.NUMBERS}
+    if said not in known:
+        raise Refused(f'{BROKERS}: expected {" or ".join(known)}, got "{said}"')
+    return known[said]
 
 
 def _doors(wish: Wish, number: int, numbers: dict[str, int]) -> dict[str, tuple[Door, ...]]:
@@ -192,7 +193,7 @@ def _doors_at(said: str | None, setting: str, wish: Wish, number: int, numbers: 
     if said is None:
         return {}
     host, colon, port = said.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) <= LAST_PORT - number + 1:
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT - number + 1:
         raise Refused(f'{setting}: expected HOST:PORT, such as broker.example.org:9094, got "{said}"')
     folder = wish.folder / "tls"
     keystore = folder / "server.pem"
@@ -250,7 +251,7 @@ def _ports(wish: Wish, number: int, names: list[str]) -> dict[str, int]:
     """Those asked for, else those of the last start (edges know them), else free ones; remembered. Several brokers
     have the port that was asked for and those after it."""
     file = wish.folder / PORTS
-    last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    last = _last_ports(file)
     asked = {
         "postgres": wish.postgres_port,
         DASHBOARD: wish.dashboard_port,
@@ -265,11 +266,25 @@ def _ports(wish: Wish, number: int, names: list[str]) -> dict[str, int]:
     numbers: dict[str, int] = {}
     for name, port in asked.items():
         if port:
-            numbers[name] = ports.asked_for(port, option=f"--{name.partition('-')[0]}-port")
+            option = f"--{name.partition('-')[0]}-port"
+            if port > LAST_PORT:
+                raise Refused(f"{option}: {number} brokers have that port and those after it, up to {LAST_PORT}")
+            numbers[name] = ports.asked_for(port, option=option)
     for name in asked.keys() - numbers.keys():
         numbers[name] = ports.free(preferred=last.get(name), taken=frozenset(numbers.values()))
-    file.write_text(json.dumps(numbers))
+    coming = file.with_name(f"{PORTS}.coming")
+    coming.write_text(json.dumps(numbers))
+    coming.replace(file)
     return numbers
+
+
+def _last_ports(file: Path) -> dict[str, int]:
+    """Those of the last start; none where a power cut has left half of a file, which costs other ports at most."""
+    try:
+        said = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {name: port for name, port in said.items() if isinstance(port, int)} if isinstance(said, dict) else {}
 
 
 def end_leftovers(folder: Path) -> bool:
@@ -300,10 +315,18 @@ def down(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Deletes the stack's folder with all data, also what root's stack keeps outside of it. It must not run."""
+    """Deletes the stack's folder with all data, also what root's stack keeps outside of it. It must not run.
+
+    Raises `Refused` for a folder in which no stack was ever made: it may be anything, a home above all.
+    """
+    there = {each.name for each in folder.iterdir()}
+    if there - {"lock", "logs"} and not there & {PORTS, stack.STATE, POSTGRES}:
+        raise Refused(f"{folder} is not the folder of a stack: there is no {PORTS} in it; nothing was deleted")
     with _held(folder):
         server.Server(folder / "postgres", 0).remove()
         shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise Unavailable(f"{folder} could not be deleted whole: see who owns what is left in it")
 
 
 def detach(wish: Wish) -> Stack:

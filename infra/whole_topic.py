@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.client import reader
-from infra.offsets import LEADER_IS_NEW
+from infra.offsets import at_time, span
 from schemas.errors import Unavailable
 
 ANSWER_S = 10.0
@@ -65,13 +65,10 @@ def partition_to_end(
     read_s: float = READ_S,
 ) -> Iterator[Any]:
     """The messages of one partition at and behind an offset, by a consumer made as a `reader`. Raises `Unavailable`."""
-    where = TopicPartition(topic, partition)
     try:
-        low, _ = consumer.get_watermark_offsets(where, timeout=answer_s, cached=False)
+        low, _ = span(consumer, topic, partition, within_s=answer_s)
     except KafkaException as error:
-        if error.args[0].code() not in LEADER_IS_NEW:
-            raise Unavailable(f"{topic}/{partition}: {error.args[0].str()}") from None
-        low = 0  # the fetch waits for the leader, which the question does not
+        raise Unavailable(f"{topic}/{partition}: {error.args[0].str()}") from None
     consumer.assign([TopicPartition(topic, partition, max(since, low))])
     until = time.monotonic() + read_s
     while time.monotonic() < until:
@@ -92,12 +89,10 @@ def _beginnings(
 ) -> list[TopicPartition]:
     if since_ms is None:
         return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions]
-    wanted = [TopicPartition(topic, partition, since_ms) for partition in partitions]
     try:
-        found: list[TopicPartition] = consumer.offsets_for_times(wanted, timeout=ANSWER_S)
+        return at_time(consumer, topic, partitions, since_ms)
     except KafkaException as error:
         raise Unavailable(f"kafka at {kafka}: {error.args[0].str()}") from None
-    return found
 
 
 def partitions_of(client: Any, kafka: str, topic: str, answer_s: float | None = None) -> list[int]:

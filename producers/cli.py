@@ -55,6 +55,10 @@ def send(
     """Send logger files of one device.
 
     Each row goes once, however often this is stopped and called again.
+
+    \b
+    telltale edge send mast-2024-*.dat --device mast-7
+    telltale edge send export.csv --device mast-8 --description export.toml
     """
     from infra.stack import kafka_address
     from infra.telemetry.tracing import start as start_tracing

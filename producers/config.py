@@ -174,6 +174,8 @@ def _checked(path: Path, model: type[Any], said: dict[str, Any]) -> Any:
         first = error.errors(include_url=False)[0]
         kinds = {"exec", "stdin", "file", "folder", "python", "simulate"}
         where = [step for step in first["loc"] if step not in kinds]
+        if model is EdgeSettings and where and where[0] not in said:  # it is the environment's
+            raise Refused(f"TELLTALE_EDGE_{str(where[0]).upper()}: {_said(first)}") from None
         # People count from 1.
         place = spelled([step + 1 if isinstance(step, int) else step for step in where]).replace("device_id", "device")
         raise Refused(f"{path}: {place + ': ' if place else ''}{_said(first)}") from None

@@ -50,7 +50,8 @@ def time_us(at: Time) -> int:
 class Edge:
     """Spool and sender of one process. Use it as a context manager, or call `close`.
 
-    Raises `Refused` when another process has the spool, `Unavailable` when its folder cannot be written.
+    Raises `Refused` when another process has the spool, and for settings that do not fit together; `Unavailable` when
+    its folder cannot be written.
     """
 
     def __init__(
@@ -76,20 +77,24 @@ class Edge:
         self.spool = Spool(
             self.settings.spool_folder(device_id or "edge"), clock_us=wall_clock_us, limits=self.settings.limits()
         )
-        self._sender = Sender(
-            self.spool,
-            address=self.address,
-            settings=self.settings,
-            devices=tuple(dict.fromkeys((*([device_id] if device_id else []), *devices))),
-            clock_us=wall_clock_us,
-            sources=sources,
-            beats=beats,
-            tracing=tracing,
-        )
+        try:
+            self._sender = Sender(
+                self.spool,
+                address=self.address,
+                settings=self.settings,
+                devices=tuple(dict.fromkeys((*([device_id] if device_id else []), *devices))),
+                clock_us=wall_clock_us,
+                sources=sources,
+                beats=beats,
+                tracing=tracing,
+            )
+            self._sender.start()
+        except BaseException:
+            self.spool.close()
+            raise
         self._tracing = tracing
         self.waiting = 0  # readings left in the spool by `close`
         self._closed = threading.Lock()
-        self._sender.start()
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ an edge may have.
 
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from infra import log_lines
@@ -35,6 +36,6 @@ def line(level: str, event: str, fields: dict[str, object], *, now: datetime) ->
 
 def _say(level: str, event: str, fields: dict[str, object]) -> None:
     text = line(level, event, fields, now=datetime.now(UTC))
-    with _lock:
+    with _lock, suppress(OSError, ValueError):  # a full disk, a reader that is gone: no reason to lose readings, too
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

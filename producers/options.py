@@ -6,12 +6,14 @@ from typing import Any, TypeVar
 
 import click
 
+from infra.options import Bounded
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 TIMEOUT = click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Bounded(min=0, min_open=True),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -30,7 +32,7 @@ def of_files(command: F) -> F:
         click.option(
             "--interval",
             "interval_s",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Bounded(min=0, min_open=True),
             metavar="SECONDS",
             help="Between two rows.",
         ),

@@ -15,6 +15,7 @@ from rich.table import Table
 from infra.progress import counting_bar
 from producers.delivery.link import Link
 from producers.edge import Edge
+from producers.files.codes import told_of
 from producers.files.logger_file import LoggerFile
 from producers.imports.reading import left_out_lines
 from producers.sending import FileReport, Sending, Told
@@ -67,6 +68,8 @@ class Summary:
                 console.print(
                     f"{each.file}: columns could not be checked against the device's configuration", markup=False
                 )
+            if each.looks_missing:
+                console.print(f"{each.file}: {told_of(each.looks_missing)}", markup=False, highlight=False)
             for problem in each.problems[:PROBLEMS_SHOWN]:
                 console.print(f"{each.file}, line {problem.line}: {problem.what}", markup=False, highlight=False)
             if each.problem_count > PROBLEMS_SHOWN:

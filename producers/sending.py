@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.printable import storable
 from producers.delivery.link import Link
 from producers.edge import Edge
 from producers.files.described import Description
@@ -47,6 +48,7 @@ class FileReport:
     unchecked: bool = False
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
+    looks_missing: list[str] = field(default_factory=list)
     reason: str | None = None
 
 
@@ -78,7 +80,7 @@ class Sending:
 
     def send(self, path: Path) -> FileReport:
         """Into the spool. A file that cannot be taken is told in its report, not raised; the next one goes on."""
-        report = FileReport(path.name)
+        report = FileReport(storable(path.name))
         self.reports.append(report)
         file: LoggerFile | None = None
         try:
@@ -89,12 +91,13 @@ class Sending:
         except Refused as error:
             if isinstance(error, SpoolFull):
                 raise
-            report.state, report.reason = "refused", str(error)
+            report.state, report.reason = "refused", storable(str(error))
             self._publish(report)
         finally:
             if file is not None:
                 tally = file.tally
                 report.problem_count, report.problems = tally.problem_count, tally.problems
+                report.looks_missing = [storable(str(each)) for each in tally.codes.met(but=tally.texts)]
         self._told(report, file)
         return report
 

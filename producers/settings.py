@@ -1,13 +1,15 @@
 """Settings of an edge: environment variables `TELLTALE_EDGE_...`, or arguments where `Edge` is embedded."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.client import Protocol
 from infra.stack import folder
 from producers.spool.policy import Limits, WhenFull
+from schemas.errors import Refused
 
 
 def default_spool(name: str) -> Path:
@@ -18,7 +20,7 @@ def default_spool(name: str) -> Path:
 class EdgeSettings(BaseSettings):
     """What can be set, with what it costs."""
 
-    model_config = SettingsConfigDict(env_prefix="TELLTALE_EDGE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TELLTALE_EDGE_", extra="ignore", frozen=True, allow_inf_nan=False)
 
     device_id: str | None = Field(default=None, description="Whose readings `Edge.accept` takes.")
     kafka: str | None = Field(default=None, description="Broker, HOST:PORT; else TELLTALE_KAFKA or the stack's.")
@@ -43,7 +45,10 @@ class EdgeSettings(BaseSettings):
         default=256 * 1024, ge=1024, le=3 * 1024 * 1024, description="Of one frame, when catching up."
     )
     window_bytes: int = Field(
-        default=1 << 20, ge=1 << 12, description="On their way to the broker at once, at most: bounds memory."
+        default=1 << 20,
+        ge=1 << 12,
+        le=1 << 28,
+        description="On their way to the broker at once, at most: bounds memory.",
     )
     live_within_s: float = Field(
         default=10.0, gt=0, description="When a backlog makes new readings wait for longer, they overtake it."
@@ -62,10 +67,10 @@ class EdgeSettings(BaseSettings):
     )
     metrics_host: str = Field(default="127.0.0.1", description="Nobody is asked who he is: keep it on this machine.")
 
-    security_protocol: str | None = Field(
+    security_protocol: Protocol | None = Field(
         default=None, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; else as TELLTALE_KAFKA_... says."
     )
-    sasl_mechanism: str = Field(default="SCRAM-SHA-512")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
     ssl_ca_location: Path | None = Field(default=None, description="PEM file that vouches for the broker.")
@@ -92,15 +97,17 @@ class EdgeSettings(BaseSettings):
         return self.spool or default_spool(name)
 
     def security(self) -> dict[str, Any]:
-        """librdkafka's options for who we are and whom we trust; none where nothing is said."""
+        """librdkafka's options for who we are and whom we trust; none where nothing is said. Raises `Refused`."""
         if self.security_protocol is None:
             return {}
         made: dict[str, Any] = {"security.protocol": self.security_protocol}
         if self.security_protocol.startswith("SASL"):
+            if not (self.sasl_username and self.sasl_password):
+                raise Refused(f"security_protocol is {self.security_protocol}: sasl_username and sasl_password?")
             made |= {
                 "sasl.mechanism": self.sasl_mechanism,
-                "sasl.username": self.sasl_username or "",
-                "sasl.password": self.sasl_password.get_secret_value() if self.sasl_password else "",
+                "sasl.username": self.sasl_username,
+                "sasl.password": self.sasl_password.get_secret_value(),
             }
         if self.ssl_ca_location:
             made["ssl.ca.location"] = str(self.ssl_ca_location)

@@ -5,6 +5,7 @@ JSON, so that `kafka-console-consumer`, kcat and every Kafka user interface show
 
 import hashlib
 import re
+from datetime import timedelta
 from enum import StrEnum
 from typing import Literal, Self, TypeVar
 
@@ -39,6 +40,9 @@ def alarm_id(rule: str, source: str, onset: int | str) -> str:
     return hashlib.sha256(f"{rule}|{source}|{onset}".encode()).hexdigest()[:16]
 
 
+STAGE = "streams"
+"""The speaker that answers for its devices' alarms in `alarm.actions`; what people do about others is an event."""
+
 STANDING = frozenset(AlarmState) - {AlarmState.CLEARED}
 """States of an alarm that is not over."""
 
@@ -66,6 +70,13 @@ class Alarm(BaseModel):
     who: str | None = None  # of the action that brought the event about
     why: str | None = None
     until: Utc | None = None  # end of the shelf
+    below: AlarmState | None = None  # what it is under its shelf, and will be when that ends; None: not known
+
+    def over(self, message: str, *, reason: str | None = None, step: int | None = None) -> Self:
+        """Its end, the step after this one if not said otherwise."""
+        end = {"state": AlarmState.CLEARED, "message": message, "reason": reason or self.reason}
+        step = self.step + 1 if step is None else step
+        return self.model_copy(update={**end, "step": step, "who": None, "why": None, "until": None, "below": None})
 
 
 class AlarmEvent(BaseModel):
@@ -81,6 +92,19 @@ class AlarmEvent(BaseModel):
     time: Utc
     datacontenttype: Literal["application/json"] = "application/json"
     data: Alarm
+
+
+def is_answered_by_stage(event: AlarmEvent) -> bool:
+    """Whether an action on this alarm goes to the stage."""
+    return event.source == f"telltale/{STAGE}" and event.data.device_id is not None
+
+
+def supersedes(event: AlarmEvent, known: AlarmEvent) -> bool:
+    """Whether an event that is read after another of the same alarm says how it stands now: not where it is of an
+    earlier step, or told once more. Data that is read again tells an alarm's whole life anew, its steps from 0."""
+    if event.data.replayed or known.data.replayed:
+        return True
+    return (event.data.step, event.time) >= (known.data.step, known.time)
 
 
 def alarm_event(alarm: Alarm, *, time: Utc, speaker: str) -> AlarmEvent:
@@ -102,6 +126,22 @@ class Action(StrEnum):
     SHELVE = "shelve"
     UNSHELVE = "unshelve"
     COMMENT = "comment"
+
+    @property
+    def done(self) -> str:
+        """What is said of an alarm when it has been taken."""
+        return _DONE[self]
+
+
+_DONE = {
+    Action.ACKNOWLEDGE: "acknowledged",
+    Action.SHELVE: "shelved",
+    Action.UNSHELVE: "taken off the shelf",
+    Action.COMMENT: "commented",
+}
+
+SHELF_MAX = timedelta(days=366)
+"""A shelf ends after it at the latest."""
 
 
 class AlarmAction(BaseModel):
@@ -151,7 +191,7 @@ class ActionAnswer(BaseModel):
 
     action_id: str  # the action's event id
     alarm_id: str
-    device_id: str
+    device_id: str | None  # None: it is about no device
     action: Action
     reason: Refusal | None = None  # None: applied
     state: AlarmState | None = None  # the alarm's, if it stands

@@ -74,6 +74,7 @@ IDS: Mapping[tuple[str, int], int] = MappingProxyType(
         ("import_status", 2): 10,
         ("device_state", 2): 11,
         ("device_state", 3): 12,
+        ("import_status", 3): 13,
     }
 )
 

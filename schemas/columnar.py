@@ -252,11 +252,13 @@ def read_strings(buf: bytes, at: int) -> tuple[tuple[str, ...], int]:
 
 
 def write_long(value: int) -> bytes:
-    """One zigzag varint."""
+    """One zigzag varint. Raises `OverflowError` for a number that nobody could read again."""
     return _SHORT[value] if 0 <= value < len(_SHORT) else _write_long(value)
 
 
 def _write_long(value: int) -> bytes:
+    if not -1 << 63 <= value < 1 << 63:
+        raise OverflowError(f"{value} does not fit into 64 bits")
     z = (value << 1) ^ (value >> 63)
     if 1 << 49 <= z < 1 << 56:  # as `split_eight`; each time stamp between 1979 and 3111
         z = (z & 0x000000000FFFFFFF) | ((z & 0x00FFFFFFF0000000) << 4)

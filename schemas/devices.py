@@ -16,7 +16,9 @@ from schemas.alarms import Severity
 from schemas.limits import Limits
 from schemas.records import Name, Part, Record, Utc
 
-DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+DEVICE_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""What all of a device's name matches. It stands in file names, rights at the broker and addresses of pages."""
+DeviceId = Annotated[str, Field(pattern=f"^{DEVICE_ID}$")]
 CalendarDay = Annotated[
     str, Field(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(lambda day: str(date.fromisoformat(day)))
 ]
@@ -183,7 +185,7 @@ class Sensor(Part):
     boom_orientation_deg: FiniteFloat | None = None
     calibrations: tuple[Calibration, ...] = ()
     limits: Limits = Limits()
-    windows_s: tuple[Annotated[int, Field(gt=0)], ...] = (600,)
+    windows_s: tuple[Annotated[int, Field(gt=0, le=366 * 86_400)], ...] = (600,)
     alarm_rules: tuple[AlarmRule, ...] = ()
 
     @model_validator(mode="after")

@@ -3,14 +3,24 @@
 Times are aware datetimes in UTC. A model refuses what its schema could carry but what makes no sense.
 """
 
-from datetime import UTC
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-Utc = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:  # within a day of the years 1 and 9999
+        raise ValueError("expected a time that UTC can tell, in the years 1 to 9999") from None
+
+
+Utc = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+Lost = Annotated[int, Field(ge=0, lt=1 << 62)]
+"""The sum of two is still an Avro long: the stage adds them up in the device's state, which must be readable again."""
 
 
 class Part(BaseModel):
@@ -54,8 +64,8 @@ class Heartbeat(Record):
     oldest_unsent: Utc | None = None
     accepted: int
     sent: int
-    dropped: int
-    refused: int
+    dropped: Lost
+    refused: Lost
     free_disk_bytes: int
     clock_offset_s: float | None = None
     clock_synchronised: bool | None = None
@@ -135,3 +145,4 @@ class ImportStatus(Record):
     raw_to: int | None = None
     rejected: int = 0
     stored: Utc | None = None
+    looks_missing: tuple[str, ...] = ()

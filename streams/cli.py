@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from infra.options import KAFKA
+from infra.options import KAFKA, Bounded
 
 STUCK_S = 120.0
 """A worker's event loop that has not turned for so long hangs: twice what it waits for its first reading of topics."""
@@ -49,7 +49,7 @@ def run(kafka: str | None) -> None:
 @click.option(
     "--sample",
     "sample_s",
-    type=click.FloatRange(min=0),
+    type=Bounded(min=0),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -125,6 +125,9 @@ def try_limits(file: Path, *, limits_file: Path, channel: str | None, as_json: b
     """Run the stage's quality tests over a file.
 
     FILE is a logger file or a CSV of `time,value`; values are taken as they stand in it.
+
+    \b
+    telltale quality try mast.dat --limits limits.toml --channel Spd80mN
     """
     import orjson
 

@@ -21,6 +21,8 @@ SELECTIONS_MAX = 64
 
 LONGEST_US = 1_000 * 366 * 86_400 * 1_000_000
 """A thousand years: longer limits mean "never", and a time plus any of them must fit into 64 bits."""
+READINGS_MAX = (1 << 31) - 1
+"""No window expects more: it is what its row in the database can say."""
 CLOCKS_SET_US = 365 * 86_400 * 1_000_000
 """1971: an earlier time is that of a clock which was never set, and counts from 1970. No logger is that old."""
 
@@ -147,12 +149,17 @@ def plan_of(device: Device) -> Plan:
         course=course_of(device),
         windows=tuple(_window(device, length) for length in lengths),
         exists_from_us=micros(device.exists_from) if device.exists_from else CLOCKS_SET_US,
-        future_limit_us=min(round(device.future_limit_s * 1e6), LONGEST_US),
-        lateness_us=min(round(device.lateness_s * 1e6), LONGEST_US),
-        silence_limit_us=min(round(min(limits_s) * 1e6), LONGEST_US) if limits_s else None,
+        future_limit_us=micros_at_most(device.future_limit_s),
+        lateness_us=micros_at_most(device.lateness_s),
+        silence_limit_us=micros_at_most(min(limits_s)) if limits_s else None,
         configured_us=micros(device.configured_at),
         rules=rules,
     )
+
+
+def micros_at_most(seconds: float) -> int:
+    """µs; of a limit beyond all others `LONGEST_US`."""
+    return round(min(seconds * 1e6, LONGEST_US))
 
 
 def _window(device: Device, length_s: int) -> WindowPlan:
@@ -161,5 +168,5 @@ def _window(device: Device, length_s: int) -> WindowPlan:
         length_s,
         tuple(sensor.channel for sensor in sensors),
         np.array([circular(sensor) for sensor in sensors], bool),
-        round(length_s / device.interval_s) if device.interval_s else 0,
+        round(min(length_s / device.interval_s, READINGS_MAX)) if device.interval_s else 0,
     )

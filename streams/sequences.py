@@ -17,6 +17,10 @@ SPOOLS_MAX = 8
 """Spools remembered per device: a new one comes with a new SD card, or with another machine that sends its files.
 Beyond the bound the one unused for longest is forgotten."""
 
+HOLES_MAX = (1 << 63) - 1
+"""Missing frames that are counted: as many as a device's state can say. Sequences are 64 bits wide, and whatever a
+device sends in them, its state must be readable again."""
+
 Range = tuple[int, int]
 
 
@@ -57,9 +61,16 @@ class Received:
         spools[spool] = ranges
         return Received(spools)
 
+    def may_hold(self, spool: str, sequence: int) -> bool:
+        """Whether a frame has been added, as far as is remembered: of ranges beyond `RANGES_MAX` nothing is."""
+        ranges = self.spools.get(spool, ())
+        is_forgotten = len(ranges) >= RANGES_MAX and sequence < ranges[0][0]
+        return is_forgotten or any(first <= sequence <= last for first, last in ranges)
+
     def holes(self) -> int:
         """Frames missing between the first and the last received, over all spools."""
-        return sum(later[0] - former[1] - 1 for ranges in self.spools.values() for former, later in pairwise(ranges))
+        missing = sum(later[0] - former[1] - 1 for ranges in self.spools.values() for former, later in pairwise(ranges))
+        return min(missing, HOLES_MAX)
 
 
 def _add(ranges: list[Range], sequence: int) -> bool:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from schemas.columnar import Doubles, Longs
 from schemas.frames import Ints
 from schemas.quality import Flag
+from streams.calibration import wrap
 
 Bools = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.intp]
@@ -309,8 +310,7 @@ def statistics(windows: Open, circular: Bools) -> Statistics:
     sds = np.where(counts > 1, np.sqrt(windows.m2s / (counts - 1)), np.nan)
     if circular.any():
         c, s = windows.means / counts, windows.m2s / counts
-        angle = np.mod(np.degrees(np.arctan2(s, c)), 360.0)
-        means = np.where(circular, np.where(angle >= 360.0, 0.0, angle), means)
+        means = np.where(circular, wrap(np.degrees(np.arctan2(s, c))), means)
         e = np.sqrt(np.clip(1.0 - (s * s + c * c), 0.0, 1.0))
         yamartino = np.degrees(np.arcsin(e) * (1.0 + (2.0 / np.sqrt(3.0) - 1.0) * e**3))
         sds = np.where(circular, np.where(counts > 1, yamartino, np.nan), sds)

@@ -30,6 +30,7 @@ from small_disk import mount, unmount
 from infra import ports
 from infra.client import reader
 from infra.kafka.broker import java_command
+from infra.offsets import span
 from infra.provision import provision
 from infra.whole_topic import partition_to_end
 from schemas.alarms import AlarmEvent, AlarmState, read_alarm
@@ -93,7 +94,7 @@ class Kafka(OwnBroker):
         if not self.runs:
             return "no broker"
         tool = [
-            *java_command(self.class_path, heap="128m", level="ERROR"),
+            *java_command(self.class_path, heap="128m", level="ERROR", brief=True),
             *("org.apache.kafka.tools.TransactionsCommand", "--bootstrap-server", self.address),
         ]
         asked = [["list"], ["find-hanging", "--broker-id", "1"]]
@@ -344,10 +345,7 @@ class Pipeline:
     def clean_ends(self) -> dict[int, int]:
         consumer = Consumer(reader(self.kafka.address, group="fault-book-look"))
         try:
-            return {
-                part: consumer.get_watermark_offsets(TopicPartition(READINGS_CLEAN, part), timeout=30)[1]
-                for part in range(PARTITIONS)
-            }
+            return {part: span(consumer, READINGS_CLEAN, part, within_s=30)[1] for part in range(PARTITIONS)}
         finally:
             consumer.close()
 

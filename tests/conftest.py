@@ -1,5 +1,6 @@
 """Fixtures shared by all tests; each family has a file of its own."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,8 +9,12 @@ from hypothesis import settings
 # Test folders are no packages (importmode importlib); the fixture files beside this one are found by their names.
 sys.path.insert(0, str(Path(__file__).parent))
 
+# Most of the time goes to brokers' first minutes. Whoever starts them inherits it.
+os.environ.setdefault("TELLTALE_KAFKA_BRIEF", "true")
+
 pytest_plugins = [
     "fix_edge",
+    "fix_files",
     "fix_proxy",
     "fix_services",
     "fix_sink",

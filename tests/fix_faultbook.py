@@ -29,8 +29,9 @@ What was done to Telltale, and what it did. `make faults` makes this file: real 
 machine, each row a test in `tests/fault` or `tests/integration` that fails unless every accepted reading became one row
 with its right value, and unless the alarm named was raised and, the trouble over, cleared. `make faults ARGS="-k NAME"`
 does some of them again; rows of the others stay, with the date on which they were seen. `make test` does the short form
-of most (fewer kills, shorter outages) and writes nothing. `TELLTALE_FAULT_KILLS` (50), `TELLTALE_FAULT_OUTAGE_S` (120,
-beyond the alarm) and `TELLTALE_FAULT_SOAK_S` (1,800) say how long the long form is.
+of most (fewer kills, shorter outages) and writes nothing. Brokers are brief ones (`TELLTALE_KAFKA_BRIEF`), since
+2026-11-27. `TELLTALE_FAULT_KILLS` (50), `TELLTALE_FAULT_OUTAGE_S` (120, beyond the alarm) and `TELLTALE_FAULT_SOAK_S`
+(1,800) say how long the long form is.
 
 - **accepted**: readings whose acceptance was told to their device. **lost**: accepted, and neither stored nor told of
   as refused. **twice**: more than once in what the stage committed, or in the table.

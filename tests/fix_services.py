@@ -75,13 +75,13 @@ class Service:
         self.wake()
         self._process.terminate()  # one that leaves its group need not be missed by the next test's
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.kill()
 
 
-def await_true(happened: Callable[[], bool], *, what: str, within_s: float, every_s: float = 0.05) -> None:
-    """Look until it has happened; fail when it has not in time."""
+def await_true(happened: Callable[[], bool], *, what: str, within_s: float = 60, every_s: float = 0.05) -> None:
+    """Look until it has happened; fail when it has not by then: far more than it takes, the machine may be busy."""
     until = time.monotonic() + within_s
     while not happened():
         if time.monotonic() > until:

@@ -17,7 +17,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from infra.offsets import mark_of
+from infra.offsets import ends, mark_of
 from schemas.codec import Codec
 from schemas.frames import CleanFrame
 from schemas.keys import PARTITIONER
@@ -126,18 +126,17 @@ def settled(stored: "Database", clean: "CleanReadings") -> None:
 def positions_agree(stored: "Database", cluster: str) -> bool:
     """Each partition of `readings.clean` stands at its end, in the database and, with our mark, in Kafka."""
     from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-    from confluent_kafka.admin import AdminClient, OffsetSpec
+    from confluent_kafka.admin import AdminClient
 
     statement = "SELECT part, next_offset FROM sink_offsets WHERE topic = %s"
     stands = dict(stored.rows(statement, READINGS_CLEAN))
     admin = AdminClient({"bootstrap.servers": cluster})
     parts = [TopicPartition(READINGS_CLEAN, part) for part in stands]
-    ends = {tp.partition: found.result().offset for tp, found in admin.list_offsets(
-        {tp: OffsetSpec.latest() for tp in parts}).items()}  # fmt: skip
+    stops = {part: end for (_, part), end in ends(admin, parts).items()}
     asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(SINK_GROUP, parts)])
     told = next(iter(asked.values())).result().topic_partitions
     marked = {tp.partition: tp.offset for tp in told if mark_of(tp.metadata)}
-    return bool(stands) and stands == ends == marked
+    return bool(stands) and stands == stops == marked
 
 
 def alarms_are_over(stored: "Database") -> bool:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from schemas.keys import PARTITIONER
 from schemas.limits import GrossRange, Limits
 from schemas.records import Heartbeat, Rejected
 from schemas.topics import ALARMS, DEVICES, HEARTBEATS, READINGS_CLEAN, READINGS_RAW, READINGS_REJECTED, WINDOWS
+
+if TYPE_CHECKING:
+    from streams.agents.ownership import Ownership
 
 SLOPES = Calibration(logger_slope=0.05, logger_offset=0.2, slope=0.046, offset=0.243)
 START_US = 1_700_000_400_000_000  # on a 10-minute boundary
@@ -104,6 +107,7 @@ class Wire:
     codec: Codec = field(default_factory=Codec)
 
     def __post_init__(self) -> None:
+        self._refused: list[str] = []
         self._producer = Producer(
             {
                 "bootstrap.servers": self.kafka,
@@ -117,27 +121,39 @@ class Wire:
 
     def configure(self, *devices: Device) -> None:
         for device in devices:
-            self._producer.produce(DEVICES, key=device.device_id.encode(), value=self.codec.encode(device))
-        assert self._producer.flush(30) == 0
+            self._produce(DEVICES, key=device.device_id.encode(), value=self.codec.encode(device))
+        self.flush()
 
     def send_soon(self, frame: RawFrame) -> None:
         """Without waiting for the broker; `flush` does."""
-        self._producer.produce(READINGS_RAW, key=frame.device_id.encode(), value=self.codec.encode(frame))
+        self._produce(READINGS_RAW, key=frame.device_id.encode(), value=self.codec.encode(frame))
         self._producer.poll(0)
 
     def flush(self) -> None:
-        assert self._producer.flush(60) == 0
+        """All is in its log."""
+        assert (self._producer.flush(60), self._refused) == (0, [])
+
+    def _produce(self, topic: str, **record: Any) -> None:
+        self._producer.produce(
+            topic, **record, on_delivery=lambda error, _: self._refused.append(str(error)) if error else None
+        )
 
     def send(self, *frames: RawFrame | bytes, key: str | None = None) -> None:
         for frame in frames:
             value = frame if isinstance(frame, bytes) else self.codec.encode(frame)
             device_id = key or (frame.device_id if isinstance(frame, RawFrame) else "nobody")
-            self._producer.produce(READINGS_RAW, key=device_id.encode(), value=value)
-        assert self._producer.flush(30) == 0
+            self._produce(READINGS_RAW, key=device_id.encode(), value=value)
+        self.flush()
+
+    def put(self, partition: int, *records: Consumed) -> None:
+        """Records as a worker consumes them, in that partition of their topic, whatever their key."""
+        for record in records:
+            self._produce(record.topic, key=record.key, value=record.value, partition=partition)
+        self.flush()
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        self._producer.produce(HEARTBEATS, key=heartbeat.device_id.encode(), value=self.codec.encode(heartbeat))
-        assert self._producer.flush(30) == 0
+        self._produce(HEARTBEATS, key=heartbeat.device_id.encode(), value=self.codec.encode(heartbeat))
+        self.flush()
 
     def read(self, topic: str) -> list[Message]:
         """All committed records of a topic, partition by partition in log order. One whose leader has just frozen is
@@ -168,6 +184,13 @@ class Wire:
 
     def clean_readings(self) -> int:
         return sum(frame.values.size for frame in self.clean())
+
+
+def apply(owned: "Ownership", records: Sequence[Consumed]) -> None:
+    """One transaction for all of them, as a partition's task makes it."""
+    worked = owned.work_out(records)
+    if worked is not None:
+        owned.commit(worked)
 
 
 def readings_of(frames: Sequence[CleanFrame]) -> list[tuple[str, str, int, float]]:

@@ -74,9 +74,9 @@ def beat(
     oldest: bytes = b"\0",
     synchronised: bytes = b"\0",
     sources: bytes = b"\0",
+    counts: bytes = write_long(0) * 5,
 ) -> bytes:
     """A heartbeat out of its parts: what fastavro reads, and is lenient about."""
-    counts = write_long(0) * 5
     head = BEAT + device_id + write_string("s") + time + write_long(0) + write_string("v") + next_sequence
     return head + write_long(0) * 2 + oldest + counts + b"\0" + synchronised + sources + b"\0"
 
@@ -173,6 +173,8 @@ def _heartbeats() -> Iterator[Hostile]:
     yield _one("boolean of 7", beat(synchronised=b"\2\7"), Unread.BAD_VALUE)
     yield _one("year 148108", beat(time=write_long(HUGE)), Unread.BAD_VALUE)
     yield _one("year before Christ", beat(time=write_long(-(1 << 63))), Unread.BAD_VALUE)
+    for count in (-1, HUGE, (1 << 63) - 1):  # two of them are added up in the device's state
+        yield _one(f"{count} readings dropped", beat(counts=write_long(count) * 5), Unread.BAD_VALUE)
     several = write_long(ITEMS_MAX + 1) + b"\0" * 6 * (ITEMS_MAX + 1) + b"\0"
     yield _one("too many sources", beat(sources=several), Unread.ABSURD_LENGTH)
     single = (write_long(1) + b"\0" * 6) * (BLOCKS_MAX + 1) + b"\0"

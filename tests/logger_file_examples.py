@@ -27,6 +27,15 @@ def toa5(rows: int = 40) -> bytes:
     return crlf(*head, *body)
 
 
+def toaci1() -> bytes:
+    head = ('"TOACI1","weir","Min15"', '"TMSTAMP","RECNBR","Stage","Rain","Note"')
+    body = [
+        f'"2024-03-{1 + n // 24:02} {n % 24:02}:15:00",{n},{n / 4 if n % 9 else "NAN"},0.{n % 10},"ok"'
+        for n in range(40)
+    ]
+    return crlf(*head, *body)
+
+
 SYMPHONIE_HEAD = (
     "NRG Export Service",
     "Software Version:\t1.0.0.1",
@@ -275,6 +284,7 @@ format = "%d.%m.%Y %H:%M"
 
 EXAMPLES: dict[str, bytes] = {
     "toa5": toa5(),
+    "toaci1": toaci1(),
     "tob1": tob1(),
     "tob3": tob3(),
     "nrg-cloud": symphonie(),

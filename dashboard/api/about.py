@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from dashboard.api.paging import answer
-from dashboard.api.params import Time
 from dashboard.web.access import Principal, Scope, database, need
 from dashboard.web.pools import Database
 from dashboard.web.state import web_of
+from schemas.records import Utc
 
 Db = Annotated[Database, Depends(database)]
 router = APIRouter(tags=["about"])
@@ -27,12 +27,12 @@ SELECT now() AS time, current_setting('server_version') AS postgresql,
 class Health(BaseModel):
     """The service and what it stands on."""
 
-    time: Time
+    time: Utc
     version: str
     postgresql: str
     timescaledb: str | None
     migration: str | None
-    sink_moved: Time | None = Field(description="When the sink stored something last.")
+    sink_moved: Utc | None = Field(description="When the sink stored something last.")
     alarms_standing: int
     devices: int
     answered_ms: float = Field(description="How long the database took for this.")

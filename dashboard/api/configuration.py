@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
 
 from dashboard.api.paging import Entry, Listing, Page, Paged, answer
-from dashboard.api.params import Device, Station, Text, Time
+from dashboard.api.params import Device, Station, Text
 from dashboard.web.access import Scope, database, need
 from dashboard.web.pools import Database
 from dashboard.web.problems import documented
+from schemas.records import Utc
 
 Db = Annotated[Database, Depends(database)]
 Id = Annotated[Text, Path()]
@@ -71,11 +72,11 @@ class Logger(Entry):
     name: str
     interval_s: float | None
     silence_limit_s: float | None
-    exists_from: Time | None
+    exists_from: Utc | None
     future_limit_s: float | None
     lateness_s: float | None
     loggers: list[dict[str, Any]]
-    configured_at: Time
+    configured_at: Utc
     configured_by: str
     active: bool = Field(description="false: removed from the configuration; its readings stay.")
 
@@ -106,8 +107,8 @@ class Certificate(Entry):
     sensor_id: int
     sensor: str
     place: int = Field(description="Its place among the sensor's calibrations.")
-    valid_from: Time | None
-    valid_to: Time | None
+    valid_from: Utc | None
+    valid_to: Utc | None
     logger_slope: float | None
     logger_offset: float | None
     slope: float | None

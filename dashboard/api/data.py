@@ -1,7 +1,8 @@
 """Readings, statistics and windows as series; the newest values."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -11,17 +12,20 @@ import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from dashboard.api import series as reading
 from dashboard.api.formats import MEDIA_TYPES, Asked, Format, Writer, batch, chosen
-from dashboard.api.paging import After, Entry, Limit, Listing, Page, Paging, packed, unpacked
-from dashboard.api.params import Device, During, Period, Station, Time, flags_of
+from dashboard.api.paging import After, Entry, Limit, Listing, Page, Paging, next_link, packed, unpacked
+from dashboard.api.params import Device, During, Period, Station, flags_of
 from dashboard.api.selection import Sensors, sensors_of
 from dashboard.api.series import Reader, Series, arrow_schema, columns_of
 from dashboard.web.access import Principal, Scope, database, need
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem, documented
 from dashboard.web.state import web_of
+from schemas.records import Utc
 
 Db = Annotated[Database, Depends(database)]
 MayRead = Annotated[Principal, Depends(need(Scope.READ))]
@@ -44,7 +48,7 @@ class Reading(Entry):
     """One reading. What is missing is null."""
 
     sensor: str = Field(description="DEVICE/CHANNEL")
-    time: Time
+    time: Utc
     logged: float | None = Field(description="As the logger wrote it.")
     value: float | None = Field(description="Calibrated.")
     quality: int = Field(description="QARTOD: 1 good, 2 not evaluated, 3 suspect, 4 fail, 9 missing.")
@@ -55,7 +59,7 @@ class Statistic(Entry):
     """Of one sensor's good readings in the span that begins at `time`."""
 
     sensor: str
-    time: Time
+    time: Utc
     count: int
     mean: float | None
     sd: float | None
@@ -67,7 +71,7 @@ class Window(Entry):
     """A window as the stream stage closed it."""
 
     sensor: str
-    time: Time = Field(description="Its beginning.")
+    time: Utc = Field(description="Its beginning.")
     count: int
     expected: int
     suspect: int
@@ -115,7 +119,9 @@ class Rows:
         wanted = chosen(self._form, self._request.headers.get("accept"))
         reader = Reader(web_of(self._request), self._db, self._principal)
         if wanted is Format.JSON:
-            return await _page(reader, series, sensors, self._period, limit=self._limit, after=self._after)
+            body, cursor = await _page(reader, series, sensors, self._period, limit=self._limit, after=self._after)
+            headers = {"Vary": "Accept"} | ({} if cursor is None else {"Link": next_link(self._request, cursor)})
+            return Response(body, media_type=MEDIA_TYPES[Format.JSON], headers=headers)
         return await self._streamed(reader, series, sensors, wanted)
 
     async def _streamed(self, reader: Reader, series: Series, sensors: list[dict[str, Any]], form: Format) -> Response:
@@ -128,27 +134,42 @@ class Rows:
                     f"some {about:,} rows, and {web.settings.rows_max:,} are the most in one answer: "
                     "ask for a shorter period or fewer sensors, or start an export job",
                 )
-        seat = web.downloads.one_more(self._principal.name)
-        seat.__enter__()
-        try:
+        async with AsyncExitStack() as held:
+            held.enter_context(web.downloads.one_more(self._principal.name))
             pieces = _stream(reader, series, sensors, period, form)
+            held.push_async_callback(pieces.aclose)
             first = await anext(pieces)  # trouble that shows itself at once gets a status of its own
-        except BaseException:
-            seat.__exit__(None, None, None)
-            raise
+            name = f"{series.name}.{'arrows' if form is Format.ARROW else form}"
+            headers = {"Content-Disposition": f'inline; filename="{name}"', "Vary": "Accept"}
+            return Streamed(first, pieces, held.pop_all(), media_type=MEDIA_TYPES[form], headers=headers)
 
-        async def all_pieces() -> AsyncIterator[bytes]:
-            try:
-                yield first
-                async for piece in pieces:
-                    yield piece
-            finally:
-                seat.__exit__(None, None, None)
-                await pieces.aclose()  # type: ignore[attr-defined]
 
-        name = f"{series.name}.{'arrows' if form is Format.ARROW else form}"
-        headers = {"Content-Disposition": f'inline; filename="{name}"', "Vary": "Accept"}
-        return StreamingResponse(all_pieces(), media_type=MEDIA_TYPES[form], headers=headers)
+class Streamed(StreamingResponse):
+    """Rows as they come. What is `held` is given back however the answer ends: the body of a client that has gone
+    before it began is never begun, and so has no end of its own."""
+
+    def __init__(
+        self,
+        first: bytes,
+        rest: AsyncGenerator[bytes, None],
+        held: AsyncExitStack,
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            yield first
+            async for piece in rest:
+                yield piece
+
+        body = pieces()
+        held.push_async_callback(body.aclose)
+        super().__init__(body, media_type=media_type, headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
 
 
 Wanted = Annotated[Rows, Depends()]
@@ -183,7 +204,7 @@ async def windows(
 
 async def _stream(
     reader: Reader, series: Series, sensors: list[dict[str, Any]], period: Period, form: Format
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The file, slice by slice; at least one piece."""
     if form in (Format.ARROW, Format.PARQUET):
         schema = arrow_schema(series, sensors)
@@ -209,11 +230,11 @@ def _encoded(writer: Writer, schema: pa.Schema, series: Series, sensors: pa.Arra
 
 async def _page(
     reader: Reader, series: Series, sensors: list[dict[str, Any]], period: Period, *, limit: int, after: str | None
-) -> Response:
-    """One JSON page, made of the lines that the database makes."""
+) -> tuple[str, str | None]:
+    """One JSON page, made of the lines that the database makes; the next one's cursor."""
     since: tuple[int, datetime] | None = None
     if after is not None:
-        number, time = unpacked(after, [int, Time])
+        number, time = unpacked(after, [int, Utc])
         since = number, time
     lines: list[str] = []
     places: list[int] = []
@@ -225,12 +246,11 @@ async def _page(
         places += [one.place] * one.rows
         if len(lines) > limit:
             break
-    cursor = "null"
+    cursor = None
     if len(lines) > limit:
         last = sensors[places[limit - 1]]["sensor_id"], orjson.loads(lines[limit - 1])["time"]
-        cursor = f'"{packed(last)}"'
-    body = f'{{"items":[{",".join(lines[:limit])}],"next":{cursor}}}'
-    return Response(body, media_type=MEDIA_TYPES[Format.JSON], headers={"Vary": "Accept"})
+        cursor = packed(last)
+    return f'{{"items":[{",".join(lines[:limit])}],"next":{orjson.dumps(cursor).decode()}}}', cursor
 
 
 LATEST = """
@@ -256,7 +276,7 @@ class Latest(Entry):
     statistic: str | None
     unit: str | None
     height_m: float | None
-    time: Time | None
+    time: Utc | None
     logged: float | None
     value: float | None
     quality: int | None

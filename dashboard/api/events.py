@@ -65,10 +65,19 @@ def told(codec: Codec, kind: Kind, key: str, value: bytes) -> tuple[str | None, 
     """A record as an event's device and data. Raises `Unreadable`, `ValueError` for somebody else's record."""
     if kind is Kind.ALARMS:
         said = orjson.loads(value)
-        return said["data"]["device_id"], orjson.dumps(said)
+        return _device_of(said), orjson.dumps(said)
     if kind is Kind.READINGS:
         return key, orjson.dumps(told_readings(codec.decode_frame(CleanFrame, value)), option=_NUMPY)
     return key, orjson.dumps(told_windows(codec.decode_frame(WindowFrame, value)), option=_NUMPY)
+
+
+def _device_of(said: Any) -> str | None:
+    """Whom an alarm's event is about. Raises `ValueError` for JSON that is none, such as somebody's own record."""
+    alarm = said.get("data") if isinstance(said, dict) else None
+    if not isinstance(alarm, dict) or not isinstance(alarm.get("device_id", 0), str | None):
+        raise ValueError("no alarm event")
+    device: str | None = alarm["device_id"]
+    return device
 
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z

@@ -13,7 +13,8 @@ from dashboard.api.params import Text
 from dashboard.exports.jobs import Job, Jobs, JobState, Worker
 from dashboard.exports.request import ExportRequest
 from dashboard.exports.settings import ExportSettings
-from dashboard.web.access import Principal, Scope, database, need
+from dashboard.people.names import person
+from dashboard.web.access import Principal, Role, Scope, database, need
 from dashboard.web.audit import note
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem, documented, not_found, too_many
@@ -31,7 +32,12 @@ router = APIRouter(tags=["exports"])
 async def working(app: FastAPI) -> AsyncIterator[None]:
     """Jobs are made beside this service, one after another, in processes of their own."""
     web, settings = web_of(app), ExportSettings()
-    app.state.jobs = Jobs(web.database, settings.place(), queued_max=settings.queued_max)
+    app.state.jobs = Jobs(
+        web.database,
+        settings.place(),
+        queued_max=settings.queued_max,
+        queued_of_one_max=settings.queued_of_one_max,
+    )
     worker = Worker(app.state.jobs, settings, kafka=web.kafka)
     worker.start()
     try:
@@ -94,8 +100,13 @@ async def export(*, request: Request, _: MayExport, export_id: Number) -> Respon
 
 @router.delete("/exports/{export_id}", response_model=Job, responses=documented(404, 409))
 async def cancel(*, request: Request, db: Db, principal: MayExport, export_id: Number) -> Response:
-    """Cancel a job that waits or runs; nothing is left of it."""
-    await _known(request, export_id)
+    """Cancel a job that waits or runs; nothing is left of it. For who has asked for it, operators and admins."""
+    asked = await _known(request, export_id)
+    is_own = person(asked.author) == person(principal.name)
+    if not (is_own or principal.may(Role.OPERATOR) or principal.may(Scope.ADMIN)):
+        raise Problem(
+            403, f"export {export_id} is not yours: {asked.author} may cancel it, or somebody who is operator or more"
+        )
     try:
         job = await asyncio.to_thread(jobs_of(request).cancel, export_id)
     except Refused as over:

@@ -15,6 +15,7 @@ from dashboard.web.access import Principal, Scope, database, need
 from dashboard.web.audit import note
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem, documented
+from schemas.records import Utc
 
 Db = Annotated[Database, Depends(database)]
 MayRead = Depends(need(Scope.READ))
@@ -41,15 +42,15 @@ class Flagged(Entry):
     flag_id: int
     sensor_id: int
     sensor: str
-    begin: Time | None
-    end: Time | None
+    begin: Utc | None
+    end: Utc | None
     category: str
     colour: str
     excludes: bool = Field(description="Whether statistics leave such readings out.")
     reason: str
     author: str
-    created: Time
-    removed: Time | None
+    created: Utc
+    removed: Utc | None
     removed_by: str | None
 
 

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
 
 from dashboard.api.paging import Entry, Listing, Page, Paged, answer
-from dashboard.api.params import Device, During, Station, Time
+from dashboard.api.params import Device, During, Station
 from dashboard.api.selection import Sensors, sensors_of
 from dashboard.web.access import Scope, database, need
 from dashboard.web.pools import Database
 from dashboard.web.problems import documented
-from schemas.records import ImportState
+from schemas.records import ImportState, Utc
 
 Db = Annotated[Database, Depends(database)]
 router = APIRouter(tags=["what came in"], dependencies=[Depends(need(Scope.READ))])
@@ -68,11 +68,11 @@ class Import(Entry):
     maker: str
     model: str
     serial: str
-    first_time: Time | None
-    last_time: Time | None
-    found: Time | None
-    time: Time = Field(description="Of this state.")
-    stored: Time | None
+    first_time: Utc | None
+    last_time: Utc | None
+    found: Utc | None
+    time: Utc = Field(description="Of this state.")
+    stored: Utc | None
 
 
 class Gap(Entry):
@@ -80,8 +80,8 @@ class Gap(Entry):
 
     sensor_id: int
     sensor: str
-    begins: Time
-    ends: Time
+    begins: Utc
+    ends: Utc
     length_s: float
     missing: int = Field(description="How many readings the sensor's interval asks for.")
     is_open: bool = Field(description="It lasts until now.")
@@ -92,7 +92,7 @@ class Recovery(Entry):
 
     sensor_id: int
     sensor: str
-    month: Time
+    month: Utc
     expected: int | None
     stored: int
     present: int
@@ -113,7 +113,7 @@ class Replay(Entry):
     moved_to: int
     reason: str
     owner: str
-    time: Time
+    time: Utc
 
 
 class Recalibration(Entry):
@@ -122,16 +122,16 @@ class Recalibration(Entry):
     recalibration_id: int
     sensor_id: int
     sensor: str
-    begins: Time
-    ends: Time
-    reached: Time
+    begins: Utc
+    ends: Utc
+    reached: Utc
     rows: int
     changed: int
-    changed_from: Time | None
-    changed_to: Time | None
+    changed_from: Utc | None
+    changed_to: Utc | None
     author: str
-    started: Time
-    finished: Time | None
+    started: Utc
+    finished: Utc | None
 
 
 Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
@@ -146,7 +146,7 @@ async def imports(
     period: During,
 ) -> Response:
     """Imported files, the one that moved last first."""
-    listing = Listing(select=IMPORTS, key={"time": Time, "sha256": str}, newest_first=True)
+    listing = Listing(select=IMPORTS, key={"time": Utc, "sha256": str}, newest_first=True)
     states = [str(each) for each in state] if state else None
     arguments = {"id": None, "state": states, "device": device, "begin": period.begin, "end": period.end}
     return await paged.answer(Page[Import], listing, arguments)
@@ -173,7 +173,7 @@ async def gaps(
     """Where readings are missing, by sensor and time."""
     found = await sensors_of(paged.db, sensor, device=device, station=station)
     arguments = _of(found, period.begin, period.end) | {"least_s": least_s}
-    listing = Listing(select=GAPS, key={"sensor_id": int, "begins": Time})
+    listing = Listing(select=GAPS, key={"sensor_id": int, "begins": Utc})
     return await paged.answer(Page[Gap], listing, arguments)
 
 
@@ -188,7 +188,7 @@ async def recovery(
 ) -> Response:
     """How much of each month there is, by sensor and month (UTC)."""
     found = await sensors_of(paged.db, sensor, device=device, station=station)
-    listing = Listing(select=RECOVERY, key={"sensor_id": int, "month": Time})
+    listing = Listing(select=RECOVERY, key={"sensor_id": int, "month": Utc})
     return await paged.answer(Page[Recovery], listing, _of(found, period.begin, period.end))
 
 

@@ -38,7 +38,7 @@ class Line(Entry):
     source: str = Field(description="What it was made of: logged, 10min, hourly or daily.")
     rows: int = Field(description="How many rows it was made of.")
     time: list[float] = Field(description="Seconds since 1970, UTC.")
-    value: list[float]
+    value: list[float | None] = Field(description="null: infinity, which JSON has not; NaN is left out.")
 
 
 class Source(StrEnum):

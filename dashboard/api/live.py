@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from dashboard.api.events import KIND_OF, LETTER, At, Event, Kind, Positions, told
 from dashboard.web.problems import Problem, too_many, unavailable
 from infra.client import reader
+from infra.offsets import ANSWER_S_MAX, span
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.keys import partition_of
@@ -29,9 +30,6 @@ log = structlog.get_logger(__name__)
 
 RECORDS_MAX = 500
 POLL_S = 0.05
-ANSWER_S_MAX = 10.0
-AGAIN_S = 0.2
-ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 IDLE_S = 30.0
 """The shared consumer goes on so long without a client: one that reconnects finds it where it was."""
 CATCHING_UP_MAX = 4
@@ -286,7 +284,7 @@ def _ends(consumer: Consumer) -> Positions:
         if topic not in known:
             raise unavailable(f"the broker has no topic {topic}; make it with: telltale topics provision")
         for part in known[topic].partitions:
-            _, found[topic, part] = _watermarks(consumer, (topic, part))
+            _, found[topic, part] = span(consumer, topic, part)
     return found
 
 
@@ -294,26 +292,11 @@ def _starts(consumer: Consumer, spans: dict[At, tuple[int, int]]) -> tuple[Posit
     """Where to begin, and where something between is gone: retention dropped it, or the topic was made anew."""
     starts, lost = {}, {}
     for at, (since, until) in spans.items():
-        low, _ = _watermarks(consumer, at)
+        low, _ = span(consumer, *at)
         starts[at] = min(max(since, low), until)
         if starts[at] != since:
             lost[at] = since
     return starts, lost
-
-
-def _watermarks(consumer: Consumer, at: At) -> tuple[int, int]:
-    """First and next offset; an election of the partition's leader is waited for. Blocks; raises `KafkaException`."""
-    until = time.monotonic() + ANSWER_S_MAX
-    while True:
-        try:
-            low, end = consumer.get_watermark_offsets(TopicPartition(*at), timeout=ANSWER_S_MAX)
-        except KafkaException as error:
-            passes = error.args[0].retriable() or error.args[0].code() in ELECTING
-            if not passes or time.monotonic() > until:
-                raise
-            time.sleep(AGAIN_S)
-        else:
-            return low, end
 
 
 def _within(messages: list[Message], left: Positions) -> list[Message]:

@@ -112,13 +112,18 @@ def answer(request: Request, value: BaseModel, *, etag: bool = False, next_curso
     body = value.model_dump_json(by_alias=True).encode()
     headers = {}
     if next_cursor is not None:
-        headers["Link"] = f'<{request.url.include_query_params(after=next_cursor)}>; rel="next"'
+        headers["Link"] = next_link(request, next_cursor)
     if etag:
         tag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'  # weak: it may be sent compressed
         headers |= {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding, Authorization, Cookie"}
         if _has_it(request.headers.get("if-none-match"), tag):
             return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
+
+
+def next_link(request: Request, cursor: str) -> str:
+    """Where the next page is, as a `Link` header has it (RFC 8288)."""
+    return f'<{request.url.include_query_params(after=cursor)}>; rel="next"'
 
 
 def _has_it(asked: str | None, tag: str) -> bool:

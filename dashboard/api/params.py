@@ -20,7 +20,7 @@ def _sensible(time: datetime) -> datetime:
 
 
 Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
-"""With a zone, in UTC."""
+"""As clients may say it: with a zone, in UTC. What is stored lies where it may: `schemas.records.Utc`."""
 
 Text = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00]*$")]
 

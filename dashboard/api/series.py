@@ -93,7 +93,7 @@ class Series:
     def csv(self) -> str:
         """Count, last time, and a line of comma-separated values for each row."""
         parts = " || ',' || ".join(
-            ["%(quoted)s::text", "replace(time::text, ' ', 'T')"]
+            ["%(quoted)s::text", "replace(time::text, ' ', 'T') || ':00'"]  # +00 alone is not in RFC 3339
             + [f"coalesce(({each.plain})::text, '')" for each in self.columns]
         )
         return f"SELECT count(*), max(time), string_agg({parts}, E'\\n') FROM ({self._rows()}) AS r"  # noqa: S608

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import orjson
@@ -70,35 +70,30 @@ async def stream(
     position = read(last_event_id or since or "")
     web = web_of(request)
     kinds, devices = frozenset(kind or Kind), frozenset(device) if device else None
-    seat = web.live.one_more(principal.name)
-    seat.__enter__()
-    try:
+    async with AsyncExitStack() as held:
+        held.enter_context(web.live.one_more(principal.name))
         client, begins = await feed.join(kinds, devices)
-    except BaseException:
-        seat.__exit__(None, None, None)
-        raise
-
-    async def pieces() -> AsyncIterator[bytes]:
-        try:
-            async for piece in _pieces(request, feed, client, since=position, begins=begins):
-                yield piece
-        finally:
-            feed.leave(client)
-            seat.__exit__(None, None, None)
-
-    return EventStream(pieces())
+        held.callback(feed.leave, client)
+        pieces = _pieces(request, feed, client, since=position, begins=begins)
+        held.push_async_callback(pieces.aclose)
+        return EventStream(pieces, held.pop_all())
 
 
 class EventStream(Response):
-    """Sends pieces as they come, and gives up on whoever takes none."""
+    """Sends pieces as they come, and gives up on whoever takes none. What is `held` is given back in the end, also if
+    there was nobody any more to begin with."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], held: AsyncExitStack) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._pieces = pieces
+        self._pieces, self._held = pieces, held
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await self._sent(receive, send)
+
+    async def _sent(self, receive: Receive, send: Send) -> None:
         headers = [each for each in self.raw_headers if each[0] != b"content-length"]
         sending = asyncio.create_task(self._send_all(headers, send))
         leaving = asyncio.create_task(_left(receive))
@@ -108,7 +103,6 @@ class EventStream(Response):
             for task in (sending, leaving):
                 task.cancel()
             done = await asyncio.gather(sending, leaving, return_exceptions=True)
-            await self._pieces.aclose()  # type: ignore[attr-defined]
         if isinstance(done[0], Exception) and not isinstance(done[0], TimeoutError):
             raise done[0]
 
@@ -127,7 +121,7 @@ async def _left(receive: Receive) -> None:
 
 async def _pieces(
     request: Request, feed: Feed, client: Client, *, since: Positions, begins: Positions
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     web = web_of(request)
     position = {at: since.get(at, offset) for at, offset in begins.items()}
     yield f"retry: {RETRY_MS}\n\n".encode() + _event("position", position, b"{}")

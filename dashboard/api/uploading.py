@@ -19,6 +19,7 @@ from dashboard.web.pools import Database
 from dashboard.web.problems import Problem, documented
 from dashboard.web.state import web_of
 from infra import stack
+from schemas.devices import DeviceId
 from schemas.errors import Refused
 
 Db = Annotated[Database, Depends(database)]
@@ -36,7 +37,7 @@ class Answers(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    device: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = None
+    device: DeviceId | None = None
     utc_offset_minutes: Annotated[int, Field(ge=-840, le=840)] | None = None
     stamp: Literal["begin", "end"] | None = None
     interval_s: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = None
@@ -75,7 +76,7 @@ async def upload(
     db: Db,
     principal: MayImport,
     name: Annotated[Text, Query(description="The file's name, without folders.")],
-    device: Annotated[Text | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] = None,
+    device: Annotated[DeviceId | None, Query()] = None,
     utc_offset_minutes: Annotated[int | None, Query(ge=-840, le=840)] = None,
     stamp: Annotated[Literal["begin", "end"] | None, Query()] = None,
     date_order: Annotated[Literal["dmy", "mdy", "ymd"] | None, Query()] = None,

@@ -14,7 +14,8 @@ from dashboard.web.audit import note
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem, documented, unavailable
 from dashboard.web.state import web_of
-from schemas.alarms import Action, ActionAnswer, Alarm, AlarmState, Severity
+from schemas.alarms import Action, ActionAnswer, AlarmEvent, AlarmState, Severity
+from schemas.records import Utc
 
 Db = Annotated[Database, Depends(database)]
 MayRead = Depends(need(Scope.READ))
@@ -37,9 +38,9 @@ WHERE (%(id)s::text IS NULL OR alarm_id = %(id)s) AND (%(state)s::text[] IS NULL
   AND (%(device)s::text IS NULL OR device_id = %(device)s)
   AND (%(station)s::text IS NULL OR station_id = %(station)s)
   AND (%(begin)s::timestamptz IS NULL OR onset >= %(begin)s) AND (%(end)s::timestamptz IS NULL OR onset < %(end)s)"""
-ALARM = """
-SELECT alarm_id, rule, source, device_id, station_id, severity, state, reason, onset, message FROM alarms
-WHERE alarm_id = %s"""
+LAST_EVENT = """
+SELECT event FROM alarm_events WHERE alarm_id = %s
+ORDER BY coalesce((event -> 'data' ->> 'step')::int, 0) DESC, time DESC LIMIT 1"""
 EVENTS = """
 SELECT event_id, alarm_id, state, time, event FROM alarm_events
 WHERE (%(alarm)s::text IS NULL OR alarm_id = %(alarm)s)
@@ -55,15 +56,15 @@ class Beat(Entry):
     """What an edge said of itself. `received` is the broker's clock."""
 
     device_id: str
-    received: Time
-    time: Time
+    received: Utc
+    time: Utc
     spool_id: str
-    started: Time
+    started: Utc
     version: str
     next_sequence: int
     depth: int
     depth_bytes: int
-    oldest_unsent: Time | None
+    oldest_unsent: Utc | None
     accepted: int
     sent: int
     dropped: int
@@ -85,13 +86,13 @@ class AlarmNow(Entry):
     severity: str
     state: str
     reason: str
-    onset: Time
+    onset: Utc
     value: float | None
     limit: float | None
     unit: str | None
     message: str
     replayed: bool
-    time: Time = Field(description="Of the newest event.")
+    time: Utc = Field(description="Of the newest event.")
 
 
 class Step(Entry):
@@ -100,7 +101,7 @@ class Step(Entry):
     event_id: str
     alarm_id: str
     state: str
-    time: Time
+    time: Utc
     event: dict[str, Any] = Field(description="The CloudEvent as it stands in the topic.")
 
 
@@ -114,7 +115,7 @@ class Refusal(Entry):
     reason: str
     detail: str
     rows: int
-    time: Time
+    time: Utc
     bytes: int
 
 
@@ -127,7 +128,7 @@ async def heartbeats(
     period: During,
 ) -> Response:
     """Heartbeats, newest first."""
-    listing = Listing(select=HEARTBEATS, key={"received": Time, "device_id": str, "time": Time}, newest_first=True)
+    listing = Listing(select=HEARTBEATS, key={"received": Utc, "device_id": str, "time": Utc}, newest_first=True)
     arguments = {"device": device, "station": station, "begin": period.begin, "end": period.end}
     return await paged.answer(Page[Beat], listing, arguments)
 
@@ -143,7 +144,7 @@ async def alarms(
     period: During,
 ) -> Response:
     """Alarms as they stand, latest onset first. `from` and `to` are about the onset."""
-    listing = Listing(select=ALARMS, key={"onset": Time, "alarm_id": str}, newest_first=True)
+    listing = Listing(select=ALARMS, key={"onset": Utc, "alarm_id": str}, newest_first=True)
     arguments = {
         "id": None,
         "state": [str(each) for each in state] if state else None,
@@ -176,7 +177,7 @@ async def alarm_events(
     period: During,
 ) -> Response:
     """Every step of alarms' lives, newest first."""
-    listing = Listing(select=EVENTS, key={"time": Time, "event_id": str}, newest_first=True)
+    listing = Listing(select=EVENTS, key={"time": Utc, "event_id": str}, newest_first=True)
     arguments = {"alarm": alarm, "device": device, "begin": period.begin, "end": period.end}
     return await paged.answer(Page[Step], listing, arguments)
 
@@ -187,7 +188,7 @@ class Doing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Action
-    why: Text = ""
+    reason: Text = ""
     until: Time | None = Field(default=None, description="End of the shelf; with `shelve` only.")
 
 
@@ -202,20 +203,22 @@ async def do(
     alarm_id: AlarmId,
     doing: Doing,
 ) -> Response:
-    """Acknowledge, shelve, unshelve, comment. Goes through Kafka; the answer is the stream stage's own."""
+    """Acknowledge, shelve, unshelve, comment. Goes through Kafka: of a device's alarm, the answer is the stream stage's
+    own; about an alarm of the pipeline itself it is told at once."""
     if (doing.action is Action.SHELVE) != (doing.until is not None):
         raise Problem(422, "until: expected with shelve, and with nothing else")
-    if doing.action is Action.COMMENT and not doing.why:
-        raise Problem(422, "why: expected with comment")
+    if doing.action is Action.COMMENT and not doing.reason:
+        raise Problem(422, "reason: expected with comment")
     web = web_of(request)
     if web.kafka is None:
         raise unavailable("this service runs without a broker, so nothing can be done about alarms")
-    known = Alarm.model_validate(await db.one(ALARM, (alarm_id,), what=f"alarm {alarm_id}"))
+    last = await db.one(LAST_EVENT, (alarm_id,), what=f"alarm {alarm_id}")
+    known = AlarmEvent.model_validate(last["event"])
     said = await asyncio.to_thread(
-        act_on, web.kafka, known, doing.action, why=doing.why, until=doing.until, who=principal.name
+        act_on, web.kafka, known, doing.action, reason=doing.reason, until=doing.until, who=principal.name
     )
     outcome = "refused" if said.reason else "done"
-    await note(db, request, principal, f"alarm.{doing.action}", subject=alarm_id, outcome=outcome, why=doing.why)
+    await note(db, request, principal, f"alarm.{doing.action}", subject=alarm_id, outcome=outcome, reason=doing.reason)
     if said.reason is not None:
         raise Problem(409, f"{said.reason}: {said.message}")
     return answer(request, said)
@@ -230,7 +233,7 @@ async def rejected(
     period: During,
 ) -> Response:
     """Records that could not be taken, newest first."""
-    key = {"time": Time, "topic": str, "part": int, "at_offset": int}
+    key = {"time": Utc, "topic": str, "part": int, "at_offset": int}
     listing = Listing(select=REJECTED, key=key, newest_first=True)
     arguments = {"device": device, "reason": reason, "begin": period.begin, "end": period.end}
     return await paged.answer(Page[Refusal], listing, arguments)

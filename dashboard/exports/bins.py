@@ -43,6 +43,7 @@ class Bins:
         if is_angle:
             length = np.hypot(self.sine, self.cosine) / self.count
             mean = np.mod(np.degrees(np.arctan2(self.sine, self.cosine)), 360.0)
+            mean = np.where(mean < 360.0, mean, 0.0)  # of a hair west of north
             found[Figure.MEAN] = np.where(self.count == 1, self.mean, mean)
             apart = np.degrees(np.sqrt(0 - 2 * np.log(np.clip(length, 1e-300, 1.0))))
             found[Figure.SD] = np.where(self.count > 1, apart, np.nan)

@@ -49,20 +49,22 @@ FROM (SELECT sensor_id, category, range_agg(during * tstzrange(%(begin)s, %(end)
       WHERE removed IS NULL AND sensor_id = ANY (%(ids)s) AND category = ANY (%(categories)s)
       GROUP BY sensor_id, category) f, unnest(f.merged) AS r (during)
 ORDER BY f.sensor_id, f.category, lower(r.during)"""
-# Devices as `devices` carries them, limits and rules left out: nobody reads them from here.
+# Devices as `devices` carries them, limits and rules left out: nobody reads them from here. Of one that was removed
+# no sensor is active.
 CONFIGURED = """
 SELECT jsonb_strip_nulls(jsonb_build_object('device_id', d.device_id, 'name', d.name, 'loggers', d.loggers,
   'interval_s', d.interval_s, 'exists_from', d.exists_from, 'configured_at', d.configured_at,
   'configured_by', d.configured_by,
   'station', jsonb_build_object('station_id', t.station_id, 'name', t.name, 'latitude_deg', t.latitude_deg,
     'longitude_deg', t.longitude_deg, 'elevation_m', t.elevation_m, 'kind', t.kind),
-  'sensors', (SELECT jsonb_agg(jsonb_build_object('channel', s.channel, 'point', coalesce(s.point, s.channel),
+  'sensors', coalesce((SELECT jsonb_agg(jsonb_build_object('channel', s.channel, 'point', coalesce(s.point, s.channel),
       'quantity', coalesce(s.quantity, 'other'), 'unit', coalesce(s.unit, ''),
       'statistic', coalesce(s.statistic, 'avg'),
       'height_m', s.height_m, 'boom_orientation_deg', s.boom_orientation_deg,
       'calibrations', coalesce((SELECT jsonb_agg(to_jsonb(c) - 'sensor_id' - 'place' ORDER BY c.place)
         FROM calibrations c WHERE c.sensor_id = s.sensor_id), '[]'))
-    ORDER BY s.sensor_id) FROM sensors s WHERE s.device_id = d.device_id AND s.active))) AS device
+    ORDER BY s.sensor_id)
+    FROM sensors s WHERE s.device_id = d.device_id AND (s.active OR NOT d.active)), '[]'))) AS device
 FROM devices d JOIN stations t USING (station_id) WHERE d.device_id = ANY (%s) ORDER BY d.device_id"""
 HAS_AGGREGATES = "SELECT EXISTS (SELECT FROM migrations WHERE name LIKE '%.aggregates.sql')"
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from dashboard.exports.options import KAFKA, choosing, request_of, written
 from infra import stack
 from infra.counted import counted
 from infra.options import DATABASE
+from infra.printable import printable
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -28,11 +30,6 @@ if TYPE_CHECKING:
     from dashboard.exports.settings import ExportSettings
     from dashboard.exports.told import ExportAlarms
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-KAFKA = click.option("--kafka", metavar="HOST:PORT", help="Where alarms go; by default TELLTALE_KAFKA or the stack's.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: the summary as one JSON object.")
-SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";"}
 PLAIN_EVERY_S = 5.0
 """Between two lines of progress where standard error is no terminal."""
 HEARD_EVERY_S = 1.0
@@ -43,133 +40,58 @@ def export() -> None:
     """Stored readings as files: Windographer text, CSV, Parquet, a zip by sensor type, the IEA data model."""
 
 
-def _choosing(command: F) -> F:
-    """What goes into the file: the same for every format."""
-    for option in (
-        KAFKA,
-        DATABASE,
-        AS_JSON,
-        click.option("--force", is_flag=True, help="Replace a file that is there."),
-        click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="By default STATION.SUFFIX here."),
-        click.option("--labels", type=click.Choice(["described", "channel", "bare"]), help="How columns are called."),
-        click.option(
-            "--stamp",
-            type=click.Choice(["begin", "end"]),
-            default="begin",
-            show_default=True,
-            help="What stamps mark of the interval.",
-        ),
-        click.option(
-            "--zone",
-            default="station",
-            show_default=True,
-            metavar="ZONE",
-            help="Of the stamps: station (its loggers' offset), UTC, such as +01:00, or such as Europe/Dublin.",
-        ),
-        click.option(
-            "--exclude-flag",
-            "exclude_flags",
-            metavar="CATEGORY",
-            multiple=True,
-            help="Leave such readings out; * for all; may come several times.",
-        ),
-        click.option(
-            "--include-flag",
-            "include_flags",
-            metavar="CATEGORY",
-            multiple=True,
-            help="Take such readings in; * for all; may come several times.",
-        ),
-        click.option(
-            "--quality",
-            metavar="FLAGS",
-            default="good,not_evaluated",
-            show_default=True,
-            help="Flags of the readings that stay in.",
-        ),
-        click.option("--logged", is_flag=True, help="Values as logged instead of calibrated."),
-        click.option(
-            "--figure", "figures", metavar="mean,sd,min,max,sum,count", help="Of longer intervals, a column each."
-        ),
-        click.option(
-            "--interval",
-            type=click.Choice(["logged", "10min", "hour", "day"]),
-            default="logged",
-            show_default=True,
-            help="Of the rows.",
-        ),
-        click.option("--to", "end", metavar="TIME", help="Before this time."),
-        click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given."),
-        click.option(
-            "--quantity", "quantities", metavar="WORDS", help="Of these quantities, such as wind_speed,wind_direction."
-        ),
-        click.option("--statistic", "statistics", metavar="WORDS", help="Of these statistics, such as avg,sd."),
-        click.option(
-            "--sensor",
-            "sensors",
-            metavar="[DEVICE/]CHANNEL",
-            multiple=True,
-            help="These sensors; * and ? are allowed; may come several times.",
-        ),
-        click.option("--device", metavar="ID", help="Sensors of this device."),
-        click.option("--station", metavar="ID", help="Devices of this station."),
-    ):
-        command = option(command)
-    return command
-
-
-def _written(command: F) -> F:
-    """How text is written."""
-    for option in (
-        click.option("--separator", type=click.Choice(list(SEPARATORS)), help="Between cells."),
-        click.option(
-            "--decimal", type=click.Choice(["dot", "comma"]), default="dot", show_default=True, help="The decimal mark."
-        ),
-        click.option("--missing", default="", metavar="CODE", help="Such as -9999; by default the cell is empty."),
-    ):
-        command = option(command)
-    return command
-
-
 @export.command()
-@_written
+@written
 @click.option("--flag-log/--no-flag-log", default=True, help="FILE_flags.txt beside it, where there are flags.")
-@_choosing
+@choosing
 def windographer(**words: Any) -> None:
-    """Windographer text, and a log of the flags beside it."""
+    """Windographer text, and a log of the flags beside it.
+
+    \b
+    telltale export windographer --station hill
+    telltale export windographer --station hill --from 2024-01-01 --missing -9999
+    """
     _make("windographer", **words)
 
 
 @export.command("csv")
-@_written
-@_choosing
+@written
+@choosing
 def csv_(**words: Any) -> None:
     """CSV that says what it is.
 
     It begins with comment lines: what is in it, what was left out and why.
+
+    \b
+    telltale export csv --station hill --sensor 'Spd*' --interval hour --figure mean,sd,count
+    telltale export csv --device mast-7 --from 2024-05-01 --zone UTC
     """
     _make("csv", **words)
 
 
 @export.command()
-@_choosing
+@choosing
 def parquet(**words: Any) -> None:
-    """Parquet, with each sensor's unit and height in the schema."""
+    """Parquet, with each sensor's unit and height in the schema.
+
+    \b
+    telltale export parquet --station hill --zone UTC --out hill.parquet
+    """
     _make("parquet", **words)
 
 
 @export.command("zip")
-@_written
+@written
 @click.option("--flag-log/--no-flag-log", default=True, help="flags.txt in it, where there are flags.")
-@_choosing
+@choosing
 def zip_(**words: Any) -> None:
     """A zip with one text file for each kind of sensor."""
     _make("zip", **words)
 
 
 @export.command()
-@_written
-@_choosing
+@written
+@choosing
 def iea43(**words: Any) -> None:
     """An IEA Task 43 data model, and the data as logged.
 
@@ -193,11 +115,12 @@ def list_jobs(database: str | None, as_json: bool) -> None:
             continue
         left = f", {_seconds(job.left_s)} left" if job.left_s is not None else ""
         state = f"{job.state} {job.share:.0%}{left}" if job.state == "running" else job.state
-        click.echo(
+        line = (
             f"{job.export_id:>6}  {job.created:%Y-%m-%d %H:%M:%S}Z  {state:<10}  {job.request.format} of "
             f"{job.request.subject}, {counted(job.rows, 'row')}  [{job.author}]"
             f"{'  ' + job.reason if job.reason else ''}"
         )
+        click.echo(printable(line))
     if not found and not as_json:
         click.echo("no exports", err=True)
 
@@ -271,13 +194,13 @@ def _listening(jobs: "Jobs", number: int) -> "Iterator[tuple[Callable[[Progress]
 def _make(
     kind: str, *, out: Path | None, force: bool, database: str | None, kafka: str | None, as_json: bool, **words: Any
 ) -> None:
+    from dashboard.exports.labels import file_name
     from dashboard.exports.making import Cancelled
-    from dashboard.exports.request import SUFFIX
     from dashboard.exports.settings import ExportSettings
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    request = _request(kind, **words)
-    path = out or Path(f"{request.subject.replace('/', '_').replace('*', '')}{SUFFIX[request.format]}")
+    request = request_of(kind, **words)
+    path = out or Path(file_name(request))
     try:
         with _progress() as progress:
             done = _export(request, path, ExportSettings(), database, kafka, force=force, progress=progress)
@@ -366,47 +289,7 @@ def _jobs(database: str | None) -> "Jobs":
     from dashboard.exports.settings import ExportSettings
 
     settings = ExportSettings()
-    return Jobs(stack.database_dsn(database), settings.place(), queued_max=settings.queued_max)
-
-
-def _request(kind: str, **words: Any) -> "ExportRequest":
-    from pydantic import ValidationError
-
-    from dashboard.exports.request import ExportRequest
-    from dashboard.readings import flags_of
-    from infra.moments import moment
-
-    said = {
-        "format": kind,
-        **{
-            name: words[name] for name in ("station", "device", "sensors", "interval", "include_flags", "exclude_flags")
-        },
-        **{name: words[name] for name in ("zone", "stamp", "labels")},
-        **{name: _words(words[name]) for name in ("statistics", "quantities", "figures")},
-        "begin": moment(words["begin"], option="--from"),
-        "end": moment(words["end"], option="--to"),
-        "values": "logged" if words["logged"] else "calibrated",
-        "quality": flags_of(words["quality"]),
-    }
-    if "decimal" in words:
-        said |= {
-            "missing": words["missing"],
-            "decimal": "," if words["decimal"] == "comma" else ".",
-            "separator": SEPARATORS.get(words["separator"]),
-        }
-    if "flag_log" in words:
-        said["flag_log"] = words["flag_log"]
-    try:
-        return ExportRequest.model_validate(said)
-    except ValidationError as error:
-        first = error.errors()[0]
-        about = str(first["msg"]).removeprefix("Value error, ")
-        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
-        raise Refused(f"{where}{about}") from None
-
-
-def _words(text: str | None) -> tuple[str, ...]:
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+    return Jobs(stack.database_dsn(database), settings.place())
 
 
 @contextmanager

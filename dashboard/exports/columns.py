@@ -4,14 +4,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dashboard.exports.labels import label
-from dashboard.exports.request import ExportRequest, Figure, Interval
+from dashboard.exports.labels import label, plain
+from dashboard.exports.request import ExportRequest, Figure, Format, Interval
 from schemas.devices import DIRECTIONS
 
 QUANTITY_RANK = {"wind_speed": 0, "wind_direction": 1, "vertical_wind_speed": 2, "air_temperature": 3}
 STATISTIC_RANK = {name: rank for rank, name in enumerate(("avg", "sd", "min", "max", "gust", "ti", "sum"))}
 CONTINUES = {"max": Figure.MAX, "gust": Figure.MAX, "min": Figure.MIN, "sum": Figure.SUM, "count": Figure.SUM}
 """The figure of a longer interval that continues a channel's own statistic; of all others the mean."""
+
+STAMPS = ("time", "Date/Time")
+"""What the column of stamps is called."""
+FORMULA = ("=", "+", "-", "@")
+"""How what a spreadsheet computes begins, which may start a program; a logger's file named the channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,18 @@ def _labelled(columns: list[Column], request: ExportRequest) -> tuple[Column, ..
             label(column, request.column_labels, with_device=texts.count(text) > 1)
             for column, text in zip(columns, texts, strict=True)
         ]
+    texts = [_written(text, request) for text in texts]
     for place, column in enumerate(columns):
-        if texts.count(texts[place]) > 1:
-            texts[place] = f"{texts[place]} ({column.name})"
+        is_taken = texts[place] in STAMPS and request.format is not Format.IEA43  # whose model names columns
+        if texts.count(texts[place]) > 1 or is_taken:
+            texts[place] = _written(plain(f"{texts[place]} ({column.name})"), request)
     return tuple(replace(column, label=text) for column, text in zip(columns, texts, strict=True))
+
+
+def _written(text: str, request: ExportRequest) -> str:
+    """As a line of names can hold it: no separator where nothing quotes one, and nothing that spreadsheets compute."""
+    if request.format in (Format.PARQUET, Format.IEA43):
+        return text
+    if request.format is not Format.CSV:
+        text = " ".join(text.replace(request.cell_separator, " ").split())
+    return f"'{text}" if text.startswith(FORMULA) else text

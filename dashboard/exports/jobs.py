@@ -29,10 +29,11 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict
 
-from dashboard.exports.labels import plain
+from dashboard.exports.labels import file_name
 from dashboard.exports.making import Progress, Summary
-from dashboard.exports.request import SUFFIX, ExportRequest
+from dashboard.exports.request import ExportRequest
 from dashboard.exports.settings import ExportSettings
+from dashboard.people.names import person
 from infra.database import connected
 from schemas.errors import Refused, Unavailable
 from schemas.records import Utc
@@ -44,15 +45,16 @@ SILENT = timedelta(seconds=60)
 TRIES_MAX = 3
 """So often a job is begun; one that kills its process is not worth a fourth."""
 LOOK_S = 0.5
+PAUSE_S = 5.0
+"""After trouble that is not the job's."""
 END_S_MAX = 20.0
 LISTED_MAX = 1000
 
 COLUMNS = """export_id, request, author, state, is_cancelled, created, started, finished, rows, share, left_s, summary,
   reason"""
-START = f"""
-INSERT INTO exports (request, author)
-SELECT %(request)s, %(author)s WHERE (SELECT count(*) FROM exports WHERE state = 'queued') < %(most)s
-RETURNING {COLUMNS}"""  # noqa: S608 - our own names, here and below
+ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('telltale exports'))"
+WAITING = "SELECT author, count(*)::int AS count FROM exports WHERE state = 'queued' GROUP BY author"
+START = f"INSERT INTO exports (request, author) VALUES (%s, %s) RETURNING {COLUMNS}"  # noqa: S608 - our own names, here and below
 ONE = f"SELECT {COLUMNS} FROM exports WHERE export_id = %s"  # noqa: S608
 LIST = f"""
 SELECT {COLUMNS} FROM exports
@@ -124,16 +126,26 @@ class Job(BaseModel):
 class Jobs:
     """The queue and the files. Every call opens a connection of its own and raises `Unavailable` without database."""
 
-    def __init__(self, dsn: str, folder: Path, *, queued_max: int = 100) -> None:
-        self.dsn, self.folder, self._queued_max = dsn, folder, queued_max
+    def __init__(self, dsn: str, folder: Path, *, queued_max: int = 100, queued_of_one_max: int = 20) -> None:
+        self.dsn, self.folder = dsn, folder
+        self._queued_max, self._queued_of_one_max = queued_max, queued_of_one_max
 
     def start(self, request: ExportRequest, *, author: str) -> Job:
-        """Puts a job at the end of the queue. Raises `Refused` when the queue is full."""
-        words = {"request": Jsonb(request.model_dump(mode="json")), "author": author, "most": self._queued_max}
-        found = self._rows(START, words)
-        if not found:
-            raise Refused(f"{self._queued_max} exports wait already; try again when some are done")
-        return found[0]
+        """Puts a job at the end of the queue. Raises `Refused` when too many wait, the author's or all together."""
+        with (
+            self.connected() as connection,
+            connection.transaction(),
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            cursor.execute(ONE_AT_A_TIME)  # many at once are no way around the bounds
+            waiting = {row["author"]: row["count"] for row in cursor.execute(WAITING)}
+            if sum(waiting.values()) >= self._queued_max:
+                raise Refused(f"{self._queued_max} exports wait already; try again when some are done")
+            own = sum(count for name, count in waiting.items() if person(name) == person(author))
+            if own >= self._queued_of_one_max:
+                raise Refused(f"{own} exports of yours wait already; cancel one, or try again when some are done")
+            made = cursor.execute(START, (Jsonb(request.model_dump(mode="json")), author)).fetchone()
+        return Job.model_validate(made)
 
     def job(self, number: int) -> Job:
         """Raises `Refused` for one that is not there."""
@@ -175,8 +187,7 @@ class Jobs:
 
     def path(self, job: Job) -> Path:
         """Where a job's file goes."""
-        name = plain(job.request.subject).replace("/", "_").replace("*", "").strip(". ") or "export"
-        return self.place(job.export_id) / f"{name}{SUFFIX[job.request.format]}"
+        return self.place(job.export_id) / file_name(job.request)
 
     def claim(self) -> int | None:
         """The next job's number, which is now the caller's to make."""
@@ -278,9 +289,12 @@ class Worker:
                     self._jobs.again()
                     self._expire()
                 self._begin()
-            except (Refused, Unavailable) as error:
+            except (Refused, Unavailable, OSError) as error:  # of the system: no process, or a file that has just gone
                 log.warning("exports_wait", detail=str(error))
-                self._stop.wait(5)
+                self._stop.wait(PAUSE_S)
+            except Exception:  # our bug, or a right that the database's role lacks: exports must not end unnoticed
+                log.exception("exports_failed")
+                self._stop.wait(PAUSE_S)
             turn += 1
         for number, process in self._running.items():
             process.terminate()

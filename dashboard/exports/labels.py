@@ -5,7 +5,7 @@ Described names say height, kind and unit in the words from which Windographer t
 
 from typing import TYPE_CHECKING
 
-from dashboard.exports.request import Figure, Labels
+from dashboard.exports.request import SUFFIX, ExportRequest, Figure, Labels
 
 if TYPE_CHECKING:
     from dashboard.exports.columns import Column
@@ -52,6 +52,12 @@ def label(column: "Column", labels: Labels, *, with_device: bool) -> str:
         if labels is not Labels.BARE:
             text += _unit(column)
     return plain(text)
+
+
+def file_name(request: ExportRequest) -> str:
+    """What an export's file is called where nobody says it: after what it is about."""
+    name = plain(request.subject).replace("/", "_").replace("?", "_").replace("*", "").strip(". ") or "export"
+    return f"{name}{SUFFIX[request.format]}"
 
 
 def plain(text: str) -> str:

@@ -22,6 +22,8 @@ class ExportSettings(BaseSettings):
     """Jobs at the same time. Each keeps one core and one connection busy."""
     queued_max: Annotated[int, Field(ge=1)] = 100
     """Jobs that wait; the next one is refused."""
+    queued_of_one_max: Annotated[int, Field(ge=1)] = 20
+    """Jobs of one person that wait: nobody shuts the others out. More than anybody presses by hand."""
     keep_days: Annotated[float, Field(gt=0)] = 7.0
     """So long a finished job's files are kept."""
     keep_bytes: Annotated[int, Field(ge=1)] = 20_000_000_000

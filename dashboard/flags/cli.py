@@ -1,6 +1,5 @@
 """`telltale flags`: flag periods, take flags off, list them, import Windographer's. The composition root."""
 
-import getpass
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
+from infra.caller import caller
 from infra.counted import counted
 from infra.database import connected
 from infra.options import AS_JSON, DATABASE
+from infra.printable import printable
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ def add(
     as_json: bool,
     database: str | None,
 ) -> None:
-    """Flag a sensor's readings of a period. What is flagged so already is not flagged twice."""
+    """Flag a sensor's readings of a period. What is flagged so already is not flagged twice.
+
+    \b
+    telltale flags add mast-7/Spd80 --from 2016-12-24 --to 2016-12-26 --category icing
+    """
     from dashboard.flags import stored
 
     span = _span(begin, end)
@@ -69,7 +74,7 @@ def add(
         raise Refused("say which period: --from TIME --to TIME")
     with connected(stack.database_dsn(database)) as connection:
         sensor_id = stored.the_sensor(connection, sensor)
-        number = stored.add(connection, sensor_id, span, category=category, reason=reason, author=getpass.getuser())
+        number = stored.add(connection, sensor_id, span, category=category, reason=reason, author=caller())
     if as_json:
         click.echo(json.dumps({"flag": number}))
     else:
@@ -96,7 +101,7 @@ def remove(
     """
     from dashboard.flags import stored
 
-    author, span = getpass.getuser(), _span(begin, end)
+    author, span = caller(), _span(begin, end)
     with connected(stack.database_dsn(database)) as connection:
         if all(word.isdecimal() for word in what):
             if begin or end or category:
@@ -114,10 +119,10 @@ def remove(
 
 
 def _numbers(words: tuple[str, ...]) -> list[int]:
-    numbers = [int(word) for word in words]
-    if max(numbers) >= 2**63:
-        raise Refused(f"flag {max(numbers)} is not on; nothing was removed")
-    return numbers
+    for word in words:
+        if len(word) > 18:  # beyond what the database counts with
+            raise Refused(f"flag {word[:40]} is not on; nothing was removed")
+    return [int(word) for word in words]
 
 
 @flags.command("list")
@@ -154,9 +159,8 @@ def list_flags(
         period = f"{_told(row['begin'])} to {_told(row['end'])}"
         off = f"  removed {_told(row['removed'])} by {row['removed_by']}" if row["removed"] else ""
         reason = f": {row['reason']}" if row["reason"] else ""
-        click.echo(
-            f"{row['flag_id']:>6}  {row['sensor']:<24}  {period}  {row['category']}{reason}  [{row['author']}]{off}"
-        )
+        line = f"{row['flag_id']:>6}  {row['sensor']:<24}  {period}  {row['category']}{reason}  [{row['author']}]{off}"
+        click.echo(printable(line))
     if not found:
         click.echo("no flags", err=True)
 
@@ -174,7 +178,7 @@ def categories(*, as_json: bool, database: str | None) -> None:
         return
     for row in found:
         counts = "left out" if row["excludes"] else "counted"
-        click.echo(f"{row['category']:<16} {row['colour']}  {counts:<8}  {row['description']}")
+        click.echo(printable(f"{row['category']:<16} {row['colour']}  {counts:<8}  {row['description']}"))
 
 
 @flags.command()
@@ -212,12 +216,16 @@ def import_log(
     """Import Windographer's flag log, all of it or nothing. Importing it again adds nothing.
 
     Categories that are not there are made, and leave their readings out.
+
+    \b
+    telltale flags import flags.txt --device mast-7 --utc-offset +00:00 --column "Speed 80m N=Spd80"
     """
     from dashboard.flags import stored, windographer
 
     named = dict(_pair(each) for each in columns)
     try:
-        text = windographer.text_of(file.read_bytes(), name=str(file))
+        with file.open("rb") as log:
+            text = windographer.text_of(log.read(windographer.BYTES_MAX + 1), name=str(file))
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from None
     lines = windographer.lines(text, name=str(file), utc_offset=_offset(utc_offset))
@@ -240,7 +248,7 @@ def import_log(
                     stored.Span(line.begin, line.end),
                     category=line.category,
                     reason=f"{file.name}, line {line.number}",
-                    author=getpass.getuser(),
+                    author=caller(),
                 )
                 added += number is not None
     if as_json:

@@ -68,9 +68,9 @@ def sensors(
     asked = {"sensor": sensor, "device": device, "station": station}
     with schema_there():
         found = connection.execute(SENSORS, asked).fetchall()
-    if not found and any(asked.values()):
-        words = ", ".join(f"{what} {name}" for what, name in asked.items() if name)
-        raise Refused(f"{words}: not known to the database")
+    named = {what: name for what, name in asked.items() if name is not None}  # an empty name is none, not all
+    if not found and named:
+        raise Refused(f"{', '.join(f'{what} {name}' for what, name in named.items())}: not known to the database")
     return dict(found)
 
 

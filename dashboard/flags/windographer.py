@@ -29,7 +29,7 @@ class Line:
 def text_of(data: bytes, *, name: str) -> str:
     """UTF-8, with or without byte order mark, or Latin-1, which real exports are in. Raises `Refused`."""
     if len(data) > BYTES_MAX:
-        raise Refused(f"{name}: {len(data)} bytes; a flag log has at most {BYTES_MAX}")
+        raise Refused(f"{name}: more than {BYTES_MAX} bytes; a flag log has no more")
     if b"\0" in data:
         raise Refused(f"{name}: not a text file")
     try:
@@ -67,11 +67,11 @@ def _line(cells: list[str], number: int, *, name: str, zone: timezone) -> Line:
 def _time(text: str, *, where: str, zone: timezone) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):  # UTC overflows within a day of the years 1 and 9999
         raise Refused(
             f"{where}: time {text}: expected such as 2016-12-20 10:00 (other orders cannot be told)"
         ) from None
-    return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def channel_of(column: str, channels: Iterable[str], named: Mapping[str, str]) -> str | None:

@@ -12,7 +12,8 @@ GAPS_READ_MAX = 5_000
 """Of all devices together, the largest first."""
 LONGEST = 3
 """Gaps of a device that are shown; the device's page has more."""
-# As the view `gaps`, but readings before `begin` are not looked at, save for the last one of each sensor.
+# As the view `gaps` of configured devices, but readings before `begin` are not looked at, save for the last one of each
+# sensor.
 LARGEST = f"""
 SELECT d.station_id, v.device_id, g.begins, g.ends, array_agg(v.channel ORDER BY v.channel) AS channels,
   max(greatest(1, round(extract(epoch FROM g.ends - g.begins)::float8 / v.interval_s)))::bigint AS missing,
@@ -30,7 +31,7 @@ CROSS JOIN LATERAL (
   SELECT coalesce((SELECT time FROM readings WHERE sensor_id = v.sensor_id AND quality <> 9
                      AND time >= coalesce(%(begin)s::timestamptz, '-infinity')
                    ORDER BY time DESC LIMIT 1) + v.step, since.begins), v.ends, v.active) g
-WHERE g.ends - g.begins > v.step / 2 AND (%(device)s::text IS NULL OR v.device_id = %(device)s)
+WHERE d.active AND g.ends - g.begins > v.step / 2 AND (%(device)s::text IS NULL OR v.device_id = %(device)s)
 GROUP BY d.station_id, v.device_id, g.begins, g.ends
 ORDER BY missing DESC, g.begins LIMIT {GAPS_READ_MAX + 1}"""  # noqa: S608 - a number of ours
 # Files of a device that have moved since: how far a backfill has come.

@@ -9,7 +9,8 @@ import click
 from infra import stack
 from infra.counted import counted
 from infra.database import connected
-from infra.options import AS_JSON, DATABASE
+from infra.options import AS_JSON, DATABASE, Bounded
+from infra.printable import printable
 
 SHOWN = 50
 GAPS_SHOWN = 200
@@ -60,7 +61,7 @@ def _line(file: dict[str, Any]) -> str:
         f"{file['sha256'][:12]}  {file['time']:%Y-%m-%d %H:%M:%S}  {state:<16} {rows:>14}  "
         f"{file['device_id'] or '-':<20} {file['name']}"
     )
-    return line + (f"  ({file['reason']})" if file["reason"] else "")
+    return printable(line + (f"  ({file['reason']})" if file["reason"] else ""))
 
 
 @imports.command()
@@ -79,7 +80,8 @@ def show(*, file: str, as_json: bool, database: str | None) -> None:
         return
     for name, value in _plain(found).items():
         if value not in (None, "", [], 0):
-            click.echo(f"{name.replace('_', ' '):<14} {', '.join(value) if isinstance(value, list) else value}")
+            told = ", ".join(value) if isinstance(value, list) else str(value)
+            click.echo(f"{name.replace('_', ' '):<14} {printable(told)}")
     if in_database is not None:
         click.echo(f"{'in database':<14} {counted(in_database, 'reading')} of its channels in its time")
 
@@ -93,9 +95,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 @click.option("--station", metavar="ID", help="Only devices of this station.")
 @click.option("--from", "begin", metavar="TIME", help="From this time on, UTC where no zone is given.")
 @click.option("--to", "end", metavar="TIME", help="Before this time.")
-@click.option(
-    "--min", "min_s", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Leave shorter gaps out."
-)
+@click.option("--min", "min_s", type=Bounded(min=0), default=0.0, metavar="SECONDS", help="Leave shorter gaps out.")
 @click.option("--calendar/--no-calendar", default=True, show_default=True, help="A picture, a line for each month.")
 @click.option(
     "--json", "as_json", is_flag=True, help="For scripts: gaps and the share of each day, as one JSON object."
@@ -116,13 +116,14 @@ def gaps(
 
     Of each gap from when to when, rows and channels.
     """
-    from dashboard.imports.gaps import LEGEND, Period, completeness
+    from dashboard.imports.gaps import LEGEND, Period, check_known, completeness
     from dashboard.imports.gaps import calendar as drawn
     from dashboard.imports.gaps import gaps as find_gaps
     from infra.moments import moment
 
     period = Period(device, station, moment(begin, option="--from"), moment(end, option="--to"), min_s)
     with connected(stack.database_dsn(database)) as connection:
+        check_known(connection, period)
         found = find_gaps(connection, period)
         days = completeness(connection, period) if calendar or as_json else {}
     if as_json:
@@ -141,9 +142,8 @@ def gaps(
             continue
         until = "now             " if each.is_open else f"{each.ends:%Y-%m-%d %H:%M}"
         channels = counted(len(each.channels), "channel") if len(each.channels) > 3 else ", ".join(each.channels)
-        click.echo(
-            f"{each.device_id:<20} {each.begins:%Y-%m-%d %H:%M} to {until}  {each.missing:>9,} rows missing  {channels}"
-        )
+        span = f"{each.begins:%Y-%m-%d %H:%M} to {until}"
+        click.echo(printable(f"{each.device_id:<20} {span}  {each.missing:>9,} rows missing  {channels}"))
     for device_id, count in counts.items():
         if count > GAPS_SHOWN:
             click.echo(f"{device_id}: {count - GAPS_SHOWN:,} more gaps (--json has them, --min leaves short ones out)")

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from infra.counted import counted
+from schemas.errors import Refused
 
 DAY = timedelta(days=1)
 
@@ -33,6 +34,11 @@ WHERE g.ends - g.begins >= make_interval(secs => %(min_s)s)
 GROUP BY d.station_id, g.device_id, g.begins, g.ends
 ORDER BY g.device_id, g.begins, g.ends"""
 
+KNOWN = """
+SELECT device_id FROM devices
+WHERE (%(device)s::text IS NULL OR device_id = %(device)s) AND (%(station)s::text IS NULL OR station_id = %(station)s)
+LIMIT 1"""
+
 # When each sensor ought to have readings.
 LIVES = """
 SELECT v.device_id, v.interval_s, v.begins, v.ends FROM sensor_lives v JOIN devices d USING (device_id)
@@ -51,13 +57,17 @@ GROUP BY 1, 2"""
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Which devices, and when: [begin, end); None is unbounded."""
+    """Which devices, and when: [begin, end); None is unbounded. Raises `Refused` where it is empty."""
 
     device: str | None = None
     station: str | None = None
     begin: datetime | None = None
     end: datetime | None = None
     min_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.begin and self.end and self.begin >= self.end:
+            raise Refused(f"from {_iso(self.begin)} must be before to {_iso(self.end)}")
 
     def named(self) -> dict[str, Any]:
         """For the statements."""
@@ -97,6 +107,14 @@ class Gap:
 
 def _iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def check_known(connection: psycopg.Connection[Any], period: Period) -> None:
+    """A name that is not there has no gap, which is no good news. Raises `Refused`."""
+    asked = {"device": period.device, "station": period.station}
+    named = {what: name for what, name in asked.items() if name is not None}
+    if named and not connection.execute(KNOWN, asked).fetchall():
+        raise Refused(f"{', '.join(f'{what} {name}' for what, name in named.items())}: not known to the database")
 
 
 def gaps(connection: psycopg.Connection[Any], period: Period) -> list[Gap]:

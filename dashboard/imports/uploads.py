@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -44,7 +44,7 @@ class Upload:
         try:
             incoming.mkdir(parents=True, exist_ok=True)
             self._coming = incoming / f".coming-{secrets.token_hex(8)}"
-            self._file = os.fdopen(os.open(self._coming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "wb")
+            self._file = _made(self._coming)
         except OSError as error:
             raise Unavailable(f"uploads cannot be taken: {error.strerror}") from None
 
@@ -98,10 +98,8 @@ def folder_name(who: str) -> str:
 
 def tell(incoming: Path, source: str, said: dict[str, Any]) -> Path:
     """Says more of a file that waits; it is tried again. Raises `Refused` where it waits not here, `Unavailable`."""
-    path = Path(source)
-    while path != path.parent and not path.is_file():  # of a member, its archive
-        path = path.parent
-    if not path.is_file() or not path.resolve().is_relative_to(incoming.resolve()):
+    path = _whole(source)
+    if path is None or not path.resolve().is_relative_to(incoming.resolve()):
         raise Refused("this file does not wait here for an answer: it was not uploaded, or it is through")
     beside = path.with_name(f".{path.name}.json")
     with suppress(OSError, ValueError):
@@ -111,6 +109,16 @@ def tell(incoming: Path, source: str, said: dict[str, Any]) -> Path:
     except OSError as error:
         raise Unavailable(f"the answer cannot be kept: {error.strerror}") from None
     return path
+
+
+def _whole(source: str) -> Path | None:
+    """The file on disk that a status speaks of: of an archive's member, ARCHIVE!MEMBER, the archive."""
+    while source:
+        with suppress(OSError):  # a member's name may be longer than any file's
+            if Path(source).is_file():
+                return Path(source)
+        source = source.rpartition("!")[0]
+    return None
 
 
 def sweep(incoming: Path) -> None:
@@ -132,10 +140,16 @@ def _folders(incoming: Path) -> Iterator[Path]:
             yield from (each for each in who.iterdir() if each.is_dir())
 
 
+def _made(path: Path) -> IO[bytes]:
+    """A new file for us and the import service, which may run as another user of our group. It may hold a password."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "wb")
+
+
 def _write(path: Path, said: dict[str, Any]) -> None:
     coming = path.with_name(f".coming-{secrets.token_hex(8)}")
     try:
-        coming.write_bytes(orjson.dumps(said))
+        with _made(coming) as file:
+            file.write(orjson.dumps(said))
         coming.replace(path)
     finally:
         coming.unlink(missing_ok=True)

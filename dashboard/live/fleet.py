@@ -8,6 +8,7 @@ A state says how long nothing was heard, by the wall clock. The limit is the dev
 configured, ten minutes or three intervals, whichever is longer. Half of the limit is `late`, all of it `silent`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -123,9 +124,8 @@ class Fleet:
         configured = {sensor.channel for sensor in device.sensors}
         for sensor in device.sensors:
             self.describe(self.sensor(number, sensor.channel), unit=sensor.unit, quantity=sensor.quantity)
-        for (owner, channel), sensor_number in self._numbers.items():
-            if owner == number:
-                self._arrays["active"][sensor_number] = channel in configured
+        for its in np.flatnonzero(self.column("device") == number):
+            self._arrays["active"][its] = self.channels[its] in configured
         self.version += 1
 
     def describe(self, number: int, *, unit: str, quantity: str) -> None:
@@ -238,6 +238,21 @@ class Fleet:
             "beating": int(beating.sum()),
             "without_beat": int(without.sum()),
         }
+
+    def standing(self, device_ids: Iterable[str]) -> list[dict[str, int]]:
+        """How devices stand: state, when they were heard and their last heartbeat (microseconds, 0: none), sensors that
+        are online and all of them."""
+        owner, active = self.column("device"), self.column("active")
+        sensors = np.bincount(owner[active], minlength=len(self.devices))
+        online = np.bincount(owner[active & (self.column("state") == State.ONLINE)], minlength=len(self.devices))
+        columns = (self.device_state, self.device_heard, self.device_beat, online, sensors)
+        names = ("state", "heard", "beat", "online", "sensors")
+        found = []
+        for device_id in device_ids:
+            number = self._device_numbers.get(device_id)
+            cells = [0] * len(columns) if number is None else [int(column[number]) for column in columns]
+            found.append(dict(zip(names, cells, strict=True)))
+        return found
 
     # Places.
 

@@ -7,7 +7,7 @@ It joins no group: each process of the dashboard follows everything, from the si
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -17,11 +17,12 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 
 from dashboard.live import messages
-from dashboard.live.fleet import Fleet, State
+from dashboard.live.fleet import Fleet
 from dashboard.live.messages import encoded
 from dashboard.live.seed import Seed, seed
 from infra.client import connection, reader
 from infra.database import first_line
+from infra.offsets import ANSWER_S_MAX, span
 from schemas.alarms import (
     STANDING,
     ActionAnswer,
@@ -30,6 +31,7 @@ from schemas.alarms import (
     AlarmEvent,
     read_action_or_answer,
     read_alarm,
+    supersedes,
 )
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
@@ -49,7 +51,6 @@ POLL_S = 0.05
 RECORDS_MAX = 500
 BACKLOG_MAX = 20_000
 """Records of one partition that are read again when the sink is far behind; older ones change nothing now."""
-ANSWER_S_MAX = 10.0
 AGAIN_S = 2.0
 
 QUIET_S_MAX = 5.0
@@ -63,7 +64,7 @@ class Live:
     """The live state, and the thread that keeps it. All public methods may be called from any thread."""
 
     def __init__(self, kafka: str, dsn: str, *, codec: Codec | None = None) -> None:
-        self._kafka, self._dsn = kafka, dsn
+        self.kafka, self._dsn = kafka, dsn
         self._publish: Publish = lambda full, light: None
         self._codec = codec or Codec()
         self._lock = threading.Lock()
@@ -123,22 +124,12 @@ class Live:
                 found.setdefault(device.station.station_id, []).append(device)
         return found
 
-    def state_of(self, device_id: str) -> dict[str, Any]:
-        """How a device stands: state, times (milliseconds, 0: none), sensors that are online and all."""
+    def states_of(self, device_ids: Collection[str]) -> list[dict[str, int]]:
+        """How devices stand: state, times (milliseconds, 0: none), sensors that are online and all."""
         with self._lock:
-            now_us = _now_us()
-            self.fleet.look(now_us)
-            number = self.fleet.device(device_id) if device_id in self.fleet.devices else None
-            if number is None:
-                return {"state": 0, "heard": 0, "beat": 0, "online": 0, "sensors": 0}
-            mine = (self.fleet.column("device") == number) & self.fleet.column("active")
-            return {
-                "state": int(self.fleet.device_state[number]),
-                "heard": int(self.fleet.device_heard[number]) // 1000,
-                "beat": int(self.fleet.device_beat[number]) // 1000,
-                "online": int((self.fleet.column("state")[mine] == State.ONLINE).sum()),
-                "sensors": int(mine.sum()),
-            }
+            self.fleet.look(_now_us())
+            found = self.fleet.standing(device_ids)
+        return [each | {"heard": each["heard"] // 1000, "beat": each["beat"] // 1000} for each in found]
 
     def standing(self) -> list[AlarmEvent]:
         """Alarms that are not over."""
@@ -165,7 +156,7 @@ class Live:
 
         def delivered(error: Any, _: Message) -> None:
             if error is not None and not future.done():
-                future.set_exception(Unavailable(f"Kafka did not take the action: {error}"))
+                future.set_exception(Unavailable(f"Kafka did not take the action: {error.str()}"))
 
         self._writer().produce(
             ALARM_ACTIONS,
@@ -183,7 +174,7 @@ class Live:
 
         def delivered(error: Any, _: Message) -> None:
             if error is not None:
-                done.set_exception(Unavailable(f"Kafka did not take the configuration: {error}"))
+                done.set_exception(Unavailable(f"Kafka did not take the configuration: {error.str()}"))
             else:
                 done.set_result(None)
 
@@ -200,7 +191,7 @@ class Live:
             if self._producer is None:
                 self._producer = Producer(
                     {
-                        **connection(self._kafka),
+                        **connection(self.kafka),
                         "enable.idempotence": True,
                         "acks": "all",
                         "partitioner": PARTITIONER,
@@ -237,7 +228,7 @@ class Live:
     def _follow(self) -> None:
         consumer = Consumer(
             {
-                **reader(self._kafka, group="telltale-dashboard"),
+                **reader(self.kafka, group="telltale-dashboard"),
                 "enable.partition.eof": False,
                 "fetch.wait.max.ms": 500,
             }
@@ -271,7 +262,7 @@ class Live:
             if topic not in known:
                 raise Unavailable(f"the broker has no topic {topic}; make it with: telltale topics provision")
             for part in known[topic].partitions:
-                found[topic, part] = consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=ANSWER_S_MAX)
+                found[topic, part] = span(consumer, topic, part)
         return found
 
     def _begin(self, begun: Seed) -> None:
@@ -335,7 +326,7 @@ class Live:
         event = read_alarm(value)
         alarm = event.data
         known = self.alarms.get(alarm.alarm_id)
-        if known is not None and not (alarm.replayed or known.data.replayed) and alarm.step < known.data.step:
+        if known is not None and not supersedes(event, known):
             return
         if alarm.state in STANDING:
             self.alarms[alarm.alarm_id] = event

@@ -8,11 +8,11 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicParti
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.client import connection, reader
+from infra.offsets import ANSWER_S_MAX, listed
 from infra.settle import STAGES, behind
 from schemas.errors import Unavailable
 from schemas.topics import TOPICS
 
-ANSWER_S_MAX = 10.0
 AGE_S_MAX = 3.0
 """How long the oldest record that waits is looked for."""
 
@@ -82,10 +82,8 @@ def _look(kafka: str) -> Pipeline:
 def _offsets(admin: AdminClient, places: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
     if not places:
         return {}
-    answers = admin.list_offsets(
-        dict.fromkeys(places, spec), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S_MAX
-    )
-    return {(place.topic, place.partition): answer.result(ANSWER_S_MAX).offset for place, answer in answers.items()}
+    found = listed(admin, dict.fromkeys(places, spec), level=IsolationLevel.READ_COMMITTED)
+    return {place: each.offset for place, each in found.items()}
 
 
 def _lags(kafka: str, group: str, topics: tuple[str, ...]) -> list[Lag]:

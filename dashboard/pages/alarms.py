@@ -1,25 +1,27 @@
 """Alarms: those that stand, from the topic; what was, from the database; and what people do about them.
 
-An action goes to `alarm.actions`, and what the page says about it is the stage's answer.
+An action goes to `alarm.actions`, and what the page says about it is the stage's answer; about alarms that the stage
+does not answer for it is told at once.
 """
 
 import asyncio
 from collections import Counter
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from dashboard.acting import STAGE_S_MAX, action_event
+from dashboard.acting import STAGE_S_MAX, act_at_once, action_event
 from dashboard.live.following import Live
 from dashboard.pages.render import fragment, page
 from dashboard.pages.serving import running_of
 from dashboard.web import audit
 from dashboard.web.access import Principal, Role, database, need
 from dashboard.web.pools import Database
+from infra.database import holding
 from schemas.alarms import Action, ActionAnswer, Alarm, AlarmEvent, AlarmState, Severity
 from schemas.errors import Refused, Unavailable
 
@@ -60,6 +62,14 @@ SELECT time, state, event -> 'data' ->> 'message' AS message, event -> 'data' ->
 FROM alarm_events WHERE alarm_id = %s ORDER BY time, step LIMIT 500"""
 
 
+class Doing(TypedDict):
+    """By whom, why, and until when."""
+
+    who: str
+    reason: str
+    until: datetime | None
+
+
 class Acting(BaseModel):
     """What is to be done about which alarms."""
 
@@ -67,13 +77,15 @@ class Acting(BaseModel):
 
     alarms: Annotated[list[str], Field(min_length=1, max_length=AT_ONCE_MAX)]
     action: Action
-    why: Annotated[str, Field(max_length=2000)] = ""
+    reason: Annotated[str, Field(max_length=2000)] = ""
     minutes: Annotated[int, Field(gt=0, le=int(SHELF_MAX.total_seconds() / 60))] | None = None
     until: AwareDatetime | None = None
 
 
 @router.get("", dependencies=[Viewer])
-async def alarms(request: Request, tab: Tab = "active", q: str = "", severity: str = "") -> Response:
+async def alarms(
+    request: Request, tab: Tab = "active", q: str = "", severity: str = "", before: AwareDatetime | None = None
+) -> Response:
     """The page; its list comes with it and anew when something changes."""
     return page(
         request,
@@ -83,7 +95,7 @@ async def alarms(request: Request, tab: Tab = "active", q: str = "", severity: s
         q=q,
         severity=severity,
         severities=list(Severity),
-        **await _listed(request, tab, q=q, severity=severity, before=None),
+        **await _listed(request, tab, q=q, severity=severity, before=before),
     )
 
 
@@ -106,10 +118,11 @@ async def _listed(request: Request, tab: Tab, *, q: str, severity: str, before: 
     principal: Principal = request.state.principal
     standing = live.standing()
     counts = {name: sum(event.data.state in states for event in standing) for name, states in TABS.items()}
-    told: dict[str, Any] = {"counts": counts, "shown": SHOWN, "operates": principal.may(Role.OPERATOR), "more": None}
+    told: dict[str, Any] = {"counts": counts, "operates": principal.may(Role.OPERATOR), "more": None}
+    told["before"] = before.isoformat() if before else ""
     if tab == "history":
         db = await database(request)
-        words = f"%{_escaped(q.strip())}%" if q.strip() else None
+        words = holding(q.strip()) if q.strip() else None
         names = {"severity": wanted, "words": words, "before": before, "limit": SHOWN + 1}
         rows = await db.rows(HISTORY, names)
         if len(rows) > SHOWN:
@@ -130,10 +143,6 @@ async def _listed(request: Request, tab: Tab, *, q: str, severity: str, before: 
 def _fits(alarm: Alarm, words: list[str]) -> bool:
     text = f"{alarm.source} {alarm.rule} {alarm.message}".lower()
     return all(word in text for word in words)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _row(event: AlarmEvent, live: Live) -> dict[str, Any]:
@@ -172,7 +181,7 @@ async def _one(request: Request, alarm_id: str, db: Database) -> dict[str, Any]:
         "alarm": found,
         "steps": await db.rows(STEPS, (alarm_id,)),
         "stands": event is not None,
-        "operates": principal.may(Role.OPERATOR) and event is not None and found["device_id"] is not None,
+        "operates": principal.may(Role.OPERATOR) and event is not None,
     }
 
 
@@ -181,9 +190,11 @@ async def act(request: Request, told: Acting, principal: Operator, db: Db) -> Re
     """Does it, and says what the stage has answered for each alarm."""
     live = running_of(request).live
     until = _until(told)
-    if told.action is Action.COMMENT and not told.why.strip():
+    if told.action is Action.COMMENT and not told.reason.strip():
         raise Refused("say something: a comment needs words")
     sent: dict[str, tuple[str, Future[ActionAnswer]]] = {}
+    others: list[AlarmEvent] = []
+    doing: Doing = {"who": principal.name, "reason": told.reason.strip(), "until": until}
     outcomes: dict[str, tuple[str, str]] = {}
     for alarm_id in dict.fromkeys(told.alarms):
         event = live.alarm(alarm_id)
@@ -191,22 +202,26 @@ async def act(request: Request, told: Acting, principal: Operator, db: Db) -> Re
             outcomes[alarm_id] = "refused", "is over already"
             continue
         try:
-            action = action_event(
-                event.data, told.action, speaker="dashboard", who=principal.name, why=told.why.strip(), until=until
-            )
-            sent[alarm_id] = action.id, live.act(action)
+            action = action_event(event, told.action, speaker="dashboard", **doing)
+            if action is None:
+                others.append(event)
+            else:
+                sent[alarm_id] = action.id, live.act(action)
         except (Refused, Unavailable) as trouble:
             outcomes[alarm_id] = "failed" if isinstance(trouble, Unavailable) else "refused", str(trouble)
+    # Beside the stage, which may be away.
+    at_once = asyncio.create_task(asyncio.to_thread(_at_once, live.kafka, others, told.action, doing))
     waited = {alarm_id: asyncio.wrap_future(future) for alarm_id, (_, future) in sent.items()}
     if waited:  # for all of them together: a stage that is away answers none
         await asyncio.wait(waited.values(), timeout=STAGE_S_MAX)
     for alarm_id, answer in waited.items():
         live.forget(sent[alarm_id][0])
         outcomes[alarm_id] = _outcome(answer)
+    outcomes |= await at_once
     for alarm_id, (outcome, message) in outcomes.items():
         what = f"alarm.{told.action}"
         await audit.note(
-            db, request, principal, what, subject=alarm_id, outcome=outcome, why=told.why.strip(), answer=message
+            db, request, principal, what, subject=alarm_id, outcome=outcome, reason=told.reason.strip(), answer=message
         )
     return JSONResponse(_summary(told.action, outcomes))
 
@@ -224,6 +239,16 @@ def _until(told: Acting) -> datetime | None:
     return until
 
 
+def _at_once(kafka: str, events: list[AlarmEvent], action: Action, doing: Doing) -> dict[str, tuple[str, str]]:
+    if not events:
+        return {}
+    try:
+        answers = act_at_once(kafka, events, action, **doing)
+    except Unavailable as trouble:
+        return {event.data.alarm_id: ("failed", str(trouble)) for event in events}
+    return {answer.alarm_id: _said(answer) for answer in answers}
+
+
 def _outcome(answered: "asyncio.Future[ActionAnswer]") -> tuple[str, str]:
     if not answered.done():
         answered.cancel()
@@ -232,20 +257,16 @@ def _outcome(answered: "asyncio.Future[ActionAnswer]") -> tuple[str, str]:
         answer = answered.result()
     except Unavailable as trouble:
         return "failed", str(trouble)
+    return _said(answer)
+
+
+def _said(answer: ActionAnswer) -> tuple[str, str]:
     return ("done" if answer.reason is None else "refused"), answer.message
-
-
-_DONE = {
-    Action.ACKNOWLEDGE: "acknowledged",
-    Action.SHELVE: "shelved",
-    Action.UNSHELVE: "taken off the shelf",
-    Action.COMMENT: "commented",
-}
 
 
 def _summary(action: Action, outcomes: dict[str, tuple[str, str]]) -> dict[str, Any]:
     counts = Counter(outcome for outcome, _ in outcomes.values())
-    words = [f"{counts['done']} {_DONE[action]}"] if counts["done"] else []
+    words = [f"{counts['done']} {action.done}"] if counts["done"] else []
     for outcome, label in (("refused", "refused"), ("failed", "without an answer")):
         if counts[outcome]:
             first = next(message for found, message in outcomes.values() if found == outcome)

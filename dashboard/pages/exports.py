@@ -16,7 +16,12 @@ from dashboard.web.pools import Database
 router = APIRouter(prefix="/exports", include_in_schema=False, dependencies=[Depends(need(Role.VIEWER))])
 Db = Annotated[Database, Depends(database)]
 
-STATISTICS = "SELECT DISTINCT statistic FROM sensors WHERE active AND statistic IS NOT NULL ORDER BY 1"
+STATISTICS = "SELECT DISTINCT statistic FROM sensors WHERE statistic IS NOT NULL ORDER BY 1"
+# What was removed from the configuration, and may have readings.
+REMOVED = """
+SELECT d.station_id, t.name AS station_name, d.device_id, array_agg(s.channel ORDER BY s.sensor_id) AS channels
+FROM devices d JOIN stations t USING (station_id) JOIN sensors s USING (device_id)
+WHERE NOT d.active GROUP BY 1, 2, 3 ORDER BY 1, 3"""
 FORMATS = {
     Format.WINDOGRAPHER: "Windographer text",
     Format.CSV: "CSV",
@@ -36,15 +41,19 @@ INTERVALS = {
 async def exports(request: Request, db: Db) -> Response:
     """The page."""
     stations = running_of(request).live.stations()
+    names = {name: devices[0].station.name for name, devices in stations.items()}
     told = {
         name: {each.device_id: [sensor.channel for sensor in each.sensors] for each in devices}
         for name, devices in stations.items()
     }
+    for row in await db.rows(REMOVED):
+        names.setdefault(row["station_id"], row["station_name"])
+        told.setdefault(row["station_id"], {}).setdefault(row["device_id"], row["channels"])
     return page(
         request,
         "exports.html",
         title="Exports",
-        stations={name: devices[0].station.name for name, devices in stations.items()},
+        stations=names,
         told=orjson.dumps(told).decode(),
         statistics=[row["statistic"] for row in await db.rows(STATISTICS)],
         categories=await db.rows(CATEGORIES),

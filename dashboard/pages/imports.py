@@ -10,6 +10,7 @@ from dashboard.pages.render import fragment, page
 from dashboard.pages.serving import running_of
 from dashboard.web.access import Role, database, need
 from dashboard.web.pools import Database
+from infra.database import holding
 from schemas.records import ImportState
 
 router = APIRouter(prefix="/imports", include_in_schema=False, dependencies=[Depends(need(Role.VIEWER))])
@@ -50,7 +51,7 @@ async def import_list(db: Db, device: Words = "", state: Words = "", q: Words = 
 
 async def _listed(db: Database, *, device: str, state: str, q: str) -> dict[str, Any]:
     wanted = state if state in set(ImportState) else None
-    words = f"%{q.strip()}%" if q.strip() else None
+    words = holding(q.strip()) if q.strip() else None
     rows = await db.rows(LIST, {"device": device or None, "state": wanted, "words": words, "limit": SHOWN + 1})
     counts = {row["state"]: row["count"] for row in await db.rows(COUNTS)}
     waiting = counts.get("needs an answer", 0) + counts.get("unknown", 0)

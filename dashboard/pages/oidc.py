@@ -15,13 +15,14 @@ from fastapi import APIRouter, Query, Request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.responses import RedirectResponse, Response
 
-from dashboard.pages.signing import OPEN, is_secure, login_form, safe_next, start_session
+from dashboard.pages.signing import OPEN, address_of, is_secure, login_form, safe_next, start_session
 from dashboard.people import accounts
 from dashboard.web import audit
 from dashboard.web.access import Role, new_secret
+from dashboard.web.limits import Rate
 from dashboard.web.problems import not_found
 from dashboard.web.settings import WebSettings
-from dashboard.web.state import web_of
+from dashboard.web.state import reached_at, web_of
 from schemas.errors import Refused
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,9 @@ PROVIDER_S = 15.0
 """Below it a slow provider fails people; above it they have left."""
 SIGNED_BY = ("RS", "PS", "ES", "Ed")
 """Only what a provider signs with a key that we do not have: no `none`, no HMAC."""
+TOLD_PER_S, TOLD_AT_ONCE = 1 / 60, 30
+"""So many refused sign-ins of one address come into the audit log: as with passwords, where the address is locked after
+thirty and told of once a minute then. A stranger must not fill the database with them."""
 AGAIN = "This sign-in was used already, took too long or was begun elsewhere. Sign in again."
 SICK = "The sign-in provider does not answer, or not rightly. Try again; the log tells administrators why."
 
@@ -46,6 +50,7 @@ class Provider:
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
         self._signer = URLSafeTimedSerializer(new_secret(), salt=STATE_COOKIE)
+        self.told = Rate(per_s=TOLD_PER_S, burst=TOLD_AT_ONCE)
         self._known: Any = None
         self._until = 0.0
 
@@ -142,10 +147,9 @@ async def begin(
     next: Annotated[str, Query(max_length=2000)] = "/status",  # noqa: A002 - the name in the address
 ) -> Response:
     """Sends the browser to the provider."""
-    here = web_of(request).settings.url or f"{request.url.scheme}://{request.url.netloc}"
     provider = provider_of(request)
     try:
-        url, cookie = await provider.begin(f"{here.rstrip('/')}/oidc/callback", safe_next(next))
+        url, cookie = await provider.begin(f"{reached_at(request)}/oidc/callback", safe_next(next))
     except Exception as error:  # noqa: BLE001 - Authlib passes on whatever its HTTP client and a sick answer raise
         _tell(error)
         return await login_form(request, next=next, problem=SICK, status=502)
@@ -194,8 +198,9 @@ async def finish(request: Request, state: str = "", code: str = "", error: str =
 async def _refused(
     request: Request, problem: str, *, why: str, who: str | None = None, after: str = "/status", status: int = 401
 ) -> Response:
-    db = web_of(request).pools.pages
-    await audit.note(db, request, None, "login", who=who, outcome="refused", by="OIDC", why=why)
+    if not provider_of(request).told.wait_s(address_of(request), time.monotonic()):
+        db = web_of(request).pools.pages
+        await audit.note(db, request, None, "login", who=who, outcome="refused", by="OIDC", why=why)
     response = await login_form(request, next=after, problem=problem, status=status)
     response.delete_cookie(STATE_COOKIE, path="/oidc")
     return response

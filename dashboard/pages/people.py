@@ -13,9 +13,11 @@ from dashboard.web import audit
 from dashboard.web.access import GRANTS, Principal, Role, Scope, database, hashed, need, new_token
 from dashboard.web.pools import Database
 from dashboard.web.problems import not_found
+from dashboard.web.state import reached_at
 from dashboard.web.tokens import LIST as TOKENS
 from dashboard.web.tokens import MAKE as MAKE_TOKEN
 from dashboard.web.tokens import REVOKE as REVOKE_TOKEN
+from infra.database import holding
 from schemas.errors import Refused
 
 router = APIRouter(include_in_schema=False)
@@ -75,7 +77,7 @@ class NewToken(_Told):
 @router.get("/users")
 async def users(request: Request, principal: Admin, db: Db, q: str = "", before: int | None = None) -> Response:
     """All accounts, tokens, and what people did."""
-    words = f"%{q.strip()}%" if q.strip() else None
+    words = holding(q.strip()) if q.strip() else None
     log = await db.rows(AUDIT, {"before": before, "words": words, "limit": AUDIT_SHOWN + 1})
     return page(
         request,
@@ -202,7 +204,7 @@ async def _name(db: Database, number: int) -> str:
 
 
 def _link(request: Request, secret: str) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}/welcome#{secret}"
+    return f"{reached_at(request)}/welcome#{secret}"
 
 
 def _back(request: Request) -> str:

@@ -18,6 +18,7 @@ from dashboard.web import audit
 from dashboard.web.access import Principal, Role, database, need
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem
+from infra.database import holding
 from schemas.errors import Refused
 
 router = APIRouter(prefix="/plot", include_in_schema=False)
@@ -49,9 +50,9 @@ WHERE s.device_id || '/' || s.channel = ANY (%s) OR s.sensor_id::text = ANY (%s)
 FIND = """
 SELECT s.device_id || '/' || s.channel AS sensor, s.quantity, s.statistic, s.height_m, s.unit
 FROM sensors s
-WHERE s.active AND (SELECT bool_and(concat_ws(' ', s.device_id || '/' || s.channel, s.quantity, s.statistic) ILIKE word)
-                    FROM unnest(%s::text[]) AS word) IS NOT FALSE
-ORDER BY s.device_id, s.sensor_id LIMIT %s"""
+WHERE (SELECT bool_and(concat_ws(' ', s.device_id || '/' || s.channel, s.quantity, s.statistic) ILIKE word)
+       FROM unnest(%s::text[]) AS word) IS NOT FALSE
+ORDER BY s.active DESC, s.device_id, s.sensor_id LIMIT %s"""
 # Time at each direction and speed: how often both were good at once.
 ROSE = """
 SELECT floor(((d.value + 360.0 / %(sectors)s / 2)::numeric %% 360)::float8 / (360.0 / %(sectors)s))::int AS sector,
@@ -65,9 +66,10 @@ PAIR = """
 SELECT d.sensor_id AS direction, v.sensor_id AS speed, d.device_id || '/' || d.channel AS direction_name,
   v.device_id || '/' || v.channel AS speed_name
 FROM sensors d JOIN sensors v USING (device_id)
-WHERE d.device_id = %s AND d.active AND v.active AND d.quantity = 'wind_direction' AND v.quantity = 'wind_speed'
+WHERE d.device_id = %s AND d.quantity = 'wind_direction' AND v.quantity = 'wind_speed'
   AND d.statistic = 'avg' AND v.statistic = 'avg'
-ORDER BY (d.sensor_id = %s OR v.sensor_id = %s) DESC, abs(coalesce(d.height_m - v.height_m, 1e6)), v.height_m DESC
+ORDER BY (d.active AND v.active) DESC, (d.sensor_id = %s OR v.sensor_id = %s) DESC,
+  abs(coalesce(d.height_m - v.height_m, 1e6)), v.height_m DESC
 LIMIT 1"""
 RECALIBRATIONS = """
 SELECT r.recalibration_id, s.device_id || '/' || s.channel AS sensor, r.author, r.started, r.finished, r.rows,
@@ -120,6 +122,7 @@ async def plot(request: Request, db: Db, sensor: Annotated[list[str] | None, Que
     told = {
         "sensors": [row | {"offset": _offset(request, row["device_id"])} for row in shown],
         "categories": await db.rows(CATEGORIES),
+        "sensors_max": SHOWN_MAX,
     }
     return page(
         request,
@@ -147,7 +150,7 @@ async def _known(db: Database, names: list[str]) -> list[dict[str, Any]]:
 @router.get("/find", dependencies=[Viewer])
 async def find(db: Db, q: Annotated[str, Query(max_length=200)] = "") -> Response:
     """Sensors whose name, quantity or statistic has these words."""
-    words = [f"%{word}%" for word in q.split()[:6]]
+    words = [holding(word) for word in q.split()[:6]]
     return JSONResponse(await db.rows(FIND, (words, FOUND_MAX)))
 
 

@@ -1,5 +1,6 @@
 """Signing in and out, and one-time links. The session's id lives in a cookie that no script can read."""
 
+import time
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from schemas.errors import Refused
 
 router = APIRouter(include_in_schema=False)
 OPEN = [Depends(public)]
+LOCKED_TOLD_EVERY_S = 60.0
+"""So often the audit log tells of an address that goes on trying: a stranger must not fill the database with it."""
 Someone = Annotated[Principal, Depends(need(Role.VIEWER))]
 
 
@@ -48,9 +51,11 @@ def check_origin(request: Request) -> None:
 
 def safe_next(path: str) -> str:
     """Where to go after signing in: a page of ours, never somebody else's."""
+    if not path.startswith("/") or path.startswith(("//", "/\\")) or not path.isprintable():
+        return "/status"
     parts = urlsplit(path)
-    fine = path.startswith("/") and not path.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
-    return path if fine and path.isprintable() and parts.path not in ("/login", "/logout", "/welcome") else "/status"
+    is_ours = not parts.scheme and not parts.netloc
+    return path if is_ours and parts.path not in ("/login", "/logout", "/welcome") else "/status"
 
 
 @router.get("/login", dependencies=OPEN)
@@ -72,11 +77,13 @@ async def login(
 ) -> Response:
     """Checks name and password, begins a session."""
     check_origin(request)
-    db, address = web_of(request).pools.pages, address_of(request)
+    web, address = web_of(request), address_of(request)
+    db = web.pools.pages
     try:
         row = await accounts.check_password(db, name, password, address=address)
     except accounts.Locked as locked:
-        await audit.note(db, request, None, "login", who=name[:100] or "nobody", outcome="refused", why="locked")
+        if web.seen.is_due(f"locked {address}", time.monotonic(), LOCKED_TOLD_EVERY_S):
+            await audit.note(db, request, None, "login", who=name[:100] or "nobody", outcome="refused", why="locked")
         return await login_form(request, next=next, name=name, problem=str(locked), status=429)
     if row is None:
         await audit.note(db, request, None, "login", who=name[:100] or "nobody", outcome="refused")

@@ -6,6 +6,7 @@ A configuration is written whole, checked by its model, and only over the one th
 import calendar as months
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any
 
 import orjson
@@ -95,11 +96,10 @@ class StationEdit(BaseModel):
 async def stations(request: Request) -> Response:
     """All stations with their devices."""
     live = running_of(request).live
-    found = [
-        {"station": devices[0].station, "devices": [_device_row(live, each) for each in devices]}
-        for devices in live.stations().values()
-    ]
-    return page(request, "stations.html", title="Stations", stations=found, position=position)
+    there = live.stations()
+    rows = iter(_device_rows(live, [device for devices in there.values() for device in devices]))
+    found = [{"station": devices[0].station, "devices": list(islice(rows, len(devices)))} for devices in there.values()]
+    return page(request, "stations.html", title="Stations", live="all", stations=found, position=position)
 
 
 @router.get("/stations/{station_id}", dependencies=[Viewer])
@@ -111,8 +111,9 @@ async def station(request: Request, station_id: str, db: Db) -> Response:
         request,
         "station.html",
         title=devices[0].station.name,
+        live="all",
         station=devices[0].station,
-        devices=[_device_row(live, each) for each in devices],
+        devices=_device_rows(live, devices),
         edits=await db.rows(EDITS, (station_id,)),
         position=position,
     )
@@ -125,8 +126,10 @@ def _devices_of(live: Live, station_id: str) -> list[Device]:
     return devices
 
 
-def _device_row(live: Live, device: Device) -> dict[str, Any]:
-    return {"device": device, "state": live.state_of(device.device_id)}
+def _device_rows(live: Live, devices: list[Device]) -> list[dict[str, Any]]:
+    """Of all devices at once: each look goes over the whole fleet."""
+    states = live.states_of([each.device_id for each in devices])
+    return [{"device": device, "state": state} for device, state in zip(devices, states, strict=True)]
 
 
 def position(place: Station) -> str:
@@ -151,8 +154,9 @@ async def device(request: Request, device_id: str, db: Db) -> Response:
         request,
         "device.html",
         title=config.name,
+        live="all",
         device=config,
-        live_state=live.state_of(device_id),
+        live_state=live.states_of([device_id])[0],
         offset=config.loggers[-1].utc_offset_minutes if config.loggers else None,
         extent=extent,
         position=position,
@@ -171,7 +175,9 @@ async def device(request: Request, device_id: str, db: Db) -> Response:
 def _configured(live: Live, device_id: str) -> Device:
     found = live.device(device_id)
     if found is None:
-        raise not_found(f"device {device_id}")
+        raise Problem(
+            404, f"device {device_id} is not configured; of one that was removed, plots and exports are there"
+        )
     return found
 
 

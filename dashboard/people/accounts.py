@@ -7,6 +7,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from dashboard.people import passwords
+from dashboard.people.names import OF_A_TOKEN
 from dashboard.web.access import Role, hashed, new_secret
 from dashboard.web.pools import Database
 from schemas.errors import Refused
@@ -133,6 +134,8 @@ async def _add(connection: Any, name: str, role: Role, subject: str | None = Non
     cleaned = " ".join(name.split())
     if not 1 <= len(cleaned) <= 100:
         raise Refused("a name has 1 to 100 characters")
+    if OF_A_TOKEN.match(cleaned):
+        raise Refused(f'"{cleaned}" is what a token of somebody is called: take another name')
     try:
         async with connection.transaction():
             row = await (await connection.execute(ADD, (cleaned, str(role), subject))).fetchone()

@@ -1,7 +1,6 @@
 """`telltale users`: accounts from the shell, for whoever may read the database. Passwords are set by one-time links."""
 
 import asyncio
-import getpass
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,9 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from infra import stack
+from infra.caller import caller
 from infra.counted import counted
 from infra.database import connected, first_line
 from infra.options import AS_JSON, DATABASE
+from infra.printable import printable
 from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def list_users(database: str | None, as_json: bool) -> None:
             continue
         state = "disabled" if row["disabled"] else counted(row["sessions"], "session")
         last = f"{row['last_login']:%Y-%m-%d %H:%M} UTC" if row["last_login"] else "never signed in"
-        click.echo(f"{row['name']:<24} {row['role']:<9} {state:<11} {last}")
+        click.echo(printable(f"{row['name']:<24} {row['role']:<9} {state:<11} {last}"))
     if not found and not as_json:
         click.echo("nobody yet; the first administrator is made by: telltale users first-link", err=True)
 
@@ -143,7 +144,7 @@ async def _number(db: "Database", name: str) -> int:
 
 
 def _me() -> str:
-    return f"{getpass.getuser()} at the shell"
+    return f"{caller()} at the shell"
 
 
 def _print_link(secret: str, *, as_json: bool, about: str) -> None:

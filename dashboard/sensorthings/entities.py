@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from dashboard.sensorthings.query import Property, bad
 
@@ -57,8 +58,8 @@ SELECT r.sensor_id, r.time, r.logged, r.value, r.quality, r.tests FROM readings 
 
 
 def quoted(value: Any) -> str:
-    """An id as it stands in a URL."""
-    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+    """An id as it stands in a URL: a `/`, `?` or `#` of its own ends neither segment nor path."""
+    return str(value) if isinstance(value, int) else "'" + quote(str(value).replace("'", "''"), safe="'") + "'"
 
 
 def finite(value: float | None) -> float | None:
@@ -121,7 +122,8 @@ def _sensor(row: Row) -> dict[str, Any]:
 
 def _observed(row: Row) -> dict[str, Any]:
     words = str(row["id"]).replace("_", " ")
-    return {"name": row["id"], "definition": f"urn:telltale:quantity:{row['id']}", "description": words.capitalize()}
+    definition = f"urn:telltale:quantity:{quote(str(row['id']), safe='')}"
+    return {"name": row["id"], "definition": definition, "description": words.capitalize()}
 
 
 def _observation(row: Row) -> dict[str, Any]:

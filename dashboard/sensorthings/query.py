@@ -242,7 +242,7 @@ class _Filter:
         if "null" in (left_kind, right_kind):
             if operator not in ("eq", "ne"):
                 raise bad("$filter: null can be eq or ne, and nothing else")
-            return f"({left} IS {'NOT ' if operator == 'ne' else ''}DISTINCT FROM {right})"
+            return f"({left} IS {'NOT ' if operator == 'eq' else ''}DISTINCT FROM {right})"
         if left_kind != right_kind:
             raise bad(f"$filter: a {left_kind} and a {right_kind} cannot be compared")
         return f"({left} {COMPARISONS[operator]} {right})"

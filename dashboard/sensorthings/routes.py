@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as PathParameter
-from starlette.datastructures import URL
 
 from dashboard.sensorthings.entities import ENTITIES, Entity, Row, observation_id, quoted
 from dashboard.sensorthings.query import SKIP_MAX, Query, bad, not_there, parsed
@@ -17,6 +17,8 @@ from dashboard.web.pools import Database
 from dashboard.web.problems import not_found
 
 PREFIX = "/sta/v1.1"
+SEGMENTS = re.compile(r"(?:'(?:[^']|'')*'|[^/'])+|'")
+"""Of a path: what is between slashes, of which those in quotes are part of an id."""
 SEGMENT = re.compile(r"(?P<name>[A-Za-z]+)(?:\((?P<id>'(?:[^']|'')*'|-?\d{1,18})\))?")
 EXPANDED_MAX = 100
 """Entities on a page whose links are expanded: each is a statement of its own."""
@@ -57,7 +59,7 @@ async def root(request: Request) -> Response:
 @router.get("/{path:path}")
 async def entities(request: Request, db: Db, path: Annotated[str, PathParameter(max_length=1_000)]) -> Response:
     """An entity, or a page of an entity set, as the resource path says."""
-    return _json(await _Answer(db, _base(request), str(request.url)).at(path, dict(request.query_params)))
+    return _json(await _Answer(db, _base(request), SEGMENTS.findall(path)).told(dict(request.query_params)))
 
 
 def _base(request: Request) -> str:
@@ -69,11 +71,11 @@ def _json(value: Any) -> Response:
 
 
 class _Answer:
-    def __init__(self, db: Database, base: str, url: str) -> None:
-        self._db, self._base, self._url = db, base, url
+    def __init__(self, db: Database, base: str, segments: list[str]) -> None:
+        self._db, self._base, self._segments = db, base, segments
 
-    async def at(self, path: str, options: Mapping[str, str]) -> Any:
-        segments = [each for each in path.split("/") if each]
+    async def told(self, options: Mapping[str, str]) -> Any:
+        segments = self._segments
         entity, where, known = await self._first(segments[0] if segments else "")
         is_one = known is not None
         for segment in segments[1:]:
@@ -130,13 +132,14 @@ class _Answer:
         told: dict[str, Any] = {}
         if query.count:
             told["@iot.count"] = await self._count(entity, where, query)
-        if len(rows) > query.top and 0 < query.skip + query.top <= SKIP_MAX:
+        if len(rows) > query.top > 0 and query.skip + query.top <= SKIP_MAX:
             told["@iot.nextLink"] = self._next(options, query)
         told["value"] = [await self._told(entity, row, query) for row in rows[: query.top]]
         return told
 
     def _next(self, options: Mapping[str, str], query: Query) -> str:
-        return str(URL(self._url).include_query_params(**{**options, "$skip": str(query.skip + query.top)}))
+        here = "/".join([self._base, *(quote(each, safe="'()") for each in self._segments)])
+        return f"{here}?{_options(options, query)}"
 
     async def _told(self, entity: Entity, row: Row, query: Query) -> dict[str, Any]:
         identity = observation_id(row) if entity.key else row["id"]
@@ -175,9 +178,13 @@ class _Answer:
         if query.count:
             told[f"{name}@iot.count"] = await self._count(target, where, query)
         if len(rows) > query.top:
-            more = "&".join(f"{key}={value}" for key, value in options.items() if key != "$skip")
-            told[f"{name}@iot.nextLink"] = f"{link}/{name}?{more}&$skip={query.skip + query.top}".replace("?&", "?")
+            told[f"{name}@iot.nextLink"] = f"{link}/{name}?{_options(options, query)}"
         return told
+
+
+def _options(options: Mapping[str, str], query: Query) -> str:
+    """The same once more, for the next page."""
+    return urlencode({**options, "$skip": str(query.skip + query.top)}, safe="$")
 
 
 def _read(segment: str) -> tuple[str, str | None]:

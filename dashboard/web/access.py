@@ -20,6 +20,7 @@ from fastapi import WebSocketException
 from psycopg.rows import DictRow
 from starlette.requests import HTTPConnection
 
+from dashboard.people.names import named
 from dashboard.web.pools import Database
 from dashboard.web.problems import Problem
 from dashboard.web.state import Web, web_of
@@ -173,9 +174,8 @@ async def _by_token(web: Web, header: str) -> Principal:
     scopes = frozenset(Scope(each) for each in row["scopes"] if each in set(Scope))
     if row["role"] is not None:
         scopes &= GRANTS[Role(row["role"])]
-    owner = f" of {row['name']}" if row["name"] else ""
     return Principal(
-        name=f"token {row['prefix']}{owner}",
+        name=named(row["prefix"], row["name"]),
         way="token",
         scopes=scopes,
         user_id=row["user_id"],
@@ -234,7 +234,11 @@ def is_ours(origin: str, connection: HTTPConnection) -> bool:
     """Whether a browser's `Origin` is this service."""
     if origin in web_of(connection).settings.origins:
         return True
-    return urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower()
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # such as http://[
+        return False
+    return host.lower() == connection.headers.get("host", "").lower()
 
 
 def _forbidden(principal: Principal, right: Scope | Role) -> str:

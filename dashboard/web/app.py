@@ -35,6 +35,7 @@ from dashboard.web.bodies import Bodies
 from dashboard.web.compression import Compression
 from dashboard.web.feature import Feature
 from dashboard.web.headers import SecurityHeaders
+from dashboard.web.heads import Heads
 from dashboard.web.settings import WebSettings
 from infra import readiness
 from infra.version import our_version
@@ -44,6 +45,7 @@ FEATURES: tuple[Feature, ...] = (HEALTH, api.FEATURE, sensorthings.FEATURE, PAGE
 READY_EVERY_S = 0.2
 FILES = "/api/v1/imports"
 """Where files are uploaded."""
+EVENTS = "/api/v1/stream"
 
 
 def create_app(
@@ -80,6 +82,7 @@ def create_app(
     app.add_middleware(Compression)
     app.add_middleware(SecurityHeaders, behind_tls=settings.behind_tls)
     app.add_middleware(measured.Requests)
+    app.add_middleware(Heads, endless=(EVENTS,))
     for feature in features:
         for router in feature.routers:
             app.include_router(router)

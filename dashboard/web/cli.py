@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import events, stack
+from infra.caller import caller
 from infra.database import connected
 from infra.options import AS_JSON, DATABASE, KAFKA
+from infra.printable import printable
 from schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -82,7 +84,12 @@ def token() -> None:
 def create(
     *, name: str, scopes: tuple[str, ...], days: int, owner: str | None, database: str | None, as_json: bool
 ) -> None:
-    """Make a token. It is shown once: keep it where secrets are kept."""
+    """Make a token. It is shown once: keep it where secrets are kept.
+
+    \b
+    telltale token create "my notebook"
+    telltale token create "night export" --scope read --scope export --days 365
+    """
     from datetime import UTC, datetime, timedelta
 
     from dashboard.web import tokens
@@ -122,10 +129,11 @@ def list_tokens(also_dead: bool, database: str | None, as_json: bool) -> None:
         return
     for each in found:
         used = _day(each["last_used"]) if each["last_used"] else "never"
-        click.echo(
+        line = (
             f"{each['token_id']:>4}  {each['prefix']}...  {each['state']:<14}  until {_day(each['expires'])}  "
             f"used {used:<10}  {','.join(each['scopes'])}  {each['owner'] or each['created_by']}  {each['name']}"
         )
+        click.echo(printable(line))
     if not found:
         click.echo("no tokens; make one with: telltale token create NAME", err=True)
 
@@ -146,10 +154,9 @@ def _day(time: "datetime") -> str:
 
 
 def _who() -> str:
-    import getpass
     import socket
 
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"{caller()}@{socket.gethostname()}"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Answers in zstd or gzip for whoever accepts it. Plain ASGI, piece by piece, so that streams stay streams.
 
-Left as they are: what is compressed already (Parquet, images), event streams, and what is too small to matter.
+Left as they are: what is compressed already (Parquet, images), event streams, what is too small to matter, and files
+that are kept: their size is told, and a download goes on where it broke off, which is a place in the file itself.
 """
 
 import asyncio
@@ -102,13 +103,16 @@ class _Answer:
     def _choose(self, start: Message, size: int, *, is_whole: bool) -> None:
         headers = MutableHeaders(scope=start)
         kind = headers.get("content-type", "").partition(";")[0].strip()
-        if kind not in COMPRESSED or "content-encoding" in headers or start["status"] in (204, 304):
+        is_kept = headers.get("content-disposition", "").startswith("attachment")
+        if kind not in COMPRESSED or is_kept or "content-encoding" in headers or start["status"] in (204, 206, 304):
             return
         headers.add_vary_header("Accept-Encoding")
         if is_whole and size < LEAST_BYTES:
             return
         self._compressor = _made(self._encoding)
         headers["Content-Encoding"] = self._encoding
+        if headers.get("etag", "").startswith('"'):  # these are no longer the very bytes that it stands for
+            headers["ETag"] = f"W/{headers['etag']}"
         if "content-length" in headers:
             del headers["content-length"]
 

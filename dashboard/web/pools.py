@@ -4,17 +4,22 @@ Knows psycopg; knows no route. Each session is read-committed, in UTC, and bound
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
+import psycopg
 from psycopg import AsyncConnection
+from psycopg.abc import PQGen
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from dashboard.web.problems import not_found
 from dashboard.web.settings import WebSettings
 
+T = TypeVar("T")
 Connection = AsyncConnection[Any]
 IDLE_S = 300.0
 PREPARE_AFTER: int | None = 3
@@ -89,6 +94,25 @@ class Pools:
             await pool.close(timeout=2)
 
 
+def _answering(within_s: float) -> type[Connection]:
+    """Connections whose line is cut when the server says nothing for so long: a frozen one keeps none of its own
+    limits, and would be waited for without end."""
+
+    class Answering(AsyncConnection[Any]):
+        async def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+            late = asyncio.get_running_loop().call_later(within_s, self._cut)
+            try:
+                return await super().wait(gen, *args, **options)
+            finally:
+                late.cancel()
+
+        def _cut(self) -> None:
+            with suppress(OSError, psycopg.OperationalError), socket.socket(fileno=os.dup(self.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    return Answering
+
+
 def _pool(dsn: str, settings: WebSettings, name: str, size: int, statement_s: float) -> AsyncConnectionPool[Connection]:
     async def configure(connection: Connection) -> None:
         await connection.execute("SET timezone = 'UTC'")
@@ -96,6 +120,7 @@ def _pool(dsn: str, settings: WebSettings, name: str, size: int, statement_s: fl
 
     return AsyncConnectionPool(
         dsn,
+        connection_class=_answering(statement_s + settings.wait_s_max),
         name=name,
         min_size=1,
         max_size=size,

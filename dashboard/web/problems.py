@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from infra.printable import storable
 from schemas.errors import Refused, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -100,7 +101,7 @@ def install(app: FastAPI, page: Page | None) -> None:
 
 def _validation(error: RequestValidationError) -> Problem:
     errors = [
-        {"where": ".".join(map(str, each["loc"])), "what": each["msg"], "got": _short(each.get("input"))}
+        {"where": storable(".".join(map(str, each["loc"]))), "what": each["msg"], "got": _short(each.get("input"))}
         for each in error.errors()
     ]
     first = errors[0] if errors else {"where": "request", "what": "is not valid"}
@@ -108,7 +109,7 @@ def _validation(error: RequestValidationError) -> Problem:
 
 
 def _short(value: Any) -> str | None:
-    return None if value is None else str(value)[:200]
+    return None if value is None else storable(str(value)[:200])
 
 
 def _database(error: psycopg.Error) -> Problem:

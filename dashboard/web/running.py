@@ -55,5 +55,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise Refused(f"cannot listen on {host} port {port}: {error.strerror}; see --host and --port") from None
+    except UnicodeError:  # of a name with an empty part, or one that is too long
+        raise Refused(f"cannot listen on {host}: that is no host's name; see --host") from None
     listener.listen(1024)
     return listener

@@ -68,3 +68,9 @@ def web_of(connection: HTTPConnection | FastAPI) -> Web:
     """The state of the application that a request or socket is for."""
     app = connection if isinstance(connection, FastAPI) else connection.app
     return cast("Web", app.state.web)
+
+
+def reached_at(connection: HTTPConnection) -> str:
+    """Where people reach the pages: as it is set, else as this one has come."""
+    set_to = web_of(connection).settings.url
+    return (set_to or f"{connection.url.scheme}://{connection.url.netloc}").rstrip("/")

@@ -4,6 +4,7 @@ The file is written before a command says that it is done, whether the database 
 with a database (a command, the watchdog) brings what is left. A line that is brought twice is stored once.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -45,7 +46,8 @@ class Entry:
             "entry": self.entry, "time": self.time.isoformat(), "who": self.who, "what": self.what,
             "subject": self.subject, "outcome": self.outcome, "detail": dict(self.detail), "address": self.address,
         }  # fmt: skip
-        return json.dumps(facts, default=str).encode() + b"\n"
+        # Arguments may be of any bytes, such as a file's name in Latin-1; the database takes characters.
+        return json.dumps(facts, default=str, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def place(folder: Path) -> Path:
@@ -56,9 +58,13 @@ def place(folder: Path) -> Path:
 def write(where: Path, entry: Entry) -> None:
     """On disk when this returns. Raises `OSError`."""
     where.mkdir(mode=0o700, parents=True, exist_ok=True)
-    journal = os.open(where / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    journal = os.open(where / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(journal, entry.line())
+        line, size = entry.line(), os.fstat(journal).st_size
+        if size and os.pread(journal, 1, size - 1) != b"\n":  # a torn line, of a full disk, is not to spoil this one
+            line = b"\n" + line
+        if os.write(journal, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(journal)
     finally:
         os.close(journal)

@@ -59,7 +59,7 @@ def create(keep: int | None, verified: bool, folder: str | None, database: str |
     if verified:
         with waiting(f"verifying {made.name}", quiet=as_json):
             made = check(dsn, made, clock=now)
-    gone = place.keep(keep, database=made.manifest.database) if keep else []
+    gone = place.keep(keep, database=made.manifest.database, now=now()) if keep else []
     if as_json:
         click.echo(json.dumps({**made.told(), "removed": gone}))
         return
@@ -145,6 +145,10 @@ def restore(
 
     It is filled and compared beside the old one, which is replaced only then. Services may run on: the sink goes back
     to the restored offsets and reads from Kafka what is missing.
+
+    \b
+    telltale backup restore --into beside
+    telltale backup restore --force
     """
     from infra.backup.restoring import restore as bring_back
 

@@ -182,9 +182,12 @@ class Folder:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def keep(self, count: int, *, database: str) -> list[str]:
-        """Removes all but the newest `count` backups of a database, never the newest that was verified; their names."""
-        backups = self.backups(database)
+    def keep(self, count: int, *, database: str, now: datetime) -> list[str]:
+        """Removes all but the newest `count` backups of a database, never the newest that was verified; their names.
+
+        Those from the future, of a clock that was wrong, do not count until they are of the past.
+        """
+        backups = [each for each in self.backups(database) if each.manifest.taken <= now]
         last_verified = next((each for each in backups if each.verified), None)
         gone = [each for each in backups[count:] if each is not last_verified]
         for each in gone:

@@ -61,6 +61,8 @@ def restore(
     A database that holds tables is replaced only with `force`, and only when the restored one equals the backup.
     Its sessions are ended. Raises `Refused`, `Unavailable`, `Unverifiable`.
     """
+    if into is not None and not into.strip():  # of a script's empty variable; the database of `dsn` is not meant
+        raise Refused(f'--into: expected the name of a database, got "{into}"')
     database = into or server.database_of(dsn)
     if len(database.encode()) > NAME_BYTES_MAX:
         raise Refused(f"--into: a database's name has {NAME_BYTES_MAX} bytes at most, got {len(database.encode())}")

@@ -72,7 +72,7 @@ class Schedule:
         if self.plan.verify:
             self._verify()
         self._look()
-        self.folder.keep(self.plan.keep, database=self.plan.database)
+        self.folder.keep(self.plan.keep, database=self.plan.database, now=self.clock())
         return self.alarms.ring() and not self.alarms.standing
 
     def _newest(self) -> Backup | None:

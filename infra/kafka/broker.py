@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from infra import java
-from infra.client import OPERATOR, Access, connection
+from infra.client import OPERATOR, Access, connection, java_properties
 from infra.kafka import jars
 from infra.ports import LOOPBACK
 from schemas.errors import Refused, Unavailable
@@ -177,12 +177,13 @@ class Broker:
         }
 
     def prepare(self, *, class_path: str) -> None:
-        """Writes the settings and formats the storage once, by Kafka's own tool. Raises `Unavailable`."""
+        """Writes the settings and formats the storage once, by Kafka's own tool. Raises `Refused`, `Unavailable`."""
+        if "," in str(self.folder):
+            raise Refused(f"{self.folder}: Kafka takes no folder with a comma in its name; name another one with --dir")
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines = [f"{name}={value}\n" for name, value in self.properties().items()]
         with os.fdopen(os.open(self.folder / SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             os.fchmod(file.fileno(), 0o600)  # of before there was a password in it
-            file.write("".join(lines))
+            file.write(java_properties(self.properties()))
         (self.folder / "log4j2.properties").write_text((files("infra.kafka") / "log4j2.properties").read_text())
         if (self.folder / META).exists():
             return
@@ -190,6 +191,7 @@ class Broker:
         tool = [*self.java(class_path, heap="128m", level="WARN", brief=True), "kafka.tools.StorageTool"]
         formatting = subprocess.run(
             [*tool, "format", "--cluster-id", cluster, "--config", str(self.folder / SETTINGS)],
+            env={**os.environ, **self.environment()},
             capture_output=True,
             text=True,
             timeout=FORMAT_S_MAX,
@@ -201,8 +203,12 @@ class Broker:
 
     def command(self, *, class_path: str) -> list[str]:
         """The broker in the foreground; logs to standard output, ends on SIGTERM."""
-        running = self.java(class_path, heap=heap(HEAP if self.copies == 1 else HEAP_OF_SEVERAL))
+        running = self.java(class_path, heap=heap(HEAP if self.copies == 1 else HEAP_OF_SEVERAL), brief=brief())
         return [*running, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(self.folder / SETTINGS)]
+
+    def environment(self) -> dict[str, str]:
+        """Java finds a folder whose name is no ASCII only where the locale says how names are written."""
+        return {} if str(self.folder).isascii() else {"LC_ALL": "C.UTF-8"}
 
     def java(self, class_path: str, *, heap: str, level: str = "INFO", brief: bool = False) -> list[str]:
         return [
@@ -212,8 +218,9 @@ class Broker:
 
 
 def java_command(class_path: str, *, heap: str, level: str, brief: bool = False) -> list[str]:
-    """Java with what every program of Kafka's gets here. `brief`: it ends within seconds, so compiling well and
-    collecting garbage in parallel would cost more than they gain: half of the time of a start."""
+    """Java with what every program of Kafka's gets here. `brief`: it ends within minutes, so compiling well and
+    collecting garbage in parallel would cost more than they gain: half of the CPU time of a start and of a broker's
+    first minute."""
     runtime = java.find()
     # Java 24 and newer warn at each start about calls that Kafka makes on purpose.
     quiet = (
@@ -235,6 +242,14 @@ def heap(usual: str = HEAP) -> str:
     if not re.fullmatch(r"[1-9]\d*[mMgG]", asked):
         raise Refused(f'TELLTALE_KAFKA_HEAP: expected a size such as 512m or 2g, got "{asked}"')
     return asked
+
+
+def brief() -> bool:
+    """`TELLTALE_KAFKA_BRIEF`: whether brokers are to end within minutes. Raises `Refused`."""
+    said = os.environ.get("TELLTALE_KAFKA_BRIEF", "false")
+    if said not in ("true", "false"):
+        raise Refused(f'TELLTALE_KAFKA_BRIEF: expected true or false, got "{said}"')
+    return said == "true"
 
 
 def prepared_class_path() -> str:

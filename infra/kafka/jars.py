@@ -113,6 +113,13 @@ def _maven(repository: Path) -> Any:
     return MavenContext(repo_cache=repository, local_repos=[], remote_repos=repositories, timeout=TIMEOUT_S)
 
 
+def _told(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "the certificate is not trusted; where a proxy reads TLS, name its CA: REQUESTS_CA_BUNDLE=FILE.pem"
+    return text
+
+
 def _fetch(jar: Jar, maven: Any) -> Path:
     artifact = maven.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     trouble = ""
@@ -120,7 +127,7 @@ def _fetch(jar: Jar, maven: Any) -> Path:
         try:
             path = Path(artifact.resolve())
         except Exception as error:  # noqa: BLE001 - requests', urllib3's and jgo's own: all mean "not now"
-            trouble = str(error) or type(error).__name__
+            trouble = _told(error)
             artifact.cached_path.unlink(missing_ok=True)
             continue
         if jar.is_at(path):

@@ -76,7 +76,7 @@ def become(tool: str, arguments: list[str], *, address: str | None) -> None:
         arguments = ["--bootstrap-server", address, *arguments]
     with as_file(files("infra.kafka") / "log4j2.properties") as logging:
         command = [
-            *java_command(prepared_class_path(), heap=HEAP, level="WARN"),
+            *java_command(prepared_class_path(), heap=HEAP, level="WARN", brief=True),
             f"-Dlog4j2.configurationFile={logging}",
             "-Dtelltale.log.target=SYSTEM_ERR",
             {**CLIENTS, **LOCAL}[name],

@@ -15,7 +15,7 @@ from pathlib import Path
 from infra.accounts import Account, place_for, unprivileged
 from infra.ports import LOOPBACK
 from infra.postgres.programs import Programs, find
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 
 USER = "telltale"
 DATABASE = "telltale"
@@ -70,7 +70,7 @@ class Server:
             account = unprivileged()
             place = self.folder if account is None else place_for(account, self.folder / "server")
             inside = place.is_relative_to(self.folder)  # then the stack's folder may be moved
-            (self.folder / "place").write_text(str(place.relative_to(self.folder) if inside else place))
+            _write_private(self.folder / "place", str(place.relative_to(self.folder) if inside else place))
 
     def prepare(self) -> None:
         """Makes the data folder once. Raises `Unavailable`; may be called again after any interruption."""
@@ -131,9 +131,14 @@ def _environment() -> dict[str, str]:
 
 
 def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as private:
+    """Whole or not there, whenever the machine stops."""
+    coming = path.with_name(f"{path.name}.coming")
+    coming.unlink(missing_ok=True)
+    with os.fdopen(os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as private:
         private.write(text)
+        private.flush()
+        os.fsync(private.fileno())
+    coming.replace(path)
 
 
 def ensure_database(dsn: str, name: str) -> None:
@@ -141,14 +146,14 @@ def ensure_database(dsn: str, name: str) -> None:
     import psycopg  # noqa: PLC0415 - the edge does without
     from psycopg import sql  # noqa: PLC0415
 
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
         there = connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone()
         if not there:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
 def answers(dsn: str, *, timeout_s: int = 1) -> bool:
-    """Whether a query is answered. Blocks `timeout_s` at most."""
+    """Whether a query is answered. Blocks `timeout_s` at most. Raises `Refused` for what is no address."""
     import psycopg  # noqa: PLC0415 - the edge does without
 
     try:
@@ -156,4 +161,6 @@ def answers(dsn: str, *, timeout_s: int = 1) -> bool:
             connection.execute("select 1")
     except psycopg.OperationalError:
         return False
+    except psycopg.ProgrammingError as error:
+        raise Refused(f"the database's address: {str(error).strip()}") from None
     return True

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
-from infra.options import AS_JSON, KAFKA
+from infra.options import AS_JSON, KAFKA, Bounded
+from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -38,9 +39,17 @@ def device() -> None:
 def add(
     *, device_id: str, certificate: bool, kafka: str | None, at: str | None, folder: str | None, as_json: bool
 ) -> None:
-    """Give a device a credential and a key to sign with. The first lines of its edge.toml are printed, once."""
+    """Give a device a credential and a key to sign with. The first lines of its edge.toml are printed, once.
+
+    The stack must let devices in: `telltale tls init`, then `telltale up --devices HOST:PORT`.
+
+    \b
+    telltale device add pi-1 > edge.toml
+    telltale device add pi-1 --certificate --at broker.example.org:9095
+    """
     from infra.security import certificates, credentials, keys
 
+    credentials.check_name(device_id)
     admin, now = _admin(kafka), datetime.now(UTC)
     if certificate:
         credentials.allow_new(admin, device_id)
@@ -57,7 +66,7 @@ def add(
 @click.option(
     "--grace",
     "grace_h",
-    type=click.FloatRange(min=0, max=24 * 366),
+    type=Bounded(min=0, max=24 * 366),
     default=24.0,
     show_default=True,
     metavar="HOURS",
@@ -84,6 +93,7 @@ def rotate(
     """
     from infra.security import certificates, credentials, keys
 
+    credentials.check_name(device_id)
     admin, now = _admin(kafka), datetime.now(UTC)
     if certificate:
         credentials.check_known(admin, device_id)
@@ -101,6 +111,7 @@ def revoke(device_id: str, kafka: str | None) -> None:
     """Take a device's credential, rights and key away, at once."""
     from infra.security import credentials, keys
 
+    credentials.check_name(device_id)
     admin = _admin(kafka)
     credentials.check_known(admin, device_id)
     keys.end(keys.folder(), device_id, now=datetime.now(UTC))  # first: nothing of it counts, whatever comes after
@@ -159,6 +170,9 @@ def init(names: tuple[str, ...], folder: str | None) -> None:
     """Make a new certificate for the broker.
 
     And an authority of your own that signs it, if there is none yet.
+
+    \b
+    telltale tls init --name broker.example.org --name 192.0.2.7
     """
     from infra.security import certificates
 
@@ -173,11 +187,20 @@ def _folder(named: str | None) -> Path:
 
 
 def _admin(kafka: str | None) -> "AdminClient":
+    """Of a broker that answers; what is asked then may take it longer. Raises `Unavailable`."""
+    from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
     from infra.client import connection
+    from infra.offsets import ANSWER_S_MAX
 
-    return AdminClient(connection(stack.kafka_address(kafka)))
+    address = stack.kafka_address(kafka)
+    admin = AdminClient(connection(address))
+    try:
+        admin.list_topics(timeout=ANSWER_S_MAX)
+    except KafkaException as error:
+        raise Unavailable(f"kafka at {address} does not answer: {error.args[0].str()}") from None
+    return admin
 
 
 def _by_password(device_id: str, password: str) -> dict[str, str]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -25,8 +24,7 @@ from confluent_kafka.admin import (
 )
 
 from infra.client import OPERATOR, SCRAM, password_file, read_password
-from infra.security.credentials import ANSWER_S, ITERATIONS, PASSWORD_BYTES, RESERVED, settled
-from schemas.errors import Unavailable
+from infra.security.credentials import ANSWER_S, ITERATIONS, PASSWORD_BYTES, RESERVED, answered, settled
 from schemas.topics import (
     ALARM_ACTIONS,
     ALARMS,
@@ -144,7 +142,7 @@ def passwords(folder: Path) -> None:
 
 
 def ensure(admin: AdminClient, folder: Path) -> None:
-    """Every part has its password and its rights, and no others. Raises `Unavailable`."""
+    """Every part has its password and its rights, and no others. Raises `Refused`, `Unavailable`."""
     users = [
         UserScramCredentialUpsertion(
             name_of(part),
@@ -160,10 +158,7 @@ def ensure(admin: AdminClient, folder: Path) -> None:
     every = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
     )
-    try:
-        there = admin.describe_acls(every, request_timeout=ANSWER_S).result(ANSWER_S)
-    except KafkaException as error:
-        raise Unavailable(f"Kafka: {error.args[0].str()}") from None
+    there = answered(admin.describe_acls(every, request_timeout=ANSWER_S))
     found = {each for each in there if each.principal in ours}
     if missing := wanted - found:
         settled(admin.create_acls(list(missing), request_timeout=ANSWER_S))

@@ -10,6 +10,8 @@ from schemas.alarms import Severity
 
 HISTORY = timedelta(hours=6)
 """Over which a disk's filling is judged: longer than a compaction or a backup takes, shorter than a change of load."""
+PACE_KNOWN_AFTER_S = 600
+"""A shorter look shows a start, a download or an import, and no pace: it would call a disk full within hours."""
 
 
 NO_ANSWER = "no_answer"
@@ -262,7 +264,7 @@ class Filling:
             del seen[1:-1:2]
         began, before = seen[0]
         span_s = (now - began).total_seconds()
-        if span_s < 60 or before <= free_bytes:
+        if span_s < PACE_KNOWN_AFTER_S or before <= free_bytes:
             return None
         return free_bytes / ((before - free_bytes) / span_s)
 

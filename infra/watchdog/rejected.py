@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 
 import psycopg
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 
 from infra.client import reader
 from infra.database import first_line
+from infra.offsets import at_time
+from infra.printable import printable
 from infra.security.strangers import CALM, Try
 from infra.watchdog.findings import Rule
 from infra.whole_topic import partitions_of
@@ -105,8 +107,7 @@ class RejectedRecords:
         try:
             since_ms = round((now - self.calm).timestamp() * 1000)
             numbers = partitions_of(consumer, self.kafka, READINGS_REJECTED, ANSWER_S)
-            wanted = [TopicPartition(READINGS_REJECTED, number, since_ms) for number in numbers]
-            consumer.assign(consumer.offsets_for_times(wanted, timeout=ANSWER_S))
+            consumer.assign(at_time(consumer, READINGS_REJECTED, numbers, since_ms, within_s=ANSWER_S))
         except BaseException:
             consumer.close()
             raise
@@ -122,8 +123,8 @@ class RejectedRecords:
             record = self.codec.decode(Rejected, value)
         except Unreadable:
             return
-        name = (record.device_id or "nobody")[:NAME_CHARACTERS_MAX]
-        detail = record.detail[:DETAIL_CHARACTERS_MAX]
+        name = printable((record.device_id or "nobody")[:NAME_CHARACTERS_MAX])
+        detail = printable(record.detail[:DETAIL_CHARACTERS_MAX])
         if record.reason in FORGED:
             rule, said = Rule.STRANGER, f'A record in the name of "{name}" was refused: {detail}'
         elif is_unusable(record.reason):

@@ -10,6 +10,7 @@ import structlog
 
 from infra import stack
 from infra.audit import journal
+from infra.http_request import ask
 from infra.kafka.cluster import NUMBERS, names
 from infra.kept_alarms import KeptAlarms
 from infra.logs import log_file
@@ -18,6 +19,7 @@ from infra.watchdog import measured, probes
 from infra.watchdog.findings import NO_ANSWER, SEVERITY, Filling, Finding, Patience, Progress, Restarts, Rule
 from infra.watchdog.rejected import RejectedRecords
 from infra.watchdog.settings import WatchdogSettings
+from infra.watchdog.shelves import Shelves
 from schemas.alarms import AlarmEvent
 from schemas.errors import Unavailable
 
@@ -48,11 +50,13 @@ class Rounds:
     refused: dict[Rule, Strangers] = field(init=False)
     """Of late."""
     patience: Patience = field(init=False)
+    shelves: Shelves = field(init=False)
 
     def __post_init__(self) -> None:
         # Of all nodes that there may be; a log that is not there says nothing.
         self.broker_logs = [LogEnd(log_file(self.folder, name)) for number in NUMBERS for name in names(number)]
         calm = timedelta(seconds=self.settings.calm_s)
+        self.shelves = Shelves(self.kafka)
         self.rejected = RejectedRecords(self.kafka, self.database, calm)
         self.refused = {Rule.STRANGER: Strangers(calm), Rule.UNUSABLE: Strangers(calm, others="device/others")}
         for rule, known in self.refused.items():  # alarms of this process's predecessor are to end too
@@ -85,12 +89,14 @@ class Rounds:
         if away:
             self.restarts.forget()
             return
+        yield from probes.services(self._recorded(), self.restarts, now)
+
+    def _recorded(self) -> stack.Stack | None:
         try:
-            seen = stack.recorded(self.folder)
+            return stack.recorded(self.folder)
         except Unavailable as error:
             log.warning("stack_not_read", detail=str(error))
-            return
-        yield from probes.services(seen, self.restarts, now)
+            return None
 
     def _of_refused(self, now: datetime, *, away: bool) -> Iterator[Finding]:
         """Who was refused, by the broker's log and by what stage and sink have rejected."""
@@ -119,7 +125,7 @@ class Rounds:
         measured.LOOKED.is_now()
         measured.found(Rule, (finding.rule for finding in found if finding.bad))
         self.bad = [f"{finding.rule} ({finding.source})" for finding in found if finding.bad]
-        measured.stack(stack.recorded(self.folder))
+        measured.stack(self._recorded())
         now = self.clock()
         events = [event for finding in found if (event := self._judge(finding, now)) is not None]
         events += self._no_longer_there(found, now)
@@ -129,6 +135,8 @@ class Rounds:
                 self._tell_directly(event)
         if any(finding.rule == Rule.DATABASE and not finding.bad for finding in found):
             journal.bring(journal.place(self.folder), self.database)
+        if not away:
+            self.shelves.look(now)
         self._alive()
         return found
 
@@ -180,6 +188,6 @@ class Rounds:
         if self.settings.alive_url is None:
             return
         try:
-            httpx.get(self.settings.alive_url, timeout=ALIVE_S_MAX)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            ask("GET", self.settings.alive_url, within_s=ALIVE_S_MAX)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             log.warning("alive_not_told", detail=str(error) or type(error).__name__)

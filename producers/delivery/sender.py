@@ -30,6 +30,7 @@ from producers.delivery.traces import Traces
 from producers.settings import EdgeSettings
 from producers.spool import Cut, Damaged, DiskTrouble, FrameKey, Spool
 from schemas.codec import Codec
+from schemas.errors import Refused
 from schemas.topics import READINGS_RAW
 
 POLL_S = 0.05  # while something is in flight; a delivery report ends the wait earlier
@@ -45,6 +46,8 @@ would be given up on its way; what the broker has already it gets again, and its
 AWAY_S_MAX = 60.0
 """The same while no broker answers. librdkafka (2.16.0) was seen never to connect again after a broker's restart, one
 in some dozens, with all its brokers down and none to connect to. Below, it would not come to its own longest pause."""
+UNREAD = -1
+"""Instead of how often the spool has healed: what is cut is still to be read from it, and a sick disk may say no."""
 LIVE_LOOK_S = 1.0  # between two looks at how old the newest of a backlog are
 
 
@@ -109,7 +112,7 @@ class Sender:
         self._parked: set[FrameKey] = set()
         self._frame_bytes_max = settings.frame_bytes_max
         self._asleep = False
-        self._healed = spool.healed
+        self._healed = UNREAD
         self._behind_since: float | None = None
         self._live_looked_at = 0.0
         self._again_looked_at = 0.0
@@ -129,6 +132,11 @@ class Sender:
     # for other threads
 
     def start(self) -> None:
+        """Raises `Refused` for settings of which librdkafka makes no client."""
+        try:
+            self._open()
+        except KafkaException as error:
+            raise Refused(f"no client of kafka at {self._address} can be made: {error.args[0].str()}") from None
         self._thread.start()
 
     def wake(self) -> None:
@@ -165,7 +173,6 @@ class Sender:
 
     def _run(self) -> None:
         try:
-            self._open()
             while True:
                 now = self.turned_at = time.monotonic()
                 if now >= self._aside.beat_at:
@@ -196,20 +203,21 @@ class Sender:
         options = client.options(self._address, self._settings)
         self._producer = Producer({**options, "error_cb": partial(self._on_error, self._generation)})
         self._aside.opened(self._producer)
-        self._ready_anew()
+        self._healed = UNREAD
 
     def _ready_anew(self) -> None:
-        """What the spool says is cut, but for what is on its way or through."""
+        """What the spool says is cut, but for what is on its way or through. Raises `DiskTrouble`."""
+        healed = self._spool.healed
         gone = self._acknowledged.keys() | self._in_flight.keys() | self._parked
         self._ready = deque(cut for cut in self._spool.unacknowledged() if cut.key not in gone)
+        self._healed = healed
 
     def _turn(self, now: float) -> None:
         """Acknowledged frames out of the spool, new ones cut, in one commit."""
         if (self._fatal and now >= self._not_before) or self._is_unheard(now):
             self._drop_producer()
             self._open()
-        if self._spool.healed != self._healed:  # what was cut may be cut otherwise now
-            self._healed = self._spool.healed
+        if self._spool.healed != self._healed:  # a new producer, or what was cut may be cut otherwise now
             self._ready_anew()
         if self._spool.kept_bytes and now - self._again_looked_at > AGAIN_LOOK_S and not self._ready:
             self._again_looked_at = now

@@ -14,6 +14,7 @@ import numpy as np
 from producers.files.numbers import NOT_A_TIME, iso_stamps
 from schemas.columnar import Longs
 
+DAY_US = 86_400_000_000
 ORDERS = ("dmy", "mdy", "ymd")
 Stamps = Callable[[Sequence[str]], tuple[Longs, list[int]]]
 
@@ -56,9 +57,11 @@ def parts_of(text: str) -> tuple[Parts, int] | None:
             return None
         hours = hours % 12 + (12 if word in _PM else 0)
     seconds = int(whole or 0)
-    if hours > 23 or int(minute) > 59 or seconds > 59:
+    if hours > 24 or int(minute) > 59 or seconds > 59:
         return None
     us = ((hours * 60 + int(minute)) * 60 + seconds) * 1_000_000 + int((fraction or "0").ljust(6, "0"))
+    if us > DAY_US:
+        return None  # 24:00 is the day's end
     return (first, second, third), us
 
 
@@ -129,7 +132,7 @@ def _read(cells: Sequence[str], *, order: str) -> tuple[Longs, list[int]]:
             parts, us = found
             if parts not in days:
                 day = day_of(parts, order)
-                days[parts] = None if day is None else (day - date(1970, 1, 1)).days * 86_400_000_000
+                days[parts] = None if day is None else (day - date(1970, 1, 1)).days * DAY_US
             midnight = days[parts]
             if midnight is not None:
                 stamps[index] = midnight + us

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from infra.counted import counted
+from infra.printable import storable
+from producers.files.codes import Met, how_to
 from producers.files.described import Description
 from producers.files.lines import Readable
 from producers.files.logger_file import Chunk, Column, Identity, Kind, LoggerFile, Problem, Stamping
@@ -31,6 +33,7 @@ class Inspection:
     encoding: str | None = None
     rows: int = 0
     columns: tuple[Column, ...] = ()  # measured values
+    left_out: dict[str, Kind] = field(default_factory=dict)  # the others
     first_stamp_us: int | None = None
     last_stamp_us: int | None = None
     first_row: list[float | None] = field(default_factory=list)
@@ -43,6 +46,7 @@ class Inspection:
     questions: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
+    looks_missing: list[Met] = field(default_factory=list)  # and is taken as numbers
     refused: str | None = None
 
     @property
@@ -68,6 +72,7 @@ class Inspection:
             "encoding": self.encoding,
             "rows": self.rows,
             "channels": [{"name": c.name, "unit": c.unit, "statistic": c.statistic} for c in self.columns],
+            "left_out": [{"name": name, "why": str(kind)} for name, kind in self.left_out.items()],
             "first_stamp": _iso(self.first_stamp_us, self.stamp_suffix),
             "last_stamp": _iso(self.last_stamp_us, self.stamp_suffix),
             "first_time": _utc(self.first_stamp_us, shift),
@@ -82,6 +87,10 @@ class Inspection:
             "problems": [{"line": each.line, "what": each.what} for each in problems],
             "problem_count": self.problem_count,
             "changes": self.changes,
+            "looks_missing": [
+                {"channel": each.channel, "value": each.code, "count": each.count, "first_line": each.first_line}
+                for each in self.looks_missing
+            ],
         }
 
 
@@ -89,7 +98,7 @@ def inspect(
     path: Readable, *, name: str | None = None, description: Description | None = None, told: Stamping | None = None
 ) -> Inspection:
     """Reads the whole file. A file that cannot be taken is told in `refused`, not raised. May raise `Unavailable`."""
-    found = Inspection(name or (str(path) if isinstance(path, Path) else path.name))
+    found = Inspection(storable(name or (str(path) if isinstance(path, Path) else path.name)))
     file: LoggerFile | None = None
     try:
         file = recognise(path, description, told=told)
@@ -119,6 +128,7 @@ def _read(file: LoggerFile, found: Inspection, told: Stamping) -> None:
         found.format, found.identity = file.format, file.identity
         found.stamp_suffix = "Z" if file.zoned else ""
         found.columns = tuple(column for column in file.columns if column.kind is Kind.VALUE)
+        found.left_out = {column.name: column.kind for column in file.columns if column.kind is not Kind.VALUE}
         found.encoding = tally.encoding or None
         found.rows, found.missing = tally.rows, tally.missing
         if timed:
@@ -127,6 +137,7 @@ def _read(file: LoggerFile, found: Inspection, told: Stamping) -> None:
         found.problem_count = tally.problem_count
         found.problems = sorted(tally.problems, key=lambda each: (each.line, each.what))
         found.changes = [f"line {change.line}: {change.what}" for change in tally.changes]
+    found.looks_missing = file.tally.codes.met(but=file.tally.texts)
     _leave_out_texts(file, found)
     if found.rows or file.questions:  # without rows there is no stamp to be asked about
         found.questions += open_questions(found.stamping)
@@ -149,15 +160,12 @@ def _read_rows(file: LoggerFile, chunks: Iterator[Chunk], found: Inspection) -> 
 def _leave_out_texts(file: LoggerFile, found: Inspection) -> None:
     """Columns of text whose first cells were empty: known as such only when the whole file has been read."""
     tally = file.tally
-    texts = [
-        each.name
-        for each in found.columns
-        if tally.odd_of[each.name] and tally.missing_of[each.name] == tally.cells_of[each.name]
-    ]
-    for name in texts:
+    texts = tally.texts
+    for name in [each.name for each in found.columns if each.name in texts]:
         if found.first_row:
             del found.first_row[[each.name for each in found.columns].index(name)]
         found.columns = tuple(each for each in found.columns if each.name != name)
+        found.left_out[name] = Kind.TEXT
         found.missing -= tally.missing_of[name]
         found.problems = [each for each in found.problems if not each.what.startswith(f"column {name!r}: ")]
         found.problem_count -= tally.odd_of[name]
@@ -197,12 +205,19 @@ def summary_lines(found: Inspection) -> list[str]:
         f"{counted(found.missing, 'value')} missing, {counted(found.repeated, 'stamp')} repeated, "
         f"{found.out_of_order:,} out of order"
     )
+    lines += [
+        f"  no channels ({kind}): {', '.join(name for name, of in found.left_out.items() if of is kind)}"
+        for kind in dict.fromkeys(found.left_out.values())
+    ]
     if found.rows:
         lines.append(
             f"  stamps {about['first_stamp']} to {about['last_stamp']} ({about['time_zone'] or 'zone unknown'})"
         )
     if about["first_time"]:
         lines.append(f"  times  {about['first_time']} to {about['last_time']}, beginning of interval")
+    lines += [f"  may mean missing, taken as a number: {each}" for each in found.looks_missing]
+    if found.looks_missing:
+        lines.append(f"  {how_to(found.looks_missing, found.format)}")
     lines += [f"  change in {each}" for each in found.changes]
     lines += [f"  needs an answer: {question}" for question in found.questions]
     lines += [f"  line {each.line}: {each.what}" for each in found.problems[:10]]

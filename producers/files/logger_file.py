@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from producers.files.codes import Codes
 from producers.files.lines import Block
 from producers.files.order import Order
 from producers.files.refusal import RefusedAt
@@ -122,6 +123,7 @@ class Tally:
     changes: list[Change] = field(default_factory=list)
     encoding: str = ""  # a codec's name; empty for binary files
     orders: dict[str, Order] = field(default_factory=dict)  # by table, where a file mixes several
+    codes: Codes = field(default_factory=Codes)
 
     @property
     def repeated(self) -> int:
@@ -153,6 +155,11 @@ class Tally:
         self.odd_of[column] += 1
         self.trouble(line, f"column {column!r}: {cell!r} is no number")
 
+    @property
+    def texts(self) -> set[str]:
+        """Channels without one number and with cells that are none: columns of text whose first cells were empty."""
+        return {name for name, odd in self.odd_of.items() if odd and self.missing_of[name] == self.cells_of[name]}
+
     def met(self, block: Block) -> None:
         """A block of text on the way."""
         self.bytes_read = block.bytes_read
@@ -161,6 +168,7 @@ class Tally:
 
     def take(self, chunk: Chunk, *, table: str = "") -> Chunk:
         """Count the chunk's rows; every reader passes each of its chunks through here."""
+        self.codes.take(chunk.columns, chunk.values, chunk.lines)
         self.rows += len(chunk.stamps)
         for channel in chunk.columns:
             self.cells_of[channel] += len(chunk.stamps)

@@ -2,18 +2,20 @@
 
 Hundreds of lines of `Key:<TAB>value` in blocks, one for each channel, then a line `Data`, the column names, the rows.
 Stamps of the exports are local, with `Time Zone:` in the header; a LOGR writes UTC with a Z whatever its zone says.
+A spreadsheet that saved one again leaves other delimiters, padding and dates.
 """
 
 import re
 from collections.abc import Sequence
 
-from producers.files.lines import Readable
+from producers.files.date_order import DatedTable
+from producers.files.lines import Readable, cells
 from producers.files.logger_file import About, Column, Identity, Kind, Stamping
 from producers.files.numbers import iso_stamps
 from producers.files.refusal import RefusedAt
 from producers.files.stamps import offset_minutes
-from producers.files.table import Layout
-from producers.files.text_table import Header, TextTable
+from producers.files.table import ROWS_SNIFFED, Layout, decimal_of
+from producers.files.text_table import Header
 from schemas.columnar import Longs
 from schemas.errors import Refused
 
@@ -23,6 +25,8 @@ FORMATS = {
     "NRG Systems Data Logger": "nrg-logr",
 }
 STAMP_NAMES = ("Timestamp", "Stats_Timestamp", "Date/Time")
+_PADDING = ' \t\r",;'
+_FIRST_NAME = re.compile(r"""["\s]*[\w/]+"?([\t,;])""")
 _CHANNEL = re.compile(r"Ch(\d+)_(.*)", re.ASCII)
 _STATISTICS = ("Gust_Dir", "GustDir", "NotUsed", "Samples", "Total", "Gust", "Avg", "Min", "Max", "Sum", "SD")
 
@@ -33,31 +37,37 @@ def is_nrg(text: str) -> bool:
     return text.startswith(tuple(FORMATS))
 
 
-class Nrg(TextTable):
+class Nrg(DatedTable):
     """See `LoggerFile`."""
 
     marks = tuple(word.encode() for word in FORMATS)
 
-    def __init__(self, path: Readable) -> None:
+    def __init__(self, path: Readable, told: Stamping | None = None) -> None:
         self.format = "nrg"
         self._zone: int | None = None
         self._utc = False
-        super().__init__(path)
-        self.stamping = Stamping(0 if self._utc else self._zone)
-        # Not in any file: NRG's loggers stamp the beginning of an interval.
-        self.custom = Stamping(stamp="begin")
+        self._begins = True
+        self._interval_s: float | None = None
+        super().__init__(path, told)
+        self.stamping = Stamping(0 if self._utc else self._zone, interval_s=self._interval_s)
+        # Not in any file: NRG's loggers stamp the beginning of an interval. LOGR files with samples beside their means
+        # prove it from firmware 1.09 on; those of 1.02 reach from 07:01 to 08:00, so that it is asked.
+        self.custom = Stamping(stamp="begin" if self._begins else None)
 
     def read_header(self, lines: list[str], line: int) -> Header | None:
-        try:
-            at = next(at for at, text in enumerate(lines) if text.strip() == "Data")
-        except StopIteration:
+        at = next((at for at, text in enumerate(lines) if text.strip(_PADDING) == "Data"), None)
+        if at is None:
             return None
-        top, channels = _fields(lines[:at])
+        found = _FIRST_NAME.match("".join(lines[at + 1 : at + 2]))
+        delimiter = found[1] if found else "\t"  # tabs, unless a spreadsheet saved the file again
+        top, channels = _fields(["\t".join(row) for row in cells(lines[:at], delimiter)])
         if top.get("File Content", "") == "Logs":
-            raise RefusedAt(self._path.name, line, "is the event log of an NRG logger; send the file with measurements")
+            raise Refused(f"{self._path.name} is the event log of an NRG logger: send the file with measurements")
         if len(lines) < at + 2:
             return None
-        names = lines[at + 1].rstrip("\t").split("\t")
+        names = cells(lines[at + 1 : at + 2], delimiter)[0] or [""]
+        while len(names) > 1 and not names[-1].strip():
+            names.pop()
         if names[0].strip() not in STAMP_NAMES:
             raise RefusedAt(
                 self._path.name, line + at + 1, f"the first column must be Timestamp, got {names[0].strip()[:40]!r}"
@@ -68,18 +78,26 @@ class Nrg(TextTable):
             raise RefusedAt(self._path.name, line + at + 1, f"column {repeated[0]!r} is there twice")
         self.format = next(form for word, form in FORMATS.items() if lines[0].lstrip('\ufeff"').startswith(word))
         self._zone = self._offset(top)
-        below = next((text for text in lines[at + 2 :] if text.strip()), "")
-        self._utc = below.partition("\t")[0].strip().endswith("Z")
+        self._begins = "FW Version" not in top or "Created FW Version" in top
+        if top.get("File Content") == "Statistics":
+            minutes = re.fullmatch(r"[1-9]\d{0,3}", top.get("Statistical Interval (min)", ""))
+            self._interval_s = float(minutes[0]) * 60 if minutes else None
+        below = [row for row in cells(lines[at + 2 :][:ROWS_SNIFFED], delimiter) if row and row[0].strip()]
+        self._utc = bool(below) and below[0][0].strip().endswith("Z")
         columns = tuple(_column(name, channels) for name in names[1:])
         layout = Layout(
             columns,
             tuple(range(1, len(names))),
             len(names),
-            delimiter="\t",
+            delimiter=delimiter,
+            decimal=decimal_of(below, 1, delimiter),
             stamps=utc_stamps if self._utc else iso_stamps,
             zoned=self._utc,
         )
         return Header(_identity(top, self.format), layout, at + 2)
+
+    def _example(self) -> tuple[str, int | None]:
+        return ("", None) if self._utc else super()._example()
 
     def _offset(self, top: Fields) -> int | None:
         """None for what is no plain offset, such as a name with summer time: it is asked then."""

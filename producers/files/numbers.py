@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def numbers(cells: Sequence[str], *, missing: frozenset[str] = MISSING) -> tuple
 
 
 def iso_stamps(cells: Sequence[str]) -> tuple[Longs, list[int]]:
-    """`YYYY-MM-DD HH:MM[:SS[.f]]` as microseconds, and the indices of cells that are not of this form (NOT_A_TIME)."""
+    """`YYYY-MM-DD HH:MM[:SS[.f]]` (24:00 ends the day) as microseconds, and the indices of other cells (NOT_A_TIME)."""
     if all(map(_ISO.fullmatch, cells)):
         try:
             return np.array(cells, "datetime64[us]").astype(np.int64), []
@@ -80,9 +80,11 @@ _ISO = re.compile(r"([12]\d{3})-(\d\d)-(\d\d)[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d
 
 
 def _moment(parts: Sequence[str | None]) -> datetime:
-    """Year, month, day, hour, minute, second, fraction. Raises `ValueError`."""
+    """Year, month, day, hour, minute, second, fraction; 24:00:00 is the day's end. Raises `ValueError`."""
     year, month, day, hour, minute, second = (int(part or 0) for part in parts[:6])
     fraction = int(((parts[6] if len(parts) > 6 else None) or "0").ljust(6, "0"))
+    if hour == 24 and not (minute or second or fraction):
+        return datetime(year, month, day) + timedelta(days=1)  # noqa: DTZ001 - zone comes later
     return datetime(year, month, day, hour, minute, second, fraction)  # noqa: DTZ001 - zone comes later
 
 

@@ -1,6 +1,6 @@
 """Which format a file is, by its content. Knows first bytes; what is not read is refused by name with the next step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from producers.files.described import Described, Description
 from producers.files.hoboware import Hoboware, is_hobo
@@ -10,12 +10,14 @@ from producers.files.mixed_array import MixedArray, is_mixed_array
 from producers.files.nrg import Nrg, is_nrg
 from producers.files.nrg_retriever import NrgRetriever, is_retriever
 from producers.files.refusal import RefusedAt
-from producers.files.toa5 import MARKS, Toa5, is_toa5
+from producers.files.toa5 import MARKS, Toa5, Toaci1, is_toa5, is_toaci1
 from producers.files.tob import Tob1, Tob3, is_tob
 from producers.files.windographer import Windographer, is_windographer
 from schemas.errors import Refused
 
 DESCRIBE = "describe its columns in a small TOML and give it with --description (producers/README.md shows one)"
+
+KNOWN = "Campbell's, NRG's, Onset's and Windographer's text and TOB are known"
 
 # First bytes of what is no text, and what to do about it.
 _BINARY = (
@@ -31,6 +33,7 @@ _BINARY = (
     (b"%PDF", "a PDF", "send the logger's own file"),
     (b"\x89PNG", "a picture (PNG)", "send the logger's own file"),
     (b"\xff\xd8\xff", "a picture (JPEG)", "send the logger's own file"),
+    (b"HOBO\x88", "Onset's own binary file", "export it to text in HOBOware (or HOBOconnect) and send that"),
     (b"GIF8", "a picture (GIF)", "send the logger's own file"),
     (b"II*\0", "a picture (TIFF)", "send the logger's own file"),
     (b"MM\0*", "a picture (TIFF)", "send the logger's own file"),
@@ -42,11 +45,6 @@ _ENCRYPTED = {
 # First words of texts that are known and not read yet.
 _KNOWN = (
     (("TOB2",), "Campbell TOB2", "convert it to TOA5 with CardConvert and send that"),
-    (
-        ("TOACI1",),
-        "Campbell TOACI1, without units and statistics",
-        "have LoggerNet write TOA5, or convert it with Split",
-    ),
     (("<?xml", "<csixml"), "XML", "have the logger's software write text: Campbell's TOA5, or CSV"),
     (("<!DOCTYPE html", "<html"), "a web page", "send the logger's own file"),
 )
@@ -64,23 +62,50 @@ def recognise(path: Readable, description: Description | None = None, *, told: S
     for word, known, step in _named(path, first):
         raise Refused(f"{name} is {known} ({word}): {step}")
     whole = decode(first, None).lstrip("\ufeff")
+    if "\n" not in whole:  # as `blocks` has it
+        whole = whole.replace("\r", "\n")
     text = whole.lstrip(MARKS)
-    marked = is_toa5(text) or is_tob(text) or is_nrg(text)  # a broken row below such a header is a problem of that row
+    # A broken row below such a header is a problem of that row.
+    marked = is_toa5(text) or is_toaci1(text) or is_tob(text) or is_nrg(text)
     if b"\0" in first[:4096] and not marked and not encoding_of(first).startswith("utf-16"):
         raise Refused(f"{name} is binary and of no known format: export it from the logger's software as text")
+    if description is not None and not description.only_codes:
+        opened = MixedArray(path, description) if description.arrays else Described(path, description)
+        opened.tally.codes = description.codes([column.name for column in opened.columns])
+        return opened
+    file = _known(path, text, whole, told)
     if description is not None:
-        return MixedArray(path, description) if description.arrays else Described(path, description)
+        _check_there(name, file, [str(each.name) for each in description.columns])
+        file.tally.codes = description.codes()
+    return file
+
+
+def _check_there(name: str, file: LoggerFile, wanted: Sequence[str]) -> None:
+    """Raises `RefusedAt` for a column of which the description says what is missing, and the file has none."""
+    there = [column.name for column in file.columns]
+    for each in wanted:
+        if each not in there and not file.questions:
+            raise RefusedAt(
+                name, 1, f"column {each!r} of the description is not there; there are {', '.join(there[:40])}"
+            )
+
+
+def _known(path: Readable, text: str, whole: str, told: Stamping | None) -> LoggerFile:
+    """Of a known format. Raises `Refused`."""
+    name = path.name
     for words, known, step in _KNOWN:
         if text.startswith(words):
             raise Refused(f"{name} is {known}: {step}")
     for is_one, opened in _FORMATS:
         if is_one(whole if is_one is is_hobo else text):  # its first cell may be quoted, with the delimiter in it
-            return opened(path, told)
-    raise RefusedAt(
-        name,
-        1,
-        f"of no known format (it begins with {(decode(first, None).splitlines() or [''])[0][:60]!r}): {DESCRIBE}",
-    )
+            try:
+                return opened(path, told)
+            except RefusedAt as error:
+                step = "convert it to TOA5 with CardConvert" if is_tob(text) else DESCRIBE
+                what = f"{error.what}; get the file from its logger or program again, or {step}"
+                raise RefusedAt(name, error.line, what) from None
+    begins = (whole.splitlines() or [""])[0][:60]
+    raise RefusedAt(name, 1, f"of no known format ({KNOWN}; it begins with {begins!r}): {DESCRIBE}")
 
 
 GROWING = ("toa5", "described")
@@ -90,9 +115,10 @@ Opened = Callable[[Readable, Stamping | None], LoggerFile]
 
 _FORMATS: tuple[tuple[Callable[[str], object], Opened], ...] = (
     (is_toa5, Toa5),
+    (is_toaci1, Toaci1),
     (lambda text: is_tob(text) == "TOB1", lambda path, _: Tob1(path)),
     (lambda text: is_tob(text) == "TOB3", lambda path, _: Tob3(path)),
-    (is_nrg, lambda path, _: Nrg(path)),
+    (is_nrg, Nrg),
     (is_retriever, NrgRetriever),
     (is_windographer, Windographer),
     (is_hobo, Hoboware),

@@ -22,6 +22,13 @@ from schemas.columnar import Doubles, Longs
 
 ROWS_SNIFFED = 200  # to tell columns of text
 LINES_ONE_BY_ONE = 32  # a piece of so many lines is read one by one when Arrow does not take it
+SPREADSHEET_LINES = 16
+"""Excel looks at so many lines at a time, from the file's first on, and leaves out delimiters behind the last cell that
+one of them fills: all of them are short of the same cells."""
+
+REFUSED_MAX = 14
+"""Pieces in a row, of a block, that Arrow did not take: one odd line costs as many as a block can be halved; with more,
+a column has something odd in every row, and each further piece would be parsed in vain."""
 
 ARROW_BYTES_MIN = 1 << 20
 """Of a block, to be worth Arrow: its import costs a second and 60 MB, too much for an edge that follows."""
@@ -46,6 +53,7 @@ class Layout:
     zoned: bool = False  # and every stamp ends with Z
     stamp_form: str = "YYYY-MM-DD HH:MM:SS"
     cells_min: int | None = None  # of a row that may end early, with every measured cell whole; else the width
+    exported: bool = False  # in one go by a program, no column comes or goes among the rows, and the first is whole
     skips: Callable[[list[str]], bool] | None = field(default=None)  # rows that are no readings, such as events
 
     @cached_property
@@ -103,11 +111,12 @@ class Piece:
         if self.data.count(b"\n") <= LINES_ONE_BY_ONE:
             return None
         middle = self.data.find(b"\n", len(self.data) // 2) + 1
+        line = self.first_line + self.data.count(b"\n", 0, middle)
+        while 0 < middle < len(self.data) and (line - 1) % SPREADSHEET_LINES:
+            middle, line = self.data.find(b"\n", middle) + 1, line + 1
         if not 0 < middle < len(self.data):
             return None
-        upper = self.data[:middle]
-        lower = Piece(self.data[middle:], self.first_line + upper.count(b"\n"), self.encoding)
-        return replace(self, data=upper), lower
+        return replace(self, data=self.data[:middle]), Piece(self.data[middle:], line, self.encoding)
 
 
 @lru_cache(maxsize=1)
@@ -127,20 +136,33 @@ def rows(piece: Piece, layout: Layout, chosen: Chosen, tally: Tally) -> Iterator
     if len(piece.data) >= enough and layout.skips is None and ord(layout.delimiter) < 128:
         arrow = _arrow()
     if arrow is not None:
-        yield from _fast(arrow, piece, layout, chosen, tally)
+        yield from _Fast(arrow, layout, chosen, tally).chunks(piece)
     elif (chunk := _one_by_one(piece, layout, chosen, tally)) is not None:
         yield tally.take(chunk)
 
 
-def _fast(arrow: tuple[Any, Any], piece: Piece, layout: Layout, chosen: Chosen, tally: Tally) -> Iterator[Chunk]:
-    chunk = _by_arrow(arrow, piece, layout, chosen)
-    if chunk is None and (halves := piece.halves()):
-        for half in halves:
-            yield from _fast(arrow, half, layout, chosen, tally)
-        return
-    chunk = chunk or _one_by_one(piece, layout, chosen, tally)
-    if chunk is not None:
-        yield tally.take(chunk)
+@dataclass(slots=True)
+class _Fast:
+    """One block's way through Arrow."""
+
+    arrow: tuple[Any, Any]
+    layout: Layout
+    chosen: Chosen
+    tally: Tally
+    refused: int = 0  # pieces in a row
+
+    def chunks(self, piece: Piece) -> Iterator[Chunk]:
+        chunk = None
+        if self.refused < REFUSED_MAX:
+            chunk = _by_arrow(self.arrow, piece, self.layout, self.chosen)
+            self.refused = self.refused + 1 if chunk is None else 0
+            if chunk is None and self.refused < REFUSED_MAX and (halves := piece.halves()):
+                for half in halves:
+                    yield from self.chunks(half)
+                return
+        chunk = chunk or _one_by_one(piece, self.layout, self.chosen, self.tally)
+        if chunk is not None:
+            yield self.tally.take(chunk)
 
 
 def _by_arrow(arrow: tuple[Any, Any], piece: Piece, layout: Layout, chosen: Chosen) -> Chunk | None:
@@ -263,6 +285,8 @@ def _whole_rows(found: list[list[str]], first_line: int, layout: Layout, tally: 
     if layout.skips is None and all(len(row) == width for row in found):
         return found, lines
     kept, kept_lines = [], []
+    if layout.exported:
+        _fill_up(found, first_line, layout)
     for row, line in zip(found, lines.tolist(), strict=True):
         if len(row) > width and not any(cell.strip() for cell in row[width:]):  # padded by a spreadsheet
             del row[width:]
@@ -275,6 +299,27 @@ def _whole_rows(found: list[list[str]], first_line: int, layout: Layout, tally: 
         elif any(cell.strip() for cell in row):
             tally.trouble(line, f"{len(row)} cells, the header has {width}")
     return kept, np.array(kept_lines, np.int64)
+
+
+def _fill_up(found: list[list[str]], first_line: int, layout: Layout) -> None:
+    """Rows that a spreadsheet left short: sixteen together, in a file that has whole ones too.
+
+    A row that was cut while it was written is short alone; where every row is, or a logger's program may have changed
+    among them, nobody knows of which cell.
+    """
+    width = layout.width
+    for at in range(-(first_line - 1) % SPREADSHEET_LINES, len(found) - SPREADSHEET_LINES + 1, SPREADSHEET_LINES):
+        together = found[at : at + SPREADSHEET_LINES]
+        cells_of = len(together[0])
+        if max(layout.stamp_places) + 1 < cells_of < width and all(len(row) == cells_of for row in together):
+            for row in together:
+                row.extend([""] * (width - cells_of))
+
+
+def first_is_whole(below: list[str], delimiter: str, width: int) -> bool:
+    """Whether the first row below a heading has all its cells, as a spreadsheet leaves it beside the heading."""
+    rows_below = cells([line for line in below[:SPREADSHEET_LINES] if line.strip()], delimiter)
+    return bool(rows_below) and len(rows_below[0]) >= width
 
 
 def is_whole(line: str, before: list[str], delimiter: str) -> bool:
@@ -295,10 +340,20 @@ def is_whole(line: str, before: list[str], delimiter: str) -> bool:
 def without_last_cell(line: bytes, layout: Layout) -> bytes | None:
     """A last line without line end that has every cell: the last alone may be cut. None where cells are missing."""
     found = _raw_cells(line.decode("latin-1"), layout.delimiter)  # a letter a byte: quotes and delimiters are ASCII
-    enough = (layout.cells_min or layout.width) <= len(found) <= layout.width
+    enough = min(layout.cells_min or layout.width, layout.width) <= len(found) <= layout.width
     if not enough or len(found) - 1 in layout.stamp_places or ord(layout.delimiter) > 127:
         return None
     return line[: len(line) - len(found[-1])]
+
+
+def decimal_of(found: list[list[str]], first: int, delimiter: str) -> str:
+    """How the cells of the first rows, from cell `first` on, write a fraction."""
+    if delimiter == ",":
+        return "."
+    each = [cell for row in found[:ROWS_SNIFFED] for cell in row[first:]]
+    commas = sum(bool(re.fullmatch(r"\s*-?\d+,\d+\s*", cell)) for cell in each)
+    points = sum(bool(re.fullmatch(r"\s*-?\d+\.\d+\s*", cell)) for cell in each)
+    return "," if commas > points else "."
 
 
 def _raw_cells(line: str, delimiter: str) -> list[str]:

@@ -12,7 +12,7 @@ from producers.files.logger_file import Column, Identity, Stamping
 from producers.files.numbers import MISSING
 from producers.files.refusal import RefusedAt
 from producers.files.stamps import offset_minutes
-from producers.files.table import Layout
+from producers.files.table import Layout, first_is_whole
 from producers.files.text_table import Header
 from schemas.errors import Refused
 
@@ -71,7 +71,14 @@ class Windographer(DatedTable):
             _column(name, unit) for name, unit in zip(names[1:], [*units[1:], *[""] * len(names)], strict=False)
         )
         self._read_sentences(lines[:at])
-        layout = Layout(columns, tuple(range(1, len(names))), len(names), delimiter=delimiter, missing=MISSING | CODES)
+        layout = Layout(
+            columns,
+            tuple(range(1, len(names))),
+            len(names),
+            delimiter=delimiter,
+            missing=MISSING | CODES,
+            exported=first_is_whole(lines[at + 1 + bool(units) :], delimiter, len(names)),
+        )
         return Header(Identity("Windographer"), layout, at + 1 + bool(units))
 
     def _units(self, below: list[str], delimiter: str) -> list[str]:

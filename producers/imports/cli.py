@@ -1,6 +1,5 @@
 """`telltale import`: what is given on the command line; what is done is made elsewhere."""
 
-import getpass
 import json
 import tempfile
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.options import KAFKA
+from infra.caller import caller
+from infra.options import KAFKA, Bounded
 from producers.imports.unpacking import NeedsPassword
 from producers.options import TIMEOUT, F, of_files
 from schemas.errors import Refused
@@ -54,13 +54,18 @@ def _asking(command: F) -> F:
 @click.option("--dry-run", is_flag=True, help="Read and tell what is in the files; send nothing, need nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line, for each file.")
 @click.option("--again", is_flag=True, help="Also files that were imported before.")
-@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes that read files.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Processes that read files; by default one a core, 4 at most.",
+)
 @click.option("--by", metavar="NAME", help="Who brings them; by default the user.")
 @TIMEOUT
 @click.option(
     "--wait",
     "stored_s",
-    type=click.FloatRange(min=0),
+    type=Bounded(min=0),
     metavar="SECONDS",
     help="For the database to have all of it; by default 60.",
 )
@@ -87,6 +92,11 @@ def import_(
 
     The device is known by the logger's serial number. What was imported before is recognised by its content. With
     `watch` instead of files, folders are followed: telltale import watch --help.
+
+    \b
+    telltale import mast.dat --dry-run
+    telltale import cards/2024 archive.zip
+    telltale import export.csv --device mast-8 --description export.toml
     """
     from producers.files.described import read_description
 
@@ -107,7 +117,7 @@ def import_(
         told=told,
         description=described,
         password=password,
-        uploaded_by=by or who(),
+        uploaded_by=by or caller(),
         again=again,
         jobs=jobs or settings.jobs,
         timeout_s=timeout_s,
@@ -125,7 +135,7 @@ def import_(
 @click.option(
     "--every",
     "every_s",
-    type=click.FloatRange(min=0.05),
+    type=Bounded(min=0.05),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -170,7 +180,7 @@ def watch(
         told=_stamping(utc_offset, stamp, interval_s, date_order),
         description=None if description is None else read_description(description),
         password=password,
-        uploaded_by=who(),
+        uploaded_by=caller(),
     )
     watch_folders(watched, as_json=as_json)
 
@@ -182,14 +192,6 @@ def _stamping(
     from producers.files.stamps import offset_minutes
 
     return Stamping(None if utc_offset is None else offset_minutes(utc_offset), stamp, interval_s, date_order)
-
-
-def who() -> str:
-    """Who calls."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return "unknown"
 
 
 def _tell(

@@ -17,7 +17,7 @@ from producers.edge import Edge
 from producers.files.logger_file import Stamping
 from producers.imports.identifying import TAKEN
 from producers.imports.one_file import Answer, Asked, Done, Event, Hashed, Mark, Planned, Step, hash_of_packed
-from producers.imports.readers import read_all
+from producers.imports.readers import lost, read_all
 from producers.imports.statuses import Statuses
 from producers.imports.storage import Storage, rejected_of, rejections
 from producers.imports.unpacking import Found
@@ -116,12 +116,8 @@ class Importer:
 
     def refuse(self, found: Found, why: str) -> None:
         """A file that could not even be looked into."""
-        now = datetime.now(UTC)
-        status = ImportStatus(
-            sha256="", name=found.name, source=found.source, state=ImportState.REFUSED, reason=why, time=now, found=now
-        )
         self.progress.of += 1
-        self._done(found, Done(status))
+        self._done(found, Done(lost(found, why, now=datetime.now(UTC))))
 
     def _wanted(self, found: Found, status: ImportStatus) -> bool:
         twin = self._mine.get(status.sha256)
@@ -135,7 +131,7 @@ class Importer:
             if through and same_device and not self.again:
                 outcome = self._skip(found, known, "imported before")
                 self._mine[status.sha256] = outcome
-                if known.state == ImportState.SENT and known.device_id is not None:
+                if known.state == ImportState.SENT and known.device_id is not None and _end_of(known) is not None:
                     self._sent.append(Pending(outcome, known.sha256, known.device_id))
                 return False
             who = status.uploaded_by or known.uploaded_by  # a file that is read again is still whose it was

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.printable import storable
 from producers.files.described import Description
 from producers.files.logger_file import Column, Identity, LoggerFile, Stamping
 from producers.files.recognise import recognise
 from producers.files.refusal import RefusedAt
 from producers.files.stamps import merged, span_of
-from producers.files.toa5 import HEADER_LINES, read_environment
+from producers.files.toa5 import HEADERS
 from producers.imports.archive import Archive, Kept
 from producers.imports.identifying import Verdict, identify, loggers_of, measured
 from producers.imports.reading import Import, Unanswered, plan
@@ -27,6 +28,7 @@ from schemas.errors import Refused, Unavailable
 from schemas.records import ImportState, ImportStatus
 
 TEXT_MAX = 2_000  # of a reason that goes into a status
+CODES_MAX = 200  # told in a status: two for each channel of a large mast
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def read(found: Found, asked: Asked) -> Reading:
     now = datetime.now(UTC)
     status = ImportStatus(
         sha256="",
-        name=text_of(found.name),
+        name=found.name,
         device_id=asked.device_id,
         state=ImportState.FOUND,
         time=now,
@@ -125,9 +127,9 @@ def read(found: Found, asked: Asked) -> Reading:
 def _known(kept: Kept, status: ImportStatus, asked: Asked) -> Reading:
     """From its content on. Raises `Refused`."""
     file = recognise(kept, asked.description, told=asked.told)
-    headers = later_headers(kept.path) if file.format == "toa5" else []
+    headers = later_headers(kept.path, file.format) if file.format in HEADERS else []
     later = [column for _, columns in headers for column in columns]
-    status = _identified(status, file)
+    status = status.model_copy(update=described(file))
     verdict = _verdict(file, headers, asked, kept.name)
     if verdict.state is not None or verdict.device is None:
         update = {"device_id": verdict.device.device_id if verdict.device else asked.device_id}
@@ -187,49 +189,48 @@ def _verdict(
     return verdict
 
 
-def later_headers(path: Path) -> list[tuple[Identity, tuple[Column, ...]]]:
-    """TOA5 headers behind the first one that are unlike those before: LoggerNet writes one when it reconnects."""
+def later_headers(path: Path, format_: str) -> list[tuple[Identity, tuple[Column, ...]]]:
+    """Headers behind the first one that are unlike those before: LoggerNet writes one when it reconnects."""
+    mark, count, read = HEADERS[format_]
     found: list[tuple[Identity, tuple[Column, ...]]] = []
     with path.open("rb") as file:
         if not path.stat().st_size:
             return found
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             seen: set[bytes] = set()
-            at = data.find(b"TOA5")
+            at = data.find(mark)
             while at >= 0:
                 line = data.rfind(b"\n", 0, at) + 1
-                text = _lines(data, line) if at - line <= 4 else b""
+                text = _lines(data, line, count) if at - line <= 4 else b""
                 if text and text not in seen and seen:
                     lines = text.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")
                     try:
-                        identity, columns, _ = read_environment(lines[:HEADER_LINES], name=path.name, line=1)
+                        identity, columns, _ = read(lines[:count], name=path.name, line=1)
                     except Refused:
                         pass  # the reader tells of it, with its line
                     else:
                         found.append((identity, columns))
                 if text:
                     seen.add(text)
-                at = data.find(b"TOA5", at + 4)
+                at = data.find(mark, at + len(mark))
     return found
 
 
-def _lines(data: mmap.mmap, at: int) -> bytes:
+def _lines(data: mmap.mmap, at: int, count: int) -> bytes:
     """A header's lines."""
     end = at
-    for _ in range(HEADER_LINES):
+    for _ in range(count):
         end = data.find(b"\n", end) + 1
         if not end:
             return b""
     return bytes(data[at : end - 1])
 
 
-def _identified(status: ImportStatus, file: LoggerFile) -> ImportStatus:
-    said = file.identity
-    update = {
-        name: text_of(getattr(said, name)) for name in ("maker", "model", "serial", "table", "program", "signature")
-    }
-    columns = tuple(text_of(name) for name in measured(file.columns))
-    return status.model_copy(update={**update, "format": file.format, "columns": columns})
+def described(file: LoggerFile) -> dict[str, object]:
+    """What a header tells of its logger, as fields of a status."""
+    names = ("maker", "model", "serial", "table", "program", "signature")
+    update: dict[str, object] = {name: storable(getattr(file.identity, name)) for name in names}
+    return {**update, "format": file.format, "columns": tuple(map(storable, measured(file.columns)))}
 
 
 def _counted(status: ImportStatus, file: LoggerFile, one: Import, mark: FileMark) -> ImportStatus:
@@ -245,6 +246,7 @@ def _counted(status: ImportStatus, file: LoggerFile, one: Import, mark: FileMark
             "problems": tally.problem_count,
             "line": tally.problems[0].line if tally.problems else None,
             "left_out": left_out,
+            "looks_missing": tuple(storable(str(each)) for each in tally.codes.met(but=tally.texts)[:CODES_MAX]),
             "first_time": _time(one.first_us),
             "last_time": _time(one.last_us),
             "state": ImportState.SENDING,
@@ -267,16 +269,11 @@ def _refused(status: ImportStatus, error: Refused) -> ImportStatus:
 def _ended(status: ImportStatus, state: ImportState, reason: str, *, questions: Sequence[str] = ()) -> ImportStatus:
     update = {
         "state": state,
-        "reason": text_of(reason)[:TEXT_MAX],
-        "questions": tuple(text_of(each)[:TEXT_MAX] for each in questions),
+        "reason": storable(reason)[:TEXT_MAX],
+        "questions": tuple(storable(each)[:TEXT_MAX] for each in questions),
         "time": datetime.now(UTC),
     }
     return status.model_copy(update=update)
-
-
-def text_of(text: str) -> str:
-    """Any text as one that a database takes."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def hash_of_packed(found: Found) -> str:

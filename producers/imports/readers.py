@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from producers.imports.one_file import Answer, Asked, Done, Event, Hashed, Planned, read
+from infra.printable import storable
+from producers.imports.one_file import TEXT_MAX, Answer, Asked, Done, Event, Hashed, Planned, read
 from producers.imports.unpacking import Found
 from schemas.errors import Unavailable
 from schemas.records import ImportState, ImportStatus
@@ -83,7 +84,13 @@ def _tell_failed(one: Found, failed: Failed, told: Told) -> None:
 def lost(one: Found, why: str, *, now: datetime) -> ImportStatus:
     """Of a file that came to nothing before it had a status; its hash is not known, and left empty."""
     return ImportStatus(
-        sha256="", name=one.name, source=one.source, state=ImportState.REFUSED, reason=why, time=now, found=now
+        sha256="",
+        name=one.name,
+        source=one.source,
+        state=ImportState.REFUSED,
+        reason=storable(why)[:TEXT_MAX],
+        time=now,
+        found=now,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infra.printable import storable
 from producers.files.logger_file import Chunk, Column, Kind, LoggerFile, Stamping
 from producers.files.stamps import Clock, Span, merged
 from producers.spool import FileMark, Rows
@@ -167,7 +168,7 @@ class Import:
                 f"{made.name} is half sent for device {made.device_id}, read with other options or columns; "
                 "finish with those, or start over with --again"
             )
-        fresh = FileMark(made.sha256, made.device_id, made.name, file.format, made.options)
+        fresh = FileMark(made.sha256, made.device_id, storable(made.name), file.format, made.options)
         return cls(file, made, known or fresh, left_out=dict(made.left_out), within=within)
 
     def run(self, accept: Accept) -> Iterator[FileMark]:

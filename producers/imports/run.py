@@ -14,6 +14,7 @@ import click
 from infra.counted import counted
 from infra.progress import counting_bar
 from producers.edge import Edge
+from producers.files.codes import told_of
 from producers.files.described import Description
 from producers.files.logger_file import Stamping
 from producers.imports.finding import found_in
@@ -156,9 +157,10 @@ def open_spool(run: Run) -> Edge:
 def _remember(run: Run, importer: Importer) -> None:
     """What a person said of a logger's clock goes into its device's configuration, for the next file."""
     changed: dict[str, Device] = {}
+    configured = read_devices(run.kafka) if importer.learned else {}  # as it is now: files may have taken hours
     for (device_id, serial), told in importer.learned.items():
-        device = changed.get(device_id) or importer.asked.devices[device_id]
-        better = remember(device, serial, told)
+        device = changed.get(device_id) or configured.get(device_id)
+        better = remember(device, serial, told) if device else None
         if better is not None:
             changed[device_id] = better
     if changed:
@@ -192,6 +194,8 @@ def print_outcomes(importer: Importer, seconds: float) -> None:
                 f"{counted(status.problems, 'line or cell', 'lines or cells')} could not be read, "
                 f"the first in line {status.line}"
             )
+        if status.looks_missing:
+            notes.append(told_of(status.looks_missing))
         if len(importer.outcomes) <= LINES_MAX or any(notes[1:]):
             lines.append("; ".join([said, *filter(None, notes)]))
     for line in lines[:LINES_MAX]:

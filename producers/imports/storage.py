@@ -11,7 +11,7 @@ from datetime import datetime
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from infra.client import reader
-from infra.offsets import ANSWER_S_MAX, committed, mark_of
+from infra.offsets import committed, mark_of, span
 from infra.whole_topic import partitions_of, read_to_end
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
@@ -70,11 +70,9 @@ class Storage:
 
     def _end(self, topic: str, partition: int) -> int:
         try:
-            where = TopicPartition(topic, partition)
-            _, end = self._stage.get_watermark_offsets(where, timeout=ANSWER_S_MAX, cached=False)
+            return span(self._stage, topic, partition)[1]
         except KafkaException as error:
             raise Unavailable(f"kafka at {self.kafka} does not answer: {error.args[0].str()}") from None
-        return int(end)
 
 
 def rejections(kafka: str, *, since: datetime, codec: Codec | None = None) -> list[Rejected]:

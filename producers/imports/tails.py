@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import orjson
 
+from infra.printable import storable
 from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.recognise import GROWING, recognise
@@ -54,7 +55,7 @@ class Tail:
     def text(self, place: Place) -> str:
         """What is committed with its rows."""
         about = {
-            "path": self.path,
+            "path": storable(self.path),
             "inode": self.inode,
             "device_id": self.device_id,
             "first_us": self.first_us,
@@ -159,7 +160,7 @@ class Tails:
 
 def grows(path: Path, first: bytes, description: Description | None) -> bool:
     """Whether files of its kind grow; a header that is not whole yet is one of those."""
-    if description is not None:
+    if description is not None and not description.only_codes:
         return True
     if first.lstrip(b'\xef\xbb\xbf"').startswith(b"TOA5"):
         return True

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from infra.printable import storable
 from schemas.errors import Refused, Unavailable
 
 UNPACKED_BYTES_MAX = 4 << 30  # of one member; a logger's table of a year is 0.1 % of it
@@ -51,20 +52,15 @@ class Found:
         name = Path((self.label or self.member or self.path.name).rpartition("!")[2]).name
         for suffix in (".gz", ".xz", ".bz2"):
             name = name.removesuffix(suffix)
-        return name
+        return storable(name)
 
     @property
     def source(self) -> str:
         """For people, and for reading it again."""
         if self.label is not None:
-            return _clean(self.label)
+            return storable(self.label)
         where = str(self.path.absolute())
-        return _clean(f"{where}!{self.member}" if self.member else where)
-
-
-def _clean(text: str) -> str:
-    """A name of any bytes as text that a database takes."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
+        return storable(f"{where}!{self.member}" if self.member else where)
 
 
 def packing(first: bytes) -> str | None:

@@ -6,8 +6,7 @@ A broker that is away stops nobody: rows wait in the spool, and what it knows of
 
 import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,46 +16,30 @@ import click
 
 from producers.edge import Edge
 from producers.files.described import Description
-from producers.files.logger_file import LoggerFile, Stamping
-from producers.files.stamps import merged
+from producers.files.logger_file import Stamping
 from producers.imports.archive import Archive
 from producers.imports.finding import files_below
-from producers.imports.identifying import identify, learned, loggers_of, measured
+from producers.imports.growing import Growing
+from producers.imports.identifying import learned
 from producers.imports.importer import FLUSH_S, Importer
-from producers.imports.one_file import Asked, text_of
-from producers.imports.reading import Unanswered
+from producers.imports.one_file import Asked
 from producers.imports.run import Run, open_spool
 from producers.imports.settings import ImportSettings
 from producers.imports.statuses import Statuses, read_statuses
 from producers.imports.storage import Storage
-from producers.imports.tails import (
-    OPEN_MAX,
-    PREFIX,
-    Inode,
-    Intake,
-    Reading,
-    Tail,
-    Tails,
-    Waits,
-    gone,
-    grows,
-    reading_of,
-)
+from producers.imports.tails import Inode, grows
 from producers.imports.unpacking import Found, first_bytes, members, packing
 from producers.imports.upkeep.alarms import blocked, kept_alarms, reconcile
 from producers.settings import default_spool
-from producers.sources.following import Place
-from producers.spool import DiskTrouble, FileMark, Rows, SpoolFull
+from producers.spool import DiskTrouble
 from producers.stations.devices import read_devices
 from producers.stopping import sigterm_is_ctrl_c
-from schemas.devices import Device
 from schemas.errors import Refused, Unavailable
-from schemas.records import ImportState, ImportStatus
+from schemas.records import ImportStatus
 
 DEVICES_S = 10.0  # between two looks at how devices are configured
 AWAY_S = 5.0  # between two tries of a broker that is away at the start
 DRAIN_S = 5.0  # at the end; the rest waits in the spool
-ROOM_S = 0.2
 
 State = tuple[int, int]
 Say = Callable[[ImportStatus], None]
@@ -121,7 +104,7 @@ def watch_folders(watch: Watch, *, as_json: bool) -> None:
 
 
 def _line(status: ImportStatus) -> str:
-    words = [f"{status.source}: {status.state}"]
+    words = [f"{status.source or status.name}: {status.state}"]
     if status.device_id:
         words.append(f"device {status.device_id}")
     if status.rows:
@@ -156,17 +139,24 @@ class Watching:
         self._watch, self._edge, self._statuses, self._say = watch, edge, statuses, say
         self._storage = Storage(watch.kafka)
         self._importer = Importer(edge, statuses, self._storage, asked)
-        self._archive = Archive(asked.archive)
-        self._tails = Tails(edge.spool.places(PREFIX))
-        self._readings: OrderedDict[str, Reading] = OrderedDict()
+        self._growing = Growing(
+            edge,
+            statuses,
+            self._importer,
+            Archive(asked.archive),
+            description=watch.description,
+            told=watch.told,
+            uploaded_by=watch.uploaded_by,
+            say=self._tell_people,
+            settle=self._turn,
+        )
         self._seen: dict[Path, State] = {}
         self._done: dict[Path, State] = {}
         self._said: dict[str, tuple[str, str | None]] = {}
         self._devices_at = time.monotonic()
-        self._inodes: set[Inode] = set()
         self._alarms = kept_alarms(watch.kafka, edge.spool.folder.name)
         self._disk = ""  # what is wrong with it, as last told
-        self._recall()
+        self._growing.recall()
 
     def run(self) -> None:
         """Looks, until it is stopped; with `once`, until all that is there is stored."""
@@ -223,14 +213,14 @@ class Watching:
                 with suppress(OSError):
                     about = path.stat()
                     there[path] = (about.st_mtime_ns, about.st_size, (about.st_dev, about.st_ino))
-        self._inodes = {inode for _, _, inode in there.values()}
+        inodes = {inode for _, _, inode in there.values()}
         disk, self._disk = self._disk, ""
-        for path, (changed, size, inode) in sorted(there.items(), key=lambda each: (each[1][0], each[0])):
+        for path, (changed, size, _) in sorted(there.items(), key=lambda each: (each[1][0], each[0])):
             if size and self._done.get(path) != (size, changed):
-                self._take(path, (size, changed), inode)
+                self._take(path, (size, changed), inodes)
         self._seen = {path: (size, changed) for path, (changed, size, _) in there.items()}
         self._done = {path: state for path, state in self._done.items() if path in there}
-        self._archive_gone()
+        self._growing.archive_gone(there=inodes.__contains__)
         self._turn()
         self._importer.forget_settled()
         if self._disk and not disk:
@@ -240,11 +230,12 @@ class Watching:
         reconcile(self._alarms, found, now=datetime.now(UTC))
         self._alarms.ring()
 
-    def _take(self, path: Path, state: State, inode: Inode) -> None:
+    def _take(self, path: Path, state: State, inodes: Set[Inode]) -> None:
         try:
             first = first_bytes(path, 65_536)
             if packing(first) is None and grows(path, first, self._watch.description):
-                self._read_on(path, state)
+                if self._growing.read_on(path, there=inodes.__contains__):
+                    self._done[path] = state
             elif self._seen.get(path) == state:
                 self._import_whole(path)
                 self._done[path] = state
@@ -267,168 +258,6 @@ class Watching:
         for outcome in self._importer.outcomes:
             self._tell_people(outcome.status)
 
-    def _read_on(self, path: Path, state: State) -> None:
-        with path.open("rb") as file:
-            tail = self._tails.of(path, file, there=self._inodes.__contains__)
-            if tail.archived == 0:
-                tail.archived = self._archived(tail)
-            intake = Intake(tail, file, self._archive, self._accept, self._tails.moved)
-            try:
-                for _ in self._reading(tail).pieces(file, tail.place, intake, None):
-                    pass
-            except Waits as waits:
-                self._waits(tail, waits.update)
-                return
-            except Unanswered as error:
-                questions = tuple(str(error).partition(": ")[2].split("; "))
-                self._waits(tail, {"state": ImportState.NEEDS_AN_ANSWER, "reason": str(error), "questions": questions})
-                return
-            except Refused as error:
-                self._waits(tail, {"state": ImportState.REFUSED, "reason": str(error)})
-                self._done[path] = state
-                return
-        self._done[path] = state
-
-    def _archived(self, tail: Tail) -> int:
-        """Of a file known from before: as much as there is of it."""
-        try:
-            return min(tail.place.position, self._archive.growing(tail.key).stat().st_size)
-        except OSError:
-            return 0
-
-    def _reading(self, tail: Tail) -> Reading:
-        reading = self._readings.pop(tail.key, None)
-        if reading is None:
-            reading = reading_of(
-                tail,
-                description=self._watch.description,
-                told=self._watch.told,
-                identified=lambda file: self._identified(tail, file),
-            )
-        reading.path = Path(tail.path)
-        self._readings[tail.key] = reading
-        while len(self._readings) > OPEN_MAX:
-            self._readings.popitem(last=False)
-        return reading
-
-    def _identified(self, tail: Tail, file: LoggerFile) -> Device:
-        asked = self._importer.asked
-        name = Path(tail.path).name
-        said = self._about(tail, file)
-        verdict = identify(
-            file.identity, file.columns, name=name, devices=asked.devices, taken=asked.taken, told=asked.device_id
-        )
-        if verdict.state is not None or verdict.device is None:
-            device_id = verdict.device.device_id if verdict.device else None
-            update = {"state": verdict.state, "reason": verdict.reason, "questions": verdict.questions}
-            raise Waits({**said, **update, "device_id": device_id})
-        device = verdict.device
-        mine = device.model_copy(update={"loggers": loggers_of(device, file.identity.serial)})
-        order = next((each.date_order for each in mine.loggers if each.date_order), None)
-        self._readings[tail.key].told = merged(self._watch.told, Stamping(date_order=order))
-        self._statuses.known[tail.key] = self._status(tail).model_copy(update={**said, "device_id": device.device_id})
-        return mine
-
-    def _about(self, tail: Tail, file: LoggerFile) -> dict[str, object]:
-        said = file.identity
-        update: dict[str, object] = {
-            name: text_of(getattr(said, name)) for name in ("maker", "model", "serial", "table", "program", "signature")
-        }
-        columns = tuple(text_of(name) for name in measured(file.columns))
-        return {**update, "format": file.format, "columns": columns}
-
-    def _status(self, tail: Tail) -> ImportStatus:
-        known = self._statuses.known.get(tail.key)
-        source = Found(Path(tail.path))
-        if known is not None:
-            return known.model_copy(update={"source": source.source, "name": text_of(source.name)})
-        now = datetime.now(UTC)
-        return ImportStatus(
-            sha256=tail.key,
-            name=text_of(source.name),
-            state=ImportState.FOUND,
-            time=now,
-            found=now,
-            source=source.source,
-            uploaded_by=self._watch.uploaded_by,
-        )
-
-    def _waits(self, tail: Tail, update: dict[str, object]) -> None:
-        reason = str(update["reason"])
-        if tail.told == reason:
-            return
-        tail.told = reason
-        status = self._status(tail).model_copy(update={**update, "time": datetime.now(UTC)})
-        self._importer.tell(Found(Path(tail.path)), status)
-        self._tell_people(status)
-
-    def _accept(self, tail: Tail, rows: list[Rows], place: Place) -> None:
-        """Rows, the file's mark and its place, in one commit."""
-        device_id = tail.device_id or ""
-        status = self._status(tail)
-        mark = self._edge.spool.mark(tail.key, device_id)
-        count, readings = sum(len(each.times) for each in rows), sum(each.readings for each in rows)
-        begins = {} if mark is not None else self._importer.begins_at(device_id, status, started_before=False)
-        mark = mark or FileMark(tail.key, device_id, Path(tail.path).name, status.format or "", "tail")
-        mark = replace(
-            mark,
-            rows_accepted=mark.rows_accepted + count,
-            readings_accepted=mark.readings_accepted + readings,
-            complete=True,
-        )
-        if rows:
-            tail.span(min(int(each.times.min()) for each in rows), max(int(each.times.max()) for each in rows))
-        while True:
-            try:
-                self._edge.accept_rows(rows, mark=mark, place=(tail.source, tail.text(place)), waits=True)
-                break
-            except SpoolFull:
-                self._turn()
-                time.sleep(ROOM_S)
-        tail.told = None
-        if rows:
-            self._grew(tail, mark, status.model_copy(update=begins), size=place.position)
-
-    def _grew(self, tail: Tail, mark: FileMark, status: ImportStatus, *, size: int) -> None:
-        update: dict[str, object] = {
-            "device_id": mark.device_id,
-            "rows": mark.rows_accepted,
-            "readings": mark.readings_accepted,
-            "bytes": size,
-            "problems": tail.problems,
-            "first_time": _time(tail.first_us),
-            "last_time": _time(tail.last_us),
-            "archive": self._archive.link_of(self._archive.growing(tail.key)) if tail.archived >= 0 else status.archive,
-            "reason": None,
-            "questions": (),
-        }
-        self._importer.grew(Found(Path(tail.path)), status.model_copy(update=update), tail.key)
-
-    def _recall(self) -> None:
-        """Statuses of files whose last rows an earlier watch could not tell of any more."""
-        for tail in self._tails.all.values():
-            mark = None if tail.device_id is None else self._edge.spool.mark(tail.key, tail.device_id)
-            status = self._status(tail)
-            if mark is None or not mark.rows_accepted:
-                continue
-            if status.rows != mark.rows_accepted or status.state != ImportState.STORED:
-                self._grew(tail, mark, status, size=tail.place.position)
-
-    def _archive_gone(self) -> None:
-        """A file that is not there any more grows no more: its copy gets its hash for a name."""
-        for tail in gone(self._tails.all.values(), self._inodes.__contains__):
-            if tail.archived <= 0:
-                continue
-            with suppress(Unavailable):
-                kept = self._archive.finish(tail.key)
-                tail.archived = 0  # one that was only being renamed while the folder was listed is copied anew
-                if kept is not None and tail.key in self._statuses.known:
-                    status = self._statuses.known[tail.key]
-                    self._importer.tell(
-                        Found(Path(tail.path)),
-                        status.model_copy(update={"archive": self._archive.link_of(kept.path)}),
-                    )
-
     def _ask_devices(self) -> None:
         if time.monotonic() - self._devices_at < DEVICES_S and self._importer.asked.devices:
             return
@@ -439,7 +268,3 @@ class Watching:
                 self._done = {}
             taken = learned(self._statuses.known.values())
             self._importer.asked = replace(self._importer.asked, devices=devices, taken=taken)
-
-
-def _time(us: int | None) -> datetime | None:
-    return None if us is None else datetime.fromtimestamp(us / 1e6, UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from infra.counted import counted
-from infra.options import KAFKA
+from infra.options import KAFKA, Bounded
 from schemas.errors import Refused, Unavailable
 
 DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$")
@@ -37,7 +37,7 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0.001, 10_000),
+    type=Bounded(0.001, 10_000),
     default=1.0,
     show_default=True,
     metavar="N",

@@ -21,6 +21,8 @@ from typing import IO, Literal, Self
 
 import orjson
 
+from infra.printable import storable
+from producers.files.codes import Codes
 from producers.files.described import Description
 from producers.files.logger_file import LoggerFile, Stamping
 from producers.files.recognise import GROWING, recognise
@@ -34,6 +36,9 @@ from schemas.errors import Refused, Unavailable
 
 PIECE_BYTES = 1 << 18  # read at once: bounds memory and what one commit holds
 SAMPLE_BYTES = 1024  # of the beginning, and before the position: to know a file again
+LINE_BYTES_MAX = 64 * PIECE_BYTES
+"""Looked through for the end of a line that is none: a power cut leaves zeros in the midst of a file. More of them are
+room that a writer has made for rows to come."""
 SIBLINGS_MAX = 1_000  # looked at for one that was renamed
 
 DeviceOf = Callable[[str], Device | None]
@@ -106,6 +111,7 @@ class Following:
     told: Stamping = field(default_factory=Stamping)
     description: Description | None = None
     every_s: float = 1.0
+    codes: Codes = field(default_factory=Codes)  # met since this began
     _repeats: Repeats = field(default_factory=Repeats)
 
     def run(self, intake: Intake, stop: threading.Event) -> None:
@@ -180,10 +186,14 @@ class Following:
         while True:
             if not place.position:
                 place = self._behind_header(file, place)
-                if not place.position and self._has_header:
+                if not place.position and self._header_lines:
                     return
             lines = _whole_lines(_read_at(file, place.position, PIECE_BYTES))
-            headers = [] if self.description is not None else _headers(lines)
+            if not lines and (end := _long_line_end(file, place.position)) is not None:
+                intake.odd(f"{self.path.name}, line {place.line}: {end - place.position} bytes long, no row")
+                place = replace(place, position=end, line=place.line + 1)  # kept with the rows behind it
+                continue
+            headers = [] if self._layout is not None else _headers(lines)
             if headers[:1] == [0]:  # the file's header comes again, perhaps another one
                 size = _size(lines, HEADER_LINES)
                 if size is None:
@@ -211,12 +221,17 @@ class Following:
             yield place
 
     @property
-    def _has_header(self) -> bool:
-        return self.description is None or self.description.first_line > 1
+    def _layout(self) -> Description | None:
+        """The description, if it says where columns are."""
+        return self.description if self.description is not None and not self.description.only_codes else None
+
+    @property
+    def _header_lines(self) -> int:
+        return HEADER_LINES if self._layout is None else self._layout.first_line - 1
 
     def _behind_header(self, file: IO[bytes], place: Place) -> Place:
         """The place below the file's first header, once that is there with a row below it."""
-        count = self.description.first_line - 1 if self.description is not None else HEADER_LINES
+        count = self._header_lines
         start = _whole_lines(_read_at(file, 0, PIECE_BYTES))
         size = _size(start, count)
         if size is None or size == len(start):
@@ -241,7 +256,7 @@ class Following:
             told=self.told,
             span=lambda: span_of(opened()),
         )
-        mark = FileMark("", made.device_id, made.name, file.format, made.options)
+        mark = FileMark("", made.device_id, storable(made.name), file.format, made.options)
         rows: list[Rows] = []
         try:
             for _ in Import(file, made, mark, self._repeats).run(lambda found, _: rows.extend(found)):
@@ -252,11 +267,23 @@ class Following:
         shift = line - 1 - above.count(b"\n")
         for problem in file.tally.problems:
             intake.odd(f"{self.path.name}, line {problem.line + shift}: {problem.what}")
+        self.codes.add(file.tally.codes, shift=shift)
         return rows
 
 
 def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
+
+
+def _long_line_end(file: IO[bytes], at: int) -> int | None:
+    """Behind a line that does not end within a piece; None: it is not that long, or has no end (yet)."""
+    for begin in range(at, at + LINE_BYTES_MAX, PIECE_BYTES):
+        piece = _read_at(file, begin, PIECE_BYTES)
+        if len(piece) < PIECE_BYTES and begin == at:
+            return None
+        if (found := piece.find(b"\n")) >= 0:
+            return begin + found + 1
+    return None
 
 
 def _headers(lines: bytes) -> list[int]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from infra.printable import storable
 from producers import journal
 from producers.delivery.backoff import Backoff
 from producers.edge import Edge
@@ -78,6 +79,7 @@ class Watched:
         return self.edge.spool.place(self.name)
 
     def _say(self, event: str, detail: str) -> None:
+        detail = storable(detail)  # of a file's name, perhaps
         told = f"{event}: {detail}"[:DETAIL_MAX]
         if told != self.detail:
             self.detail = told
@@ -123,7 +125,7 @@ class Watched:
             return None
         except (Refused, Unavailable) as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 - a driver may raise anything; that is no reason to end the others
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a driver may raise anything; the others go on
             return f"{type(error).__name__}: {error}"
         return None
 

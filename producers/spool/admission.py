@@ -65,15 +65,17 @@ def _make_room(ledger: Ledger, ticket: Ticket, wanted: int, limits: Limits, now_
     known = ledger.known
     oldest = min((c.oldest_us for c in known.counts.values() if c.oldest_us is not None), default=now_us)
     too_old = limits.age_s_max is not None and now_us - oldest > limits.age_s_max * 1e6
-    if known.bytes + wanted <= limits.bytes_max and not too_old:
+    fits = known.bytes + wanted <= limits.bytes_max
+    if fits and not too_old:
         return
-    if limits.when_full is WhenFull.DROP_OLDEST and known.bytes - known.unframed_bytes + wanted <= limits.bytes_max:
+    drops = limits.when_full is WhenFull.DROP_OLDEST and (fits or not ticket.waits)  # a file stays where it is
+    if drops and known.bytes - known.unframed_bytes + wanted <= limits.bytes_max:
         age = None if limits.age_s_max is None else now_us - int(limits.age_s_max * 1e6)
         _drop_oldest(ledger, known.bytes + wanted - limits.bytes_max, age)
         return
     count_refused(ledger, ticket)
     what = f"{known.bytes} of {limits.bytes_max} bytes are in use"
-    if too_old and known.bytes + wanted <= limits.bytes_max:
+    if too_old and fits:
         what = f"its oldest reading has waited for {(now_us - oldest) / 1e6:.0f} s, limit {limits.age_s_max:.0f} s"
     raise SpoolFull(f"spool {ledger.folder} is full: {what}; readings wait for the broker and new ones are refused")
 

@@ -123,5 +123,6 @@ def export(*, file: Path, device_id: str | None, spool: Path | None) -> None:
         except OSError as error:
             raise Unavailable(f"{file}: {error.strerror}") from None
     lost = f"; {done.damaged} damaged groups are not in it" if done.damaged else ""
+    lost += f"; {counted(done.dateless, 'row')} of no date that there is are not in it" if done.dateless else ""
     lost += "; some could not be read for damage" if done.cut_short else ""
     click.echo(f"{counted(done.readings, 'reading')} in {counted(done.rows, 'row')} of {place}{lost}", err=True)

@@ -16,6 +16,8 @@ from schemas.errors import Refused, Unavailable
 
 NAME = "spool.db"
 SCHEMA_VERSION = 1
+WAITS = "to-recover"
+"""Lies beside a database that was set aside until what can be read of it is in the new one."""
 RESERVE = "reserve"
 RESERVE_BYTES = 8 * 1024 * 1024
 """Given up when the disk is full, so that a spool can still be opened, sent and emptied: SQLite needs room even to
@@ -94,18 +96,36 @@ def keeps(connection: sqlite3.Connection) -> bool:
     return connection.execute("select 1 from sqlite_master where name = 'kept'").fetchone() is not None
 
 
-def set_aside(folder: Path, *, stamp: str) -> Path:
-    """Move a damaged database out of the way and return its new folder."""
+def set_aside(folder: Path, *, stamp: str) -> None:
+    """Move a damaged database out of the way, into a folder that waits to be recovered from."""
     aside = folder / f"damaged-{stamp}"
     try:
         aside.mkdir()
-        for suffix in ("", "-wal", "-shm"):
-            part = folder / f"{NAME}{suffix}"
-            if part.exists():
-                part.rename(aside / part.name)
+        (aside / WAITS).touch()
+        _sync_folder(aside)
+        _move(folder, aside)
     except OSError as error:
         raise Unavailable(f"spool {folder} is damaged and cannot be set aside: {error}") from None
-    return aside
+
+
+def waiting_aside(folder: Path) -> list[Path]:
+    """Where damaged databases lie that have not been recovered from, the oldest first: a full disk or a kill may come
+    in between. A move that was cut short is finished."""
+    found = sorted(path.parent for path in folder.glob(f"damaged-*/{WAITS}"))
+    for aside in found:
+        if not (aside / NAME).exists():
+            _move(folder, aside)
+    return found
+
+
+def _move(folder: Path, aside: Path) -> None:
+    """The file itself last: where it is not, the move is not over."""
+    for suffix in ("-wal", "-shm", ""):
+        part = folder / f"{NAME}{suffix}"
+        if part.exists():
+            part.rename(aside / part.name)
+    _sync_folder(aside)
+    _sync_folder(folder)
 
 
 def make_reserve(folder: Path) -> None:

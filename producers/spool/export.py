@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from producers.spool import database
 from producers.spool.rows import Damaged, Rows, unpacked
+
+TIME_US_MIN, TIME_US_MAX = -62_135_596_800_000_000, 253_402_300_800_000_000  # the years 1 and 10000
 
 GROUPS = """select g.id, d.device_id, s.channels, g.body, g.rows, g.has_status, g.crc32 from groups g
     join streams s on s.number = g.stream join devices d on d.number = s.device order by g.id"""
@@ -28,6 +31,7 @@ class Exported:
     rows: int = 0
     readings: int = 0
     damaged: int = 0
+    dateless: int = 0  # rows with a time that no calendar has, so that no line can say it; no stage takes them
     cut_short: bool = False  # by damage behind which nothing could be read
 
 
@@ -36,9 +40,11 @@ def export(folder: Path, into: IO[bytes]) -> Exported:
     done = Exported()
     with closing(database.reader(folder)) as connection:
         for rows in _readable(connection, done):
-            into.writelines(_lines(rows))
-            done.rows += len(rows.times)
-            done.readings += rows.readings
+            dated = (rows.times >= TIME_US_MIN) & (rows.times < TIME_US_MAX)
+            done.dateless += int((~dated).sum())
+            into.writelines(_lines(rows, dated))
+            done.rows += int(dated.sum())
+            done.readings += int(dated.sum()) * len(rows.channels)
     return done
 
 
@@ -61,8 +67,8 @@ def _readable(connection: sqlite3.Connection, done: Exported) -> Iterator[Rows]:
             done.cut_short = True
 
 
-def _lines(rows: Rows) -> Iterator[bytes]:
-    for at, values in zip(rows.times.tolist(), rows.values, strict=True):
+def _lines(rows: Rows, dated: npt.NDArray[np.bool_]) -> Iterator[bytes]:
+    for at, values in zip(rows.times[dated].tolist(), rows.values[dated], strict=True):
         time = datetime.fromtimestamp(at // 1_000_000, UTC).replace(microsecond=at % 1_000_000)
         readings = {name: None if np.isnan(v) else v for name, v in zip(rows.channels, values.tolist(), strict=True)}
         yield orjson.dumps({"device": rows.device_id, "time": time, "values": readings}) + b"\n"

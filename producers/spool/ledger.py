@@ -85,6 +85,7 @@ class Ledger:
         self.folder = folder
         self.refused: dict[str, int] = defaultdict(int)  # not yet in the database
         self.known = Known()
+        self.is_stale = True  # what a transaction that failed has left in memory, until it can be read anew
         self.load()
         self.number, self.spool_id = db.execute(
             "select number, spool_id from spools order by number limit 1"
@@ -112,6 +113,7 @@ class Ledger:
             if self.db.in_transaction:
                 with suppress(sqlite3.DatabaseError):
                     self.db.execute("rollback")
+            self.is_stale = True
             with suppress(sqlite3.DatabaseError):
                 self.load()
             if isinstance(error, sqlite3.OperationalError):
@@ -147,7 +149,7 @@ class Ledger:
         known.unframed = count - framed
         known.unframed_bytes = known.bytes - framed_bytes - framed * GROUP_OVERHEAD_BYTES
         known.kept_bytes = sum(size + GROUP_OVERHEAD_BYTES for _, _, size in self.db.execute(queries.KEPT))
-        self.known = known
+        self.known, self.is_stale = known, False
 
     def set(self, device: int, **values: int | None) -> None:
         """Counters of a device, by the names of `Counts`."""

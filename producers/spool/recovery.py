@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from producers.spool import database
 
 GROUPS = "select id, stream, accepted_us, rows, readings, has_status, file, crc32, body from groups"
@@ -49,20 +51,20 @@ class _Recovery:
         self._into = into
 
     def run(self, aside: Path) -> Recovered:
-        devices = list(
-            self._rows("select number, device_id, accepted, sent, dropped, refused, acknowledged_us from devices")
-        )
-        streams = {row[0]: row for row in self._rows("select number, device, channels from streams")}
-        spools = {row[0]: row[1:] for row in self._rows("select number, spool_id, created_us from spools")}
+        counted = "select number, device_id, accepted, sent, dropped, refused, acknowledged_us from devices"
+        devices = list({row[1]: row for row in self._rows(counted, "itiiiim")}.values())
+        known = {row[0] for row in devices}
+        channels = self._rows("select number, device, channels from streams", "iit")
+        streams = {row[0]: row for row in channels if row[1] in known and _are_names(row[2])}
+        spools = {row[0]: row[1:] for row in self._rows("select number, spool_id, created_us from spools", "iti")}
         frames = defaultdict(list)
-        for group, *identity in self._rows("select group_id, spool, device, sequence from framed"):
+        for group, *identity in self._rows("select group_id, spool, device, sequence from framed", "iiii"):
             frames[tuple(identity)].append(group)
         self._into.executemany(PUT_DEVICE, devices)
-        known = {row[0] for row in devices}
-        streams = {number: row for number, row in streams.items() if row[1] in known}
-        self._into.executemany("insert into streams (number, device, channels) values (?, ?, ?)", streams.values())
-        places = self._rows("select source, place from places")
-        self._into.executemany("insert into places (source, place) values (?, ?)", places)
+        self._into.executemany("insert or ignore into streams values (?, ?, ?)", streams.values())
+        streams = {row[0]: row for row in self._into.execute("select number, device, channels from streams")}
+        places = self._rows("select source, place from places", "tt")
+        self._into.executemany("insert or ignore into places (source, place) values (?, ?)", places)
         found: dict[int, int] = {}
         by_device: dict[int, int] = defaultdict(int)
         for row in self._groups():
@@ -92,18 +94,33 @@ class _Recovery:
                 )
                 numbers[spool] = row.fetchone()[0]
             self._into.executemany(
-                "insert into framed (group_id, spool, device, sequence) values (?, ?, ?, ?)",
+                "insert or ignore into framed (group_id, spool, device, sequence) values (?, ?, ?, ?)",
                 [(group, numbers[spool], device, sequence) for group in groups],
             )
 
     def _groups(self) -> Iterator[Any]:
         """From the front up to the damage, then from the back up to it."""
-        yield from self._rows(f"{GROUPS} order by id")
-        yield from self._rows(f"{GROUPS} order by id desc")
+        yield from self._rows(f"{GROUPS} order by id", "iiiiiimib")
+        yield from self._rows(f"{GROUPS} order by id desc", "iiiiiimib")
 
-    def _rows(self, query: str) -> Iterator[Any]:
-        """As many as can be read."""
+    def _rows(self, query: str, kinds: str) -> Iterator[Any]:
+        """As many as can be read, and are what was written: `kinds` has a letter for each column."""
         try:
-            yield from self._old.execute(query)
-        except sqlite3.DatabaseError:
+            for row in self._old.execute(query):
+                if all(isinstance(value, KINDS[kind]) for value, kind in zip(row, kinds, strict=True)):
+                    yield row
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # what SQLite says of a damaged schema may be no text
             return
+
+
+KINDS: dict[str, Any] = {"i": int, "t": str, "b": bytes, "m": int | None}
+"""A damaged record's columns may be of any kind."""
+
+
+def _are_names(channels: str) -> bool:
+    """Whether a stream's channels can be read."""
+    try:
+        names = orjson.loads(channels)
+    except ValueError:
+        return False
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)

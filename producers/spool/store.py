@@ -31,6 +31,11 @@ from schemas.frames import RawFrame
 
 T = TypeVar("T")
 
+DAMAGE = (sqlite3.DatabaseError, LookupError, TypeError, ValueError)
+"""What a damaged file makes of a look through it. SQLite does not notice all of it, and what it says may be no text."""
+DAMAGED_TEXTS = ("no such", "decode")
+"""Column names and texts that are not as they were written; else an operational error is the disk's."""
+
 
 class Spool:
     """Safe to share between threads. Raises `Refused` when another process has the folder."""
@@ -56,18 +61,21 @@ class Spool:
             raise
 
     def _open(self) -> Ledger:
+        aside = database.waiting_aside(self.folder)
         db: sqlite3.Connection | None = None
         try:
             db = database.connect(self.folder, created_us=self._clock_us())
             ledger = Ledger(db, self.folder)
-        except sqlite3.OperationalError as error:
-            if "full" in str(error) and database.free_reserve(self.folder):
-                return self._open()
-            raise Unavailable(f"spool {self.folder}: {error}") from None
-        except sqlite3.DatabaseError:
+        except DAMAGE as error:
             if db is not None:
                 db.close()
+            if isinstance(error, sqlite3.OperationalError) and not any(word in str(error) for word in DAMAGED_TEXTS):
+                if "full" in str(error) and database.free_reserve(self.folder):
+                    return self._open()
+                raise Unavailable(f"spool {self.folder}: {error}") from None
             ledger = self._recover()
+        else:
+            self._take_back(ledger, aside)
         database.make_reserve(self.folder)
         return ledger
 
@@ -75,17 +83,28 @@ class Spool:
         """A new database with what can be read of the damaged one."""
         now_us = self._clock_us()
         stamp = datetime.fromtimestamp(now_us / 1e6, UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        aside = database.set_aside(self.folder, stamp=stamp)
+        database.set_aside(self.folder, stamp=stamp)
         ledger = Ledger(database.connect(self.folder, created_us=now_us), self.folder)
-        with ledger.transaction():
-            self.recovered = recovery.recover(aside, ledger.db)
-        ledger.load()
+        self._take_back(ledger, database.waiting_aside(self.folder))
         return ledger
+
+    def _take_back(self, ledger: Ledger, aside: Iterable[Path]) -> None:
+        """What can be read of databases that were set aside, each once."""
+        for folder in aside:
+            noted = f"recovered from {folder.name}"
+            if ledger.db.execute(queries.PLACE, (noted,)).fetchone() is None:
+                with ledger.transaction():
+                    self.recovered = recovery.recover(folder, ledger.db)
+                    ledger.db.execute(queries.SAVE_PLACE, (noted, str(self.recovered)))
+                ledger.load()
+            (folder / database.WAITS).unlink(missing_ok=True)
 
     def _work(self, work: Callable[[], T]) -> T:
         """`work` in the lock, once more on a recovered database when this one turns out to be damaged."""
         with self._lock:
             try:
+                if self._ledger.is_stale:
+                    self._ledger.load()
                 return work()
             except sqlite3.OperationalError as error:
                 raise DiskTrouble(f"spool {self.folder}: {error}; nothing that was accepted is lost") from None

@@ -65,7 +65,8 @@ def adoption(file: str, devices: Mapping[str, Device], wanted: Wanted, *, now: d
     with tempfile.TemporaryDirectory(prefix="telltale-adopt-") as folder:
         kept = opened(file, Path(folder))
         read = recognise(kept, wanted.description, told=wanted.told)
-        interval_s = None if read.questions else step_of(recognise(kept, wanted.description, told=wanted.told))
+        rows = recognise(kept, wanted.description, told=wanted.told)
+        interval_s = None if read.questions else step_of(rows)
         known = _known(read, devices, wanted, interval_s)
         leave_out = set(wanted.leave_out)
         unheard = leave_out - set(value_columns(read.columns))
@@ -75,6 +76,7 @@ def adoption(file: str, devices: Mapping[str, Device], wanted: Wanted, *, now: d
             if known is None:
                 raise Refused("--leave-out-new is for devices that are configured; this logger is not known yet")
             leave_out |= set(value_columns(read.columns)) - {sensor.channel for sensor in known.sensors}
+        leave_out |= rows.tally.texts - {sensor.channel for sensor in (known.sensors if known else ())}
         stamping = merged(wanted.told, read.stamping, read.custom)
         made = propose(
             read.identity,
@@ -128,7 +130,7 @@ def step_of(file: LoggerFile) -> float | None:
     """The most common step between rows, seconds; None for fewer than two."""
     stamps = []
     count = 0
-    for chunk in file.chunks(lambda _: None):
+    for chunk in file.chunks(lambda column: column.name):
         stamps.append(chunk.stamps)
         count += len(chunk.stamps)
         if count > ROWS_LOOKED_AT:

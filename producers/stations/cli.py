@@ -1,6 +1,5 @@
 """`telltale stations`: import descriptions of stations, show what is configured."""
 
-import getpass
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,10 +8,12 @@ from typing import Literal
 import click
 import orjson
 
+from infra.caller import caller
 from infra.counted import counted
-from infra.options import KAFKA
+from infra.options import KAFKA, Bounded
 from producers.stations.calibrations.cli import calibration
 from producers.stations.files import read_file
+from schemas.devices import DEVICE_ID
 from schemas.errors import Refused
 from schemas.iea.convert import Answers
 
@@ -49,9 +50,9 @@ stations.add_command(calibration)
 @click.option(
     "--silence-limit",
     "silence_limit_s",
-    type=click.FloatRange(min=0, min_open=True, max=366 * 86_400),
+    type=Bounded(min=0, min_open=True, max=366 * 86_400),
     metavar="SECONDS",
-    help="Silent for longer than this raises an alarm; by default three intervals.",
+    help="Silent for longer than this raises an alarm; by default as FILE says, of a data model three intervals.",
 )
 @click.option("--dry-run", is_flag=True, help="Read, check and show; publish nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: the devices as JSON.")
@@ -72,11 +73,15 @@ def import_(
     FILE is an IEA Task 43 WRA data model, or devices as `telltale stations show --json` prints them.
 
     Alarm rules (`telltale alarms rules`) stay where the file says nothing of them.
+
+    \b
+    telltale stations import mast.json --utc-offset +01:00 --dry-run
+    telltale stations import mast.json --utc-offset +01:00 --silence-limit 1800
     """
     _check_device_id(device_id)
     answers = Answers(
         configured_at=datetime.now(UTC),
-        configured_by=who(),
+        configured_by=caller(),
         device_id=device_id,
         utc_offset_minutes=utc_offset,
         stamp=stamp,
@@ -96,9 +101,10 @@ def import_(
         return
     for device in imported.devices:
         dated = sum(len(sensor.calibrations) > 1 for sensor in device.sensors)
+        changing = f", {dated} of them with calibrations that change" if dated else ""
         click.echo(
             f"{'would configure' if dry_run else 'configured'} {device.device_id}: "
-            f"{counted(len(device.sensors), 'sensor')}, {dated} of them with calibrations that change"
+            f"{counted(len(device.sensors), 'sensor')}{changing}"
         )
 
 
@@ -111,13 +117,11 @@ def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
     from rich.console import Console
 
     from infra.stack import kafka_address
-    from producers.stations.devices import read_devices
+    from producers.stations.devices import named, read_devices
     from producers.stations.show import table
 
     devices = read_devices(kafka_address(kafka))
-    if device is not None and device not in devices:
-        raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(devices)) or "none"}')
-    wanted = [devices[name] for name in sorted(devices) if device in (None, name)]
+    wanted = named(devices, sorted(devices) if device is None else [device])
     if as_json:
         dumps = [one.model_dump(mode="json") for one in wanted]
         _print_json(dumps if device is None else dumps[0])
@@ -138,7 +142,7 @@ def show(*, device: str | None, as_json: bool, kafka: str | None) -> None:
 @click.option("--utc-offset", type=UtcOffset(), help="The logger's clock against UTC, where the file does not say.")
 @click.option("--stamp", type=click.Choice(["begin", "end"]), help="What its stamps mean, where the file does not say.")
 @click.option(
-    "--interval", "interval_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Between two rows."
+    "--interval", "interval_s", type=Bounded(min=0, min_open=True), metavar="SECONDS", help="Between two rows."
 )
 @click.option("--date-order", type=click.Choice(["dmy", "mdy", "ymd"]), help="Of day, month, year in its files.")
 @click.option("--leave-out", metavar="COLUMN", multiple=True, help="Do not take this column; may come several times.")
@@ -199,7 +203,7 @@ def adopt(
         leave_out=frozenset(leave_out),
         leave_out_new=leave_out_new,
         description=None if description is None else read_description(description),
-        who=who(),
+        who=caller(),
     )
     found = adoption(file, devices, wanted, now=datetime.now(UTC))
     if not dry_run:
@@ -237,17 +241,15 @@ def export(
     Of the named DEVICEs or of all; `telltale stations import` and other tools read it.
     """
     from infra.stack import kafka_address
-    from producers.stations.devices import read_devices
+    from producers.stations.devices import named, read_devices
     from schemas.iea.export import model_of
 
     _ = iea  # `show --json` has our own format; here there is one
     configured = read_devices(kafka_address(kafka))
-    unknown = [name for name in devices if name not in configured]
-    if unknown or not configured:
-        names = ", ".join(sorted(configured)) or "none"
-        raise Refused(f'no device "{unknown[0] if unknown else ""}" is configured; there are: {names}')
-    chosen = [configured[name] for name in devices or sorted(configured)]
-    made = model_of(chosen, author=author or who(), organisation=organisation, today=datetime.now(UTC).date())
+    chosen = named(configured, devices or sorted(configured))
+    if not chosen:
+        raise Refused("no device is configured; `telltale stations import FILE` does it")
+    made = model_of(chosen, author=author or caller(), organisation=organisation, today=datetime.now(UTC).date())
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     data = orjson.dumps(made.model, option=orjson.OPT_INDENT_2)
@@ -261,16 +263,52 @@ def export(
     click.echo(f"wrote {out}: {', '.join(device.device_id for device in chosen)}")
 
 
+@stations.command()
+@click.argument("devices", nargs=-1, required=True, metavar="DEVICE...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="For scripts: what was removed as JSON, as `stations import` reads it."
+)
+@KAFKA
+def remove(*, devices: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool, kafka: str | None) -> None:
+    """Take devices that are gone out of the configuration.
+
+    Their alarms end, their silence is judged no more, and they leave the pages. What they have measured stays in the
+    database, with flags and calibrations: plots, exports and the API find it by the device's name.
+
+    What a removed device still sends is rejected, and an alarm says so; `telltale device revoke` takes its credential
+    away. The output of --json, imported by `telltale stations import`, brings the devices back.
+    """
+    from infra.asking import is_wanted
+    from infra.stack import kafka_address
+    from producers.stations.devices import named, read_devices
+    from producers.stations.devices import remove as take_out
+    from producers.stations.rules.placing import last_places
+
+    address = kafka_address(kafka)
+    configured = read_devices(address)
+    chosen = named(configured, dict.fromkeys(devices))
+    for one in chosen:
+        sensors = counted(len(one.sensors), "sensor")
+        click.echo(f"{one.device_id}: {one.name}, at {one.station.name}, {sensors}", err=True)
+    for place, rules in last_places(configured, chosen):
+        click.echo(f"warning: alarm rules of {place} go with the last device: {', '.join(rules)}", err=True)
+    click.echo("ends: alarms, the judging of silence, the place on the pages", err=True)
+    click.echo("stays: readings, windows, heartbeats, flags and calibrations in the database", err=True)
+    if not dry_run:
+        if not (yes or is_wanted(f"remove {counted(len(chosen), 'device')}?")):
+            raise Refused("nothing was removed")
+        take_out(address, [one.device_id for one in chosen])
+    if as_json:
+        _print_json([one.model_dump(mode="json") for one in chosen])
+        return
+    click.echo(f"{'would remove' if dry_run else 'removed'} {', '.join(one.device_id for one in chosen)}")
+
+
 def _check_device_id(device_id: str | None) -> None:
-    if device_id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", device_id):
+    if device_id is not None and not re.fullmatch(DEVICE_ID, device_id):
         raise Refused(f'"{device_id}" is no device id: letters, digits, dot, dash and underscore, up to 128')
-
-
-def who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return "unknown"
 
 
 def _print_json(value: object) -> None:

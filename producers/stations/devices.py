@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from infra.client import connection
 from infra.counted import counted
 from infra.whole_topic import ANSWER_S, partitions_of, read_to_end
-from producers.stations.rules.placing import adopted
+from producers.stations.rules.placing import adopted, some
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.devices import Device
@@ -38,6 +38,26 @@ def publish(
     Raises `Refused` for a record that is too large, `Unavailable` when the broker does not take them in time.
     """
     codec = codec or Codec()
+    return _write(kafka, ((device.device_id, codec.encode(device)) for device in devices), security)
+
+
+def remove(kafka: str, device_ids: Iterable[str], *, security: Mapping[str, Any] | None = None) -> int:
+    """Take devices out of the configuration; returns how many when the broker knows. Raises as `publish`."""
+    return _write(kafka, ((device_id, None) for device_id in device_ids), security)
+
+
+def named(configured: Mapping[str, Device], names: Iterable[str]) -> list[Device]:
+    """The devices of these names. Raises `Refused` for the first that is not configured."""
+    found = []
+    for name in names:
+        if name not in configured:
+            raise Refused(f'no device "{name}" is configured; there are: {some(configured)}')
+        found.append(configured[name])
+    return found
+
+
+def _write(kafka: str, records: Iterable[tuple[str, bytes | None]], security: Mapping[str, Any] | None) -> int:
+    """Configurations by device; None: it is to be no more."""
     topic = TOPICS[DEVICES]
     producer = Producer(
         {
@@ -49,26 +69,25 @@ def publish(
             "compression.type": "zstd",
             "message.max.bytes": topic.max_message_bytes,
             "message.timeout.ms": int(2 * ANSWER_S * 1000),
-            "linger.ms": 0,
+            "linger.ms": 5,
         }
     )
     partitions_of(producer, kafka, DEVICES)
     failures: list[KafkaError] = []
     count = 0
-    for device in devices:
-        data = codec.encode(device)
+    for device_id, data in records:
         try:
-            producer.produce(DEVICES, data, device.device_id.encode(), on_delivery=_keep(failures))
+            producer.produce(DEVICES, data, device_id.encode(), on_delivery=_keep(failures))
         except KafkaException as error:
             if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 raise Refused(
-                    f"device {device.device_id}: its configuration has {len(data)} bytes, "
+                    f"device {device_id}: its configuration has {len(data or b'')} bytes, "
                     f"the topic {DEVICES} takes {topic.max_message_bytes}"
                 ) from None
             raise Unavailable(f"kafka at {kafka}: {error.args[0].str()}") from None
         except BufferError:
             producer.flush(ANSWER_S)
-            producer.produce(DEVICES, data, device.device_id.encode(), on_delivery=_keep(failures))
+            producer.produce(DEVICES, data, device_id.encode(), on_delivery=_keep(failures))
         count += 1
     left = producer.flush(3 * ANSWER_S)
     if left or failures:

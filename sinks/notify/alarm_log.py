@@ -1,11 +1,12 @@
 """The topic `alarms` as the notifier reads it: all partitions, from its own positions. A broker that is away is no
 error here: nothing comes, and it is asked again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from infra.client import connection
 from infra.offsets import Mark, committed, mark_of
@@ -42,10 +43,11 @@ class AlarmLog:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",  # a topic made again: events have ids, nothing is told twice
+                "auto.offset.reset": "earliest",  # events have ids, nothing is told twice
                 "fetch.wait.max.ms": 100,
             }
         )
+        self._admin = AdminClient(connection(address))
         self._parts: frozenset[int] = frozenset()
         self._ended: set[int] = set()
         self._retry_at = 0.0
@@ -56,9 +58,12 @@ class AlarmLog:
         """Whether the end of every partition has been met once."""
         return bool(self._parts) and self._ended >= self._parts
 
-    def open(self, positions: Mapping[int, int], *, now_s: float) -> bool:
-        """Finds the partitions, if they are not found yet; whether they are. Blocks for some seconds at most."""
-        if self._parts or now_s < self._retry_at:
+    def open(self, positions: Callable[[str], Mapping[int, int]], *, now_s: float) -> bool:
+        """Finds the partitions, if they are not found yet; whether they are. Blocks for some seconds at most.
+
+        `positions` knows where to begin in the topic of an id: one that was made again has another.
+        """
+        if self._parts or 0 < self._retry_at - now_s <= RETRY_S:  # more: the clock was set back
             return bool(self._parts)
         self._retry_at = now_s + RETRY_S
         try:
@@ -66,13 +71,19 @@ class AlarmLog:
             if topic.error is not None or not topic.partitions:
                 return False
             known = committed(self._consumer, [TopicPartition(ALARMS, part) for part in topic.partitions])
+            told = self._admin.describe_topics(TopicCollection([ALARMS]), request_timeout=ANSWER_S)[ALARMS]
+            topic_id = str(told.result(ANSWER_S).topic_id)
         except KafkaException as error:
             log.info("broker_away", detail=error.args[0].str())
             return False
+        except TimeoutError:
+            log.info("broker_away", detail=f"no answer about {ALARMS} for {ANSWER_S:g} s")
+            return False
+        ours = positions(topic_id)
         starts = []
         for at in known:
             by_operator = at.offset >= 0 and mark_of(at.metadata) is None
-            offset = at.offset if by_operator else positions.get(at.partition, 0)
+            offset = at.offset if by_operator else ours.get(at.partition, 0)
             starts.append(TopicPartition(ALARMS, at.partition, offset))
         self._consumer.assign(starts)
         self._parts = frozenset(topic.partitions)

@@ -10,6 +10,7 @@ from datetime import datetime, time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -47,9 +48,11 @@ class Secret(Strict):
             raise Refused(f"notify: the environment variable {self.env} is not set")
         assert self.file is not None  # noqa: S101 - one of the two is there
         try:
-            return self.file.read_text().strip()
+            return self.file.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise Refused(f"notify: {self.file} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise Refused(f"notify: {self.file} cannot be read: it is no UTF-8") from None
 
 
 class Email(Strict):
@@ -89,6 +92,13 @@ class Webhook(Strict):
     def _http(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        try:
+            parts = urlsplit(url)
+            fine = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            fine = False
+        if not fine or not url.isprintable() or " " in url:
+            raise ValueError("must be an address such as https://chat.example.org/hooks/telltale")
         return url
 
 
@@ -247,6 +257,8 @@ def _got(value: Any) -> str:
 def read(path: Path) -> Config:
     """The file. Raises `Refused`."""
     try:
-        return parse(path.read_text(), where=str(path))
+        return parse(path.read_text(encoding="utf-8"), where=str(path))
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path} is no UTF-8 at its byte {error.start + 1}; save it as UTF-8") from None
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}; `telltale notify example` shows one") from None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from schemas.alarms import STANDING, AlarmEvent, AlarmState
+from schemas.alarms import STANDING, AlarmEvent, AlarmState, supersedes
 from schemas.errors import Refused, Unavailable
 from sinks.notify.notices import Due, Item, Notice
 
@@ -24,6 +24,9 @@ KEPT_DAYS = 120
 INTERRUPTED_MAX = 2
 """Tries that may end with our being killed, for a way whose receiver cannot tell a notice from its repeat: the first,
 and one repeat."""
+
+AHEAD = (("waiting", "since"), ("last_told", "at"), ("notices", "next_try"), ("notices", "failing_since"))
+"""Times that something waits for."""
 
 NOTICES = (
     "SELECT notice_id, way, route, grp, events, again, state, tries, interrupted, made, next_try, failing_since, said "
@@ -104,8 +107,15 @@ class Ledger:
         """Keep it."""
         self._sql.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
 
-    def positions(self) -> dict[int, int]:
-        """Partition to the offset that comes next."""
+    def positions(self, topic_id: str) -> dict[int, int]:
+        """Partition to the offset that comes next, in the topic of that id. One that was deleted and made again has
+        another, and is read from its beginning: events that were taken before are known by their own ids."""
+        known = self.noted("topic")
+        if known != topic_id:
+            with self._once():
+                if known is not None:
+                    self._sql.execute("DELETE FROM positions")
+                self.note("topic", topic_id)
         return dict(self._sql.execute("SELECT part, next_offset FROM positions"))
 
     def standing(self) -> list[AlarmEvent]:
@@ -186,7 +196,7 @@ class Ledger:
 
     def _stand(self, event: AlarmEvent) -> None:
         known = self._sql.execute("SELECT event FROM standing WHERE alarm_id = ?", (event.data.alarm_id,)).fetchone()
-        if known is not None and AlarmEvent.model_validate_json(known[0]).data.step > event.data.step:
+        if known is not None and not supersedes(event, AlarmEvent.model_validate_json(known[0])):
             return
         if event.data.state in STANDING:
             self._sql.execute(
@@ -249,11 +259,11 @@ class Ledger:
             "UPDATE notices SET state = 'sending', tries = tries + 1 WHERE notice_id = ?", (notice.notice_id,)
         )
 
-    def sent(self, notice: Notice) -> None:
-        """The receiver has taken it."""
+    def sent(self, notice: Notice, *, said: str | None = None) -> None:
+        """The receiver has taken it; `said` is by whom not, of several."""
         self._sql.execute(
-            "UPDATE notices SET state = 'sent', failing_since = NULL, said = NULL WHERE notice_id = ?",
-            (notice.notice_id,),
+            "UPDATE notices SET state = 'sent', failing_since = NULL, said = ? WHERE notice_id = ?",
+            (said, notice.notice_id),
         )
 
     def failed(self, notice: Notice, said: str, *, now: datetime, pause_s: float) -> None:
@@ -263,6 +273,13 @@ class Ledger:
             "WHERE notice_id = ?",
             (said, now.timestamp() + pause_s, now.timestamp(), notice.notice_id),
         )
+
+    def set_back(self, *, now: datetime) -> None:
+        """Times that lie ahead of a clock that was set back are now."""
+        at = now.timestamp()
+        with self._once():
+            for table, column in AHEAD:
+                self._sql.execute(f"UPDATE {table} SET {column} = ? WHERE {column} > ?", (at, at))  # noqa: S608 - ours
 
     def resume(self, once: Mapping[str, bool]) -> list[Notice]:
         """After a start: tries that were cut short are made ready again; those that have used up their repeat are

@@ -16,7 +16,7 @@ from sinks.notify import inbox, measured, notices
 from sinks.notify.alarm_log import AlarmLog
 from sinks.notify.config import Config
 from sinks.notify.ledger import Ledger, Outgoing
-from sinks.notify.ways.port import Carrier, Undelivered
+from sinks.notify.ways.port import Carrier, Partly, Undelivered
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,8 @@ class Notifier:
             self._began = start.isoformat()
             ledger.note("began", self._began)
         self._first_words = ledger.noted("first_words") is not None
-        self._decide_at = self._ring_at = self._forget_at = start
+        self._turned_at = self._decide_at = self._ring_at = self._forget_at = start
+        self._set_back(start)
         for notice in ledger.resume({name: carrier.once for name, carrier in carriers.items()}):
             log.warning("doubtful", way=notice.way, notice=notice.notice_id, alarms=len(notice.events))
 
@@ -76,6 +77,10 @@ class Notifier:
         """Everything once."""
         self._beat()
         now = self._clock()
+        if now < self._turned_at:
+            log.warning("clock_set_back", by_s=round((self._turned_at - now).total_seconds(), 1))
+            self._set_back(now)
+        self._turned_at = now
         self._take_inbox(now)
         self._take_log(now, wait_s)
         self._harvest(now)
@@ -91,13 +96,18 @@ class Notifier:
             self._forget_at = now + FORGET
             self._ledger.forget(now=now)
 
+    def _set_back(self, now: datetime) -> None:
+        """The clock reads less than it did: nothing waits for it to come back to where it was."""
+        self._turned_at = self._decide_at = self._ring_at = self._forget_at = now
+        self._ledger.set_back(now=now)
+
     def _take_inbox(self, now: datetime) -> None:
         for path, event in inbox.arrived(self._inbox):
             self._take([event], {}, now)
             path.unlink(missing_ok=True)
 
     def _take_log(self, now: datetime, wait_s: float) -> None:
-        if not self._log.open(self._ledger.positions(), now_s=now.timestamp()):
+        if not self._log.open(self._ledger.positions, now_s=now.timestamp()):
             Event().wait(wait_s)
             return
         read = self._log.read(wait_s)
@@ -108,15 +118,14 @@ class Notifier:
             self._say_first_words(now)
 
     def _take(self, events: list[AlarmEvent], positions: dict[int, int], now: datetime) -> None:
-        began = datetime.fromisoformat(self._began or "")
-        self._ledger.take(
-            (
-                (event, list(notices.items(event, self._config, now=now)) if event.time >= began else [])
-                for event in events
-            ),
-            positions=positions,
-            now=now,
-        )
+        self._ledger.take(((event, self._items(event, now)) for event in events), positions=positions, now=now)
+
+    def _items(self, event: AlarmEvent, now: datetime) -> list[notices.Item]:
+        """What the log holds from before our time is noted, and told as first words if it stands. What comes behind
+        that is news, whatever the clock of its speaker says."""
+        if not self._first_words and event.time < datetime.fromisoformat(self._began or ""):
+            return []
+        return list(notices.items(event, self._config, now=now))
 
     def _say_first_words(self, now: datetime) -> None:
         """The log from before our time is known: what stands of it is told."""
@@ -147,16 +156,27 @@ class Notifier:
                 self._under_way[way] = out, self._threads.submit(self._carry, out.notice)
 
     def _carry(self, notice: notices.Notice) -> None:
-        with measured.SEND.labels(notice.way).time():
-            self._carriers[notice.way].carry(notice)
+        try:
+            with measured.SEND.labels(notice.way).time():
+                self._carriers[notice.way].carry(notice)
+        except Undelivered:
+            raise
+        except Exception as error:  # our bug, in one way: the others go on, and tell of it
+            log.exception("way.threw", way=notice.way)
+            raise Undelivered(f"{type(error).__name__}: {error}") from error
 
     def _harvest(self, now: datetime) -> None:
         for way, (out, future) in list(self._under_way.items()):
             if not future.done():
                 continue
             del self._under_way[way]
+            said = None
             try:
-                future.result()
+                try:
+                    future.result()
+                except Partly as error:
+                    said = str(error)
+                    log.warning("partly", way=way, notice=out.notice.notice_id, detail=said)
             except Undelivered as error:
                 pause_s = min(PAUSE_S * 2 ** min(out.tries, 16), PAUSE_S_MAX)
                 log.warning("undelivered", way=way, notice=out.notice.notice_id, detail=str(error), again_s=pause_s)
@@ -164,7 +184,7 @@ class Notifier:
                 measured.FAILED.labels(way).inc()
             else:
                 log.info("sent", way=way, notice=out.notice.notice_id, alarms=len(out.notice.events))
-                self._ledger.sent(out.notice)
+                self._ledger.sent(out.notice, said=said)
                 measured.SENT.labels(way).inc()
                 measured.SENT_AT.is_now()
 

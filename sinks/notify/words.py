@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from infra.printable import printable
 from schemas.alarms import AlarmEvent, AlarmState
 from sinks.notify.notices import Notice
 
@@ -12,7 +13,11 @@ LINES_MAX = 200
 
 
 def subject(notice: Notice) -> str:
-    """One line: how many, how bad, where."""
+    """One line: how many, how bad, where. A mail's header takes it whatever a device calls itself."""
+    return printable(_subject(notice))
+
+
+def _subject(notice: Notice) -> str:
     events = notice.events
     raised = [e for e in events if e.data.state != AlarmState.CLEARED]
     over = [e for e in events if e.data.state == AlarmState.CLEARED]
@@ -59,7 +64,7 @@ def _block(event: AlarmEvent) -> str:
     if alarm.who:
         lines.append(f"  {alarm.who}: {alarm.why or ''}".rstrip(": "))
     lines.append(f"  id {alarm.alarm_id}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _time(at: datetime) -> str:

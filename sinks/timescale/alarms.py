@@ -53,11 +53,6 @@ def log_lost(part: Part, *, generation: int, now: datetime, detail: str) -> Alar
     )
 
 
-def cleared(alarm: Alarm, *, message: str) -> Alarm:
-    """The same alarm, over."""
-    return alarm.model_copy(update={"state": AlarmState.CLEARED, "message": message, "step": alarm.step + 1})
-
-
 @dataclass(slots=True)
 class Waits:
     """One sink's waiting for a neighbour: raised once it lasts longer than `limit_s`. Clocks are given."""
@@ -93,7 +88,7 @@ class Waits:
         """Say that the neighbour is back; the alarm's end to be told, if one stands."""
         if self.standing is None:
             return None
-        over, self.standing = cleared(self.standing, message="The sink stores again."), None
+        over, self.standing = self.standing.over("The sink stores again."), None
         return over
 
 
@@ -116,7 +111,7 @@ def over(connection: psycopg.Connection[Any], admin: AdminClient) -> list[Alarm]
     ended = []
     for alarm in standing:
         if alarm.rule == WAITING and CLIENT.format(alarm.source.removeprefix(SOURCE.format(""))) not in alive:
-            ended.append(cleared(alarm, message="The sink that waited is gone; another one stores."))
+            ended.append(alarm.over("The sink that waited is gone; another one stores."))
         elif alarm.rule == LOG_LOST and alarm.alarm_id not in lost:
-            ended.append(cleared(alarm, message="An operator has said from where to go on."))
+            ended.append(alarm.over("An operator has said from where to go on."))
     return ended

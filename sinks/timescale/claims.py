@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from infra.offsets import mark_of
+from infra.offsets import committed, listed, mark_of
 from schemas.errors import Unavailable
 from sinks.timescale.batch import Part
 from sinks.timescale.positions import Claim
@@ -26,21 +26,21 @@ def claims(consumer: Consumer, admin: AdminClient, parts: Sequence[Part]) -> lis
         cluster = admin.describe_cluster(request_timeout=ANSWER_S).result(ANSWER_S)
         described = admin.describe_topics(TopicCollection(sorted({p.topic for p in parts})), request_timeout=ANSWER_S)
         topics = {name: str(future.result(ANSWER_S).topic_id) for name, future in described.items()}
-        starts = admin.list_offsets({tp: OffsetSpec.earliest() for tp in wanted}, request_timeout=ANSWER_S)
-        begin = {Part(tp.topic, tp.partition): future.result(ANSWER_S).offset for tp, future in starts.items()}
-        committed = {Part(tp.topic, tp.partition): tp for tp in consumer.committed(wanted, timeout=ANSWER_S)}
+        starts = listed(admin, {tp: OffsetSpec.earliest() for tp in wanted}, within_s=ANSWER_S)
+        begin = {Part(*place): found.offset for place, found in starts.items()}
+        stands = {Part(tp.topic, tp.partition): tp for tp in committed(consumer, wanted, within_s=ANSWER_S)}
     except (KafkaException, TimeoutError) as error:
         raise Unavailable(f"broker: {error}") from None
     return [
-        Claim(part, cluster.cluster_id, topics[part.topic], begin[part], _reset(committed.get(part))) for part in parts
+        Claim(part, cluster.cluster_id, topics[part.topic], begin[part], _reset(stands.get(part))) for part in parts
     ]
 
 
-def _reset(committed: Any) -> int | None:
+def _reset(stands: TopicPartition | None) -> int | None:
     """The offset that an operator has set, or None."""
-    if committed is None or committed.offset < 0 or mark_of(committed.metadata):
+    if stands is None or stands.offset < 0 or mark_of(stands.metadata):
         return None
-    return int(committed.offset)
+    return int(stands.offset)
 
 
 class Identities:

@@ -17,7 +17,7 @@ from infra import client, events, readiness, stack
 from infra.counted import counted
 from infra.database import connected, told_in_one_line
 from infra.options import AS_JSON, DATABASE, KAFKA
-from schemas.errors import Refused, Unavailable
+from schemas.errors import Unavailable
 from sinks.timescale.shell import show_table
 
 if TYPE_CHECKING:
@@ -46,13 +46,12 @@ def sink() -> None:
 def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     """Store what arrives, until SIGTERM or Ctrl-C. Any number of these share the work."""
     import structlog
-    from pydantic import ValidationError
 
-    from infra import telling
+    from infra import telling, told_alarms
+    from infra.cycles import look_for_cycles_seldom
     from infra.security import keys
     from infra.security.keys import Keyring
-    from infra.telemetry import probing
-    from infra.telemetry import tracing as tracing_
+    from infra.telemetry import probing, tracing
     from infra.telemetry.health import Health
     from infra.telemetry.serving import serving
     from infra.version import our_version
@@ -68,20 +67,17 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
     from sinks.timescale.writer import Writer
 
     address, dsn = stack.kafka_address(kafka), stack.database_dsn(database)
-    try:
-        settings = SinkSettings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Refused(f"TELLTALE_SINK_{str(first['loc'][0]).upper()}: {first['msg']}") from None
+    settings = SinkSettings()
     events.configure("debug" if verbose else "info", service="sink")
     sys.setswitchinterval(SWITCH_S)
+    look_for_cycles_seldom()
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     keyring = Keyring(keys.folder())
     keyring.refresh()
     health = Health("sink", stuck_s=STUCK_S)
-    tracing = tracing_.start("sink", version=our_version(), log=structlog.get_logger())
+    traced = tracing.start("sink", version=our_version(), log=structlog.get_logger())
     probes = {"broker": probing.broker(address), "database": probing.database(dsn)}
     with _neighbours(), serving(health, probes=probes):
         if settings.migrate:
@@ -103,14 +99,15 @@ def run(kafka: str | None, database: str | None, verbose: bool) -> None:
             teller=telling.Teller(lambda: telling.producer(address, client_id="telltale-sink-alarms"), speaker="sink"),
             health=health,
             end_of_batch=lambda part, begin: _end_of_batch(address, part, begin),
-            tracing=tracing,
+            stands=lambda alarm_id: told_alarms.stands(address, alarm_id),
+            tracing=traced,
             on_working=readiness.announce,
             keyring=keyring,
         )
         with upkeep_beside(dsn, period_s=settings.upkeep_s):
             loop.run(stop)
-    if tracing is not None:
-        tracing.end()
+    if traced is not None:
+        traced.end()
 
 
 @sink.command("status")

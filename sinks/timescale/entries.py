@@ -56,4 +56,8 @@ class Entries:
 
 def _header(message: Message, name: str) -> bytes | None:
     """The first of that name; None: there is none with a value."""
-    return next((value for each, value in message.headers() or () if each == name and isinstance(value, bytes)), None)
+    try:
+        headers = message.headers() or ()
+    except SystemError:  # how confluent-kafka says that some header's name is no UTF-8: then none can be had
+        return None
+    return next((value for each, value in headers if each == name and isinstance(value, bytes)), None)

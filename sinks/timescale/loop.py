@@ -9,6 +9,7 @@ seconds. Assignment is eager: each rebalance closes all partitions and opens wha
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -75,6 +76,7 @@ class Loop:
         teller: Teller,
         health: Health,
         end_of_batch: Callable[[Part, int], int],
+        stands: Callable[[str], bool],
         tracing: traces.Tracing | None = None,
         on_working: Callable[[], None] = lambda: None,
         keyring: Keyring | None = None,
@@ -82,7 +84,7 @@ class Loop:
         self._consumer = consumer
         self._entries = Entries(decoder, keyring=keyring, is_traced=tracing is not None)
         self._store, self._writer, self._settings = store, writer, settings
-        self._waits, self._teller = waits, teller
+        self._waits, self._teller, self._stands = waits, teller, stands
         self._on_working = on_working
         self._tracing = tracing
         self._health = health
@@ -461,5 +463,9 @@ class Loop:
     def _raise_lost(self, lost: LogLost) -> None:
         position = self._positions.get(lost.part)
         generation = position.generation if position is not None else 0
-        self._teller.tell(alarms.log_lost(lost.part, generation=generation, now=datetime.now(UTC), detail=lost.detail))
+        alarm = alarms.log_lost(lost.part, generation=generation, now=datetime.now(UTC), detail=lost.detail)
+        with suppress(Unavailable):
+            if self._stands(alarm.alarm_id):  # a sink before us has told it, and somebody may have acted on it
+                return
+        self._teller.tell(alarm)
         self._teller.finish(LAST_S)

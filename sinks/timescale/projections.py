@@ -13,7 +13,7 @@ import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
-from schemas.alarms import AlarmEvent
+from schemas.alarms import AlarmEvent, supersedes
 from schemas.devices import Device
 from schemas.records import Heartbeat, ImportStatus, Rejected
 from schemas.topics import DEVICES, IMPORTS
@@ -91,14 +91,18 @@ INSERT INTO alarm_events (event_id, alarm_id, state, time, event)
 SELECT event_id, alarm_id, state, time, event FROM jsonb_populate_recordset(NULL::alarm_events, %s)
 ON CONFLICT DO NOTHING"""
 
-# An alarm's state as of its newest event; events that are read again do not turn it back.
+# An alarm's state as of its last event: of the highest step, and of the newest of these. Events that are read again do
+# not turn it back. Data that is read again tells an alarm's whole life once more; its steps begin anew. A station's
+# alarm may go over to another device.
 ALARMS = """
 INSERT INTO alarms AS a
 SELECT * FROM jsonb_populate_recordset(NULL::alarms, %s) ORDER BY alarm_id
-ON CONFLICT (alarm_id) DO UPDATE SET (severity, state, reason, onset, value, "limit", unit, message, replayed, time) =
-  ROW (excluded.severity, excluded.state, excluded.reason, excluded.onset, excluded.value, excluded."limit",
-  excluded.unit, excluded.message, excluded.replayed, excluded.time)
-WHERE excluded.time >= a.time"""
+ON CONFLICT (alarm_id) DO UPDATE SET
+  (device_id, station_id, severity, state, reason, onset, value, "limit", unit, message, replayed, time, step) =
+  ROW (excluded.device_id, excluded.station_id, excluded.severity, excluded.state, excluded.reason, excluded.onset,
+  excluded.value, excluded."limit", excluded.unit, excluded.message, excluded.replayed, excluded.time, excluded.step)
+WHERE CASE WHEN a.replayed OR excluded.replayed THEN excluded.time >= a.time
+  ELSE (excluded.step, excluded.time) >= (a.step, a.time) END"""
 
 REJECTED = """
 INSERT INTO rejected (topic, part, at_offset, device_id, reason, detail, rows, time, payload)
@@ -184,7 +188,12 @@ def _alarms(cursor: Cursor, entries: list[Entry]) -> None:
         | {"event": said}
         for event, said in events
     ]
-    newest = {event.data.alarm_id: said["data"] | {"time": said["time"]} for event, said in events}
+    last: dict[str, AlarmEvent] = {}
+    newest = {}
+    for event, said in events:
+        alarm_id = event.data.alarm_id
+        if alarm_id not in last or supersedes(event, last[alarm_id]):
+            last[alarm_id], newest[alarm_id] = event, said["data"] | {"time": said["time"]}
     cursor.execute(ALARM_EVENTS, (as_json(history),))
     cursor.execute(ALARMS, (as_json(list(newest.values())),))
 

@@ -6,9 +6,10 @@ A crash between the two tells a record twice; its coordinates say that it is the
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from infra.client import connection
+from infra.telling import is_fatal
 from schemas.codec import Codec
 from schemas.errors import Unavailable
 from schemas.keys import PARTITIONER
@@ -49,7 +50,7 @@ class Rejects:
     def tell(self, entries: Iterable[Entry]) -> int:
         """Returns once the broker has all of them; how many they are. Raises `Unavailable`, and may be tried again."""
         told: list[Entry] = []
-        failures: list[str] = []
+        failures: list[KafkaError | BufferError] = []
         for entry in entries:
             if self._producer is None:
                 self._producer = self._make()
@@ -59,16 +60,19 @@ class Rejects:
                     READINGS_REJECTED,
                     key=record.device_id.encode() if record.device_id else None,
                     value=self._codec.encode(record),
-                    on_delivery=lambda error, _: failures.append(str(error)) if error else None,
+                    on_delivery=lambda error, _: failures.append(error) if error else None,
                 )
             except (BufferError, KafkaException) as error:
-                failures.append(str(error))
+                failures.append(error if isinstance(error, BufferError) else error.args[0])
                 break
             told.append(entry)
         if self._producer is not None and (told or failures):
             left = self._producer.flush(FLUSH_S)
             if left or failures:
-                raise Unavailable(f"{READINGS_REJECTED}: {left} records not acknowledged; {'; '.join(failures[:1])}")
+                if any(isinstance(error, KafkaError) and is_fatal(error) for error in failures):
+                    self._producer = None  # the next try makes another
+                said = "; ".join(map(str, failures[:1]))
+                raise Unavailable(f"{READINGS_REJECTED}: {left} records not acknowledged; {said}")
         for entry in told:
             assert isinstance(entry.body, Refusal)  # noqa: S101 - what callers select by
             measured.REJECTED.labels(entry.body.reason).inc()

@@ -3,9 +3,10 @@
 from typing import Any
 
 import psycopg
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from infra.offsets import ends
 from schemas.errors import Unavailable
 from sinks.timescale import schema
 from sinks.timescale.inventory import holdings
@@ -20,31 +21,27 @@ SELECT now(), current_setting('server_version'), (SELECT extversion FROM pg_exte
 FEATURES = {"plain": "partitions by month", "timescaledb": "hypertables", "views": "statistics as views"}
 FEATURES["aggregates"] = "continuous aggregates, compression"
 ANSWER_S = 10.0
+GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
 
 
 def positions(connection: psycopg.Connection[Any], admin: AdminClient) -> list[dict[str, Any]]:
     """One entry for each partition. `lag` counts offsets up to the last committed one; null when Kafka has none."""
     rows = connection.execute(POSITIONS, (SINK,)).fetchall() if schema.applied(connection) else []
-    asked = {TopicPartition(row[0], row[1]): OffsetSpec.latest() for row in rows}
-    ends: dict[tuple[str, int], int | None] = {}
-    if asked:
-        answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
-        for tp, answer in answers.items():
-            try:
-                ends[tp.topic, tp.partition] = answer.result(ANSWER_S).offset
-            except TimeoutError:
-                raise Unavailable(f"Kafka did not answer within {ANSWER_S:.0f} s") from None
-            except KafkaException as error:
-                if error.args[0].retriable():
-                    raise Unavailable(f"Kafka: {error.args[0].str()}") from None
-                ends[tp.topic, tp.partition] = None  # the topic is gone
+    stops: dict[tuple[str, int], int] = {}
+    for topic in dict.fromkeys(row[0] for row in rows):
+        try:
+            mine = [TopicPartition(topic, row[1]) for row in rows if row[0] == topic]
+            stops |= ends(admin, mine, within_s=ANSWER_S, level=IsolationLevel.READ_COMMITTED)
+        except KafkaException as error:
+            if error.args[0].code() not in GONE:
+                raise Unavailable(f"Kafka: {error.args[0].str()}") from None
     return [
         {
             "topic": topic,
             "partition": part,
             "next_offset": stands,
-            "end_offset": ends[topic, part],
-            "lag": None if (end := ends[topic, part]) is None else max(0, end - stands),
+            "end_offset": (end := stops.get((topic, part))),
+            "lag": None if end is None else max(0, end - stands),
             "generation": generation,
             "epoch": epoch,
             "owner": owner,

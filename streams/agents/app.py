@@ -26,6 +26,7 @@ from faust.worker import Worker
 
 from infra import log_lines
 from infra.client import access, connection
+from infra.cycles import look_for_cycles_seldom
 from infra.offsets import ends
 from infra.readiness import announce
 from infra.security import keys
@@ -42,6 +43,7 @@ from streams.agents.devices import DeviceTable
 from streams.agents.driver import PollTransport
 from streams.agents.ownership import Ownership
 from streams.agents.partition import Partition
+from streams.agents.same_log import shrunk
 from streams.agents.told import Told
 from streams.settings import StreamsSettings, Unsigned
 
@@ -169,6 +171,7 @@ class Stage:
         """Work until SIGTERM or Ctrl-C."""
         _keep_memory()
         sys.setswitchinterval(TURN_S)
+        look_for_cycles_seldom()
         worker = Process(self.app, loglevel="warning", redirect_stdouts=False, quiet=True, override_logging=False)
         worker.spinner = None  # it writes control characters into the log
         worker.execute_from_commandline()
@@ -266,11 +269,16 @@ class Stage:
     def _ask_ends(self, owned: dict[int, Partition]) -> None:
         wanted = [TopicPartition(topic, number) for topic in SOURCES for number in owned]
         now_us = time.time_ns() // 1000
+        before = {(topic, of): at for of, each in owned.items() for topic, at in each.ownership.next.items()}
         try:
             found = ends(self._admin, wanted, within_s=ENDS_S)
         except Exception as error:  # noqa: BLE001 - the broker is away: silence cannot be judged meanwhile
             log.warning("ends.unknown", error=str(error))
             return
+        if made_anew := shrunk(found, before):
+            (topic, number), *_ = made_anew
+            told = f"{topic}/{number} ends at {found[topic, number]} and was read up to {before[topic, number]}"
+            end_process(Unavailable(f"{told}: it was deleted and made again; a new worker reads it from its beginning"))
         lag: Counter[str] = Counter()
         for number, partition in owned.items():
             own = {topic: end for (topic, of), end in found.items() if of == number}

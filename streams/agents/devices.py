@@ -85,7 +85,7 @@ class DeviceTable:
         return [known.plan for known in list(self._known.values()) if known.plan is not None]
 
     def station(self, station_id: str) -> tuple[Plan, ...]:
-        """The devices of a station, by name."""
+        """The devices of a station, by id."""
         return self._stations.get(station_id, ())
 
     def catch_up(self) -> None:
@@ -125,6 +125,9 @@ class DeviceTable:
                     readable.plan = plan_of(self._shared(self._codec.decode(Device, readable.value)))
                 except Unreadable as error:
                     log.warning("devices.unreadable", device=device_id, reason=error.reason, detail=error.detail)
+                    readable = readable.former
+                except Exception:  # a bug of ours that one device's configuration meets: the others go on
+                    log.exception("devices.throws", device=device_id)
                     readable = readable.former
             self._unmade.pop(device_id, None)
             if readable is None or readable.plan is None:

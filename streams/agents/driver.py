@@ -15,7 +15,7 @@ from mode.utils.futures import notify
 
 from infra.telemetry.tracing import HEADER as TRACE
 from schemas.signing import HEADER
-from streams.agents.unpacking import Bounded, Withheld, install
+from streams.agents.unpacking import Bounded, Fetched, Withheld, install
 
 
 class Taken(NamedTuple):
@@ -55,10 +55,23 @@ the partitions whose records are still to be taken: what comes for these waits a
 class TakenRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     """What aiokafka fetched of one partition, unpacked into `Taken`."""
 
+    _records_iterator: Any
+
     def __init__(self, tp: Any, records: Any, *args: Any) -> None:
         *others, check_crcs, isolation_level = args
         # Checked there: what is unpacked cannot be any more.
         super().__init__(tp, Bounded(records, check_crcs=check_crcs), *others, False, isolation_level)
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._records_iterator)
+        except StopIteration:
+            self._records_iterator = None  # as aiokafka does: it would be a cycle
+            raise
+        except UnicodeDecodeError:  # a header's name
+            self._records.again()
+            self._records_iterator = self._unpack_records()  # leaves out what has been taken
+            return next(self)
 
     def _consumer_record(self, tp: Any, record: Any) -> Taken:
         headers = record.headers
@@ -95,7 +108,8 @@ class PollThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         install()
-        fetcher.PartitionRecords = TakenRecords  # aiokafka has no place to say so; this process consumes nothing else
+        # aiokafka has no place to say so; this process consumes nothing else.
+        fetcher.PartitionRecords, fetcher.MemoryRecords = TakenRecords, Fetched
         return consumer
 
 

@@ -3,7 +3,7 @@
 Judges and remembers when it looked; the clock is asked elsewhere, and what it finds is stored and sent elsewhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -12,7 +12,8 @@ from schemas.alarms import Alarm, AlarmState, Severity, alarm_id
 from schemas.keys import partition_of
 from streams.agents.devices import DeviceTable
 from streams.agents.told import Told
-from streams.alarms import lost, silence
+from streams.alarms import lost, removed, silence
+from streams.alarms.memory import AlarmStates
 from streams.alarms.panel import instant
 from streams.alarms.rules import DEVICE_SILENT, STAGE_BEHIND, STATION_SILENT, device_source, station_source
 from streams.alarms.silence import StationView
@@ -42,7 +43,7 @@ class Looks:
         self._devices = devices
         self._told = told
         self._is_mine: dict[str, bool] = {}  # by device
-        self._mine: list[Plan] = []
+        self._mine: dict[str, Plan | None] = {}  # by device; None: remembered, and configured no more
         self._mine_of = -1  # the table's count of changes when they were found
         self._listening_since_us = 0
         self._last_look_us = 0
@@ -64,10 +65,13 @@ class Looks:
             return []  # a station whose devices are not all known would be judged by some of them
         changed = []
         unknown: Unknown = {}
-        for plan in self._plans():
-            device_id = plan.device.device_id
+        self._find(states)
+        for device_id, plan in self._mine.items():
             try:
-                found = self._at_device(states, plan, now_us, generation, unknown)
+                if plan is None:
+                    found = self._at_removed(states.get(device_id), device_id, generation, unknown)
+                else:
+                    found = self._at_device(states, plan, now_us, generation, unknown)
             except Exception:  # our bug, and one device's: the others are looked at
                 log.exception("look.threw", device=device_id)
                 continue
@@ -76,13 +80,17 @@ class Looks:
         self._unknown = unknown
         return changed
 
-    def _plans(self) -> list[Plan]:
-        """Of the partition's devices. Asked each second, found anew only when a configuration has changed."""
+    def _find(self, states: Mapping[str, State]) -> None:
+        """The partition's devices. Asked each second, found anew only when a configuration has changed."""
         changes = self._devices.changes  # before the plans: one that comes meanwhile is found at the next look
         if changes != self._mine_of:
-            self._mine = [plan for plan in self._devices.plans() if self._owns(plan.device.device_id)]
-            self._mine_of = changes
-        return self._mine
+            configured = {plan.device.device_id: plan for plan in self._devices.plans()}
+            remembered: dict[str, Plan | None] = dict.fromkeys((*states, *self._told.devices()))
+            mine = {name: plan for name, plan in (remembered | configured).items() if self._owns(name)}
+            if any(plan is None and name not in self._mine for name, plan in mine.items()):
+                self._devices.catch_up()  # another worker may have read its configuration before us
+                mine = {name: plan or self._devices.plan(name) for name, plan in mine.items()}
+            self._mine, self._mine_of = mine, changes
 
     def _owns(self, device_id: str) -> bool:
         mine = self._is_mine.get(device_id)
@@ -114,12 +122,37 @@ class Looks:
         state, outcome = look(
             state, plan, expected_us=plan.configured_us, now_us=now_us, judge_silence=listened, station=station
         )
-        state = self._at_station(state, plan, now_us, outcome, leads=leads and listened)
-        if told and listened:  # what silence makes stand again stands by now
-            state = self._own_up(state, plan, told, outcome, unknown)
+        if listened:
+            state = self._at_station(state, plan, now_us, outcome, leads=leads)
+            if told:  # what silence makes stand again stands by now
+                state = self._own_up(state, told, lambda alarm: lost.lost(alarm, plan), outcome, unknown)
+        if outcome.alarms:
+            state = _with(state, lost.after_its_end(state.alarms, outcome.alarms, self._told.ended))
         return None if state is before and not outcome.alarms else (state, outcome)
 
-    def _own_up(self, state: State, plan: Plan, told: tuple[Alarm, ...], outcome: Outcome, unknown: Unknown) -> State:
+    def _at_removed(
+        self, known: State | None, device_id: str, generation: int, unknown: Unknown
+    ) -> tuple[State, Outcome] | None:
+        """A device that is configured no more; None: nothing has changed."""
+        told, outcome = self._told.of_device(device_id), Outcome()
+        if known is None and not told:
+            return None
+        state = known or State(device_id, generation=generation)
+        if state.heard_us or state.alarms.live.entries:  # configured again, it is expected from then on
+            alarms = removed.without_alarms(state.alarms, device_id, told, outcome.alarms)
+            state = replace(state, heard_us=0, alarms=alarms)
+        elif told:
+            state = self._own_up(state, told, removed.end, outcome, unknown)
+        return None if state is known and not outcome.alarms else (state, outcome)
+
+    def _own_up(
+        self,
+        state: State,
+        told: tuple[Alarm, ...],
+        end: Callable[[Alarm], Alarm],
+        outcome: Outcome,
+        unknown: Unknown,
+    ) -> State:
         """End what is said to stand and nobody knows of: states that were lost knew it.
 
         An alarm that has just ended is still said to stand for a moment, until it is read: so two looks must find it.
@@ -128,9 +161,8 @@ class Looks:
             key = alarm.alarm_id, alarm.step
             unknown[key] = key in self._unknown
             if self._unknown.get(key) is False:
-                outcome.alarms.append(lost.lost(alarm, plan))
-        states = lost.with_steps(state.alarms, told)
-        return state if states is state.alarms else replace(state, alarms=states)
+                outcome.alarms.append(end(alarm))
+        return _with(state, lost.with_steps(state.alarms, told))
 
     def _leads(self, plan: Plan) -> bool:
         """Whether this device's partition decides on its station's silence."""
@@ -156,16 +188,18 @@ class Looks:
         station_id = plan.device.station.station_id
         mine = station_source(station_id)
         sources = {entry.source for entry in state.alarms.live.entries.values() if entry.rule == STATION_SILENT}
-        for source in sources | ({mine} if leads else set()):
-            since_us = None
-            if source == mine and leads:
-                together = [other.device for other in self._devices.station(station_id)]
-                told = [self._told.standing(DEVICE_SILENT, device_source(device)) for device in together]
-                onsets = [round(alarm.onset.timestamp() * 1e6) for alarm in told if alarm]
-                since_us = max(onsets) if len(onsets) == len(together) else None
-            states = silence.station(state.alarms, plan, source, since_us, now_us, outcome.alarms)
-            state = state if states is state.alarms else replace(state, alarms=states)
-        return state
+        for source in sources - ({mine} if leads else set()):
+            state = _with(state, silence.no_longer_leads(state.alarms, plan, source, outcome.alarms))
+        standing = self._told.standing(STATION_SILENT, mine)
+        if not leads or (standing and standing.device_id != plan.device.device_id):
+            return state  # whoever led before ends its own first: both would be one alarm
+        together = [other.device for other in self._devices.station(station_id)]
+        told = [self._told.standing(DEVICE_SILENT, device_source(device)) for device in together]
+        # Its last alarm may have ended because its devices are others now: silence does not begin before it then.
+        last = self._told.ended(STATION_SILENT, mine)
+        onsets = [round(alarm.onset.timestamp() * 1e6) for alarm in (*told, last) if alarm]
+        since_us = max(onsets) if all(told) else None
+        return _with(state, silence.station(state.alarms, plan, mine, since_us, now_us, outcome.alarms))
 
     # -- at the partition's backlog --
 
@@ -213,4 +247,8 @@ class Looks:
         )
         reason = "behind" if raised else "caught_up"
         changes = {"state": state, "value": round(lag_s, 3), "message": message, "reason": reason}
-        return alarm.model_copy(update=changes)
+        return alarm.model_copy(update={**changes, "who": None, "why": None, "until": None})
+
+
+def _with(state: State, alarms: AlarmStates) -> State:
+    return state if alarms is state.alarms else replace(state, alarms=alarms)

@@ -75,7 +75,7 @@ class Ownership:
             keyring=self._keyring,
         )
         if found.is_due:
-            self._transact([], [], forgotten=tuple(found.broken))
+            self._transact([(name, Outcome()) for name in found.changed], [], forgotten=tuple(found.broken))
         log.info(
             "partition.opened",
             partition=self.number,
@@ -115,12 +115,6 @@ class Ownership:
         span = self._tracing.batch("stage.transaction", origins, began_s=worked.began_s, attributes=about)
         self._transact(worked.outputs, worked.rejected, headers=dict.fromkeys(followed, span.headers))
         span.end()
-
-    def apply(self, records: Sequence[Record]) -> None:
-        """One transaction for all of them."""
-        worked = self.work_out(records)
-        if worked is not None:
-            self.commit(worked)
 
     def _followed(self, readings: Sequence[Record]) -> dict[str, list[bytes]]:
         """Traceparents by device: what the edge wants followed. Not even looked for where nobody collects it."""
@@ -162,6 +156,11 @@ class Ownership:
     def devices(self) -> int:
         """How many have a state."""
         return len(self._work.states)
+
+    @property
+    def next(self) -> dict[str, int]:
+        """The offset of each source topic that comes next."""
+        return dict(self._delivered.next)
 
     def left(self, ends: Mapping[str, int]) -> dict[str, int]:
         """Records up to `ends` that are not worked out, of each source topic that silence is judged by."""

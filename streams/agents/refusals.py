@@ -1,10 +1,12 @@
 """What goes to `readings.rejected`: a record of a source topic, the reason in one word and in a sentence.
 
-Knows records and where they stood; decides nothing. Whatever is in a record, what is said of it fits into the topic.
+Knows records and where they stood; decides nothing. Whatever is in a record, what is said of it fits into the topic,
+and into the database behind it.
 """
 
 from datetime import UTC, datetime
 
+from infra.printable import storable
 from schemas.columnar import Unreadable
 from schemas.records import Rejected
 from schemas.rejection import Rejection, unread
@@ -44,9 +46,9 @@ class Refusals:
             topic=record.topic,
             partition=self._number,
             offset=record.offset,
-            device_id=name[:NAME_CHARACTERS_MAX] or None,
+            device_id=storable(name)[:NAME_CHARACTERS_MAX] or None,
             reason=reason,
-            detail=detail[:DETAIL_CHARACTERS_MAX],
+            detail=storable(detail)[:DETAIL_CHARACTERS_MAX],
             rows=rows,
             time=datetime.now(UTC),
             payload=((record.value or b"") if payload is None else payload)[:PAYLOAD_BYTES_MAX],

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.client import connection, reader
-from infra.offsets import ANSWER_S_MAX, committed, mark_of
+from infra.offsets import ANSWER_S_MAX, committed, listed, mark_of
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
 from schemas.errors import Unavailable
@@ -109,9 +109,7 @@ def _committed(consumer: Consumer, partitions: range) -> dict[int, TopicPartitio
 def _offsets(admin: AdminClient, topic: str, partitions: range, spec: OffsetSpec) -> dict[int, tuple[int, int]]:
     """Offset and time stamp (ms) per partition."""
     wanted = {TopicPartition(topic, number): spec for number in partitions}
-    answers = admin.list_offsets(wanted, request_timeout=ANSWER_S_MAX)
-    results = {tp.partition: future.result() for tp, future in answers.items()}
-    return {number: (result.offset, result.timestamp) for number, result in results.items()}
+    return {number: (found.offset, found.timestamp) for (_, number), found in listed(admin, wanted).items()}
 
 
 def _oldest(consumer: Consumer, number: int, position: int) -> tuple[float, float | None]:

@@ -4,7 +4,7 @@ Blocks. Asked when the former owner is fenced: before, what is read here could s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.client import reader
 from infra.counted import counted
-from infra.offsets import committed, mark_of
+from infra.offsets import committed, mark_of, span
 from infra.whole_topic import partition_to_end
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
@@ -20,7 +20,8 @@ from schemas.errors import Refused
 from schemas.frames import DeviceState
 from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
 from streams.agents.delivered import SOURCES
-from streams.state import State, from_record
+from streams.agents.same_log import POSITIONS, begins_anew
+from streams.state import NOT_YET, State, from_record
 
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ class TakenOver:
     next: dict[str, int]  # by source topic: the offset to go on from
     broken: Mapping[bytes, str]  # keys of states that cannot be read and are given up, and why
     is_due: bool  # a transaction must say so at once, whether records come or not
+    changed: tuple[str, ...] = ()  # devices whose states it must store
 
 
 def take_over(kafka: str, codec: Codec, number: int, *, timeout_s: int) -> TakenOver:
@@ -51,20 +53,28 @@ def take_over(kafka: str, codec: Codec, number: int, *, timeout_s: int) -> Taken
         group = consumer.consumer_group_metadata()
         states, broken = _states(codec, _newest(consumer, number, timeout_s))
         found, pending = committed_offsets(consumer, kafka, number)
-        start = {topic: _start(consumer, tp, timeout_s) for topic, tp in found.items()}
+        marks = {topic: mark_of(tp.metadata) for topic, tp in found.items() if tp.offset >= 0}
+        # States that are lost take their generation with them; the marks of the other topics still know it.
+        latest = max([0, *(s.generation for s in states.values()), *(m.generation for m in marks.values() if m)])
+        readings = marks.get(READINGS_RAW)
+        by_operator = READINGS_RAW in marks and readings is None
+        anew = _begins_anew(consumer, number, states, found, generation=latest, codec=codec, timeout_s=timeout_s)
+        if by_operator:  # who has said where to begin, in whatever log
+            anew.pop(READINGS_RAW, None)
+        start = {topic: _start(consumer, tp, timeout_s) for topic, tp in found.items()} | anew
     finally:
         consumer.close()
-    marks = {topic: mark_of(tp.metadata) for topic, tp in found.items() if tp.offset >= 0}
-    # States that are lost take their generation with them; the marks of the other topics still know it.
-    latest = max([0, *(s.generation for s in states.values()), *(m.generation for m in marks.values() if m)])
-    readings = marks.get(READINGS_RAW)
-    if READINGS_RAW in marks and readings is None:
-        log.info("partition.replay", partition=number, generation=1 + latest, at=found[READINGS_RAW].offset)
-        return TakenOver(group, 1 + latest, states, start, broken, is_due=True)
-    _refuse_lost_states(number, max([0, *(m.devices or 0 for m in marks.values() if m)]), len(states), broken)
+    forgotten: dict[str, Any] = {POSITIONS[topic]: NOT_YET for topic in anew if topic != READINGS_RAW}
+    changed = tuple(states) if forgotten else ()
+    states = {name: replace(states[name], **forgotten) for name in changed} or states
+    if not by_operator:
+        _refuse_lost_states(number, max([0, *(m.devices or 0 for m in marks.values() if m)]), len(states), broken)
+    if by_operator or READINGS_RAW in anew:  # whatever is read is read from there, with new states of the data
+        log.info("partition.replay", partition=number, generation=1 + latest, at=start[READINGS_RAW])
+        return TakenOver(group, 1 + latest, states, start, broken, is_due=True, changed=changed)
     generation = readings.generation if readings else latest
     # What is pending ends with our own transaction: then offsets can be asked for again.
-    return TakenOver(group, generation, states, start, broken, is_due=pending)
+    return TakenOver(group, generation, states, start, broken, is_due=pending or bool(changed), changed=changed)
 
 
 # -- states --
@@ -137,8 +147,31 @@ def committed_offsets(consumer: Consumer, kafka: str, number: int) -> tuple[dict
         plain.close()
 
 
+def _begins_anew(
+    consumer: Consumer,
+    number: int,
+    states: Mapping[str, State],
+    found: Mapping[str, TopicPartition],
+    *,
+    generation: int,
+    codec: Codec,
+    timeout_s: int,
+) -> dict[str, int]:
+    """Where to begin in source topics whose log is another than the one that states and offsets are of."""
+    anew = {}
+    for topic, tp in found.items():
+        # A device that no frame of this generation has come of says where it stood in the one before.
+        of_it = [s for s in states.values() if topic != READINGS_RAW or s.generation == generation]
+        start = begins_anew(
+            consumer, topic, number, committed=tp.offset, states=of_it, codec=codec, timeout_s=timeout_s
+        )
+        if start is not None:
+            anew[topic] = start
+    return anew
+
+
 def _start(consumer: Consumer, found: TopicPartition, timeout_s: int) -> int:
     """The committed offset; where nothing is committed, where the log begins."""
-    where = TopicPartition(found.topic, found.partition)
-    low, _ = consumer.get_watermark_offsets(where, timeout=timeout_s, cached=False)
-    return int(found.offset if found.offset >= 0 else low)
+    if found.offset >= 0:
+        return int(found.offset)
+    return span(consumer, found.topic, found.partition, within_s=timeout_s)[0]

@@ -1,15 +1,15 @@
 """What the stage has said in `alarms`, whichever worker did: a thread that reads the topic.
 
 A station's devices live in several partitions and workers. Each partition says in `alarms` which of its devices are
-silent; the partition of the station's first device by name reads it here, and says whether the station is. What is said
+silent; the partition of the station's first device by id reads it here, and says whether the station is. What is said
 to stand of a device is known here too when the device's state is lost.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.alarms import STANDING, Alarm, read_alarm
+from schemas.alarms import STANDING, Alarm, is_answered_by_stage, read_alarm
 from schemas.columnar import Unreadable
 from schemas.topics import ALARMS
 from streams.agents.followed import Followed
@@ -20,8 +20,6 @@ READ_S_MAX = 60.0
 
 RULES = frozenset({DEVICE_SILENT, STATION_SILENT, STAGE_BEHIND})
 NEVER_US = 0
-SPEAKER = "streams"
-"""Who speaks in the stage's own events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,11 @@ class Told:
         told = self._newest.get((rule, source))
         return told.alarm if told and told.alarm.state in STANDING else None
 
+    def ended(self, rule: str, source: str) -> Alarm | None:
+        """The last alarm of a rule about a source, if it is over."""
+        told = self._newest.get((rule, source))
+        return told.alarm if told and told.alarm.state not in STANDING else None
+
     def cleared_us(self, rule: str, source: str) -> int:
         """When the last one was said to be over; 0 if it stands or never was."""
         told = self._newest.get((rule, source))
@@ -60,13 +63,17 @@ class Told:
         """Alarms of a device that the stage has said to stand; each at its last step."""
         return self._standing.get(device_id, ())
 
+    def devices(self) -> Collection[str]:
+        """Those with alarms that the stage has said to stand."""
+        return [device_id for device_id, standing in list(self._standing.items()) if standing]
+
     def _take(self, message: Any) -> None:
         try:
             event = read_alarm(message.value())
         except Unreadable:
             return  # a removed key, or somebody else's record
         alarm = event.data
-        if event.source == f"telltale/{SPEAKER}" and alarm.device_id is not None:
+        if alarm.device_id is not None and is_answered_by_stage(event):
             self._stand(alarm, alarm.device_id)
         if alarm.rule not in RULES or alarm.replayed:
             return

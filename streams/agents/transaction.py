@@ -16,7 +16,7 @@ from confluent_kafka import Producer, TopicPartition
 
 from infra.client import connection
 from infra.offsets import Mark
-from schemas.alarms import Alarm, alarm_event, answer_event
+from schemas.alarms import STAGE, Alarm, alarm_event, answer_event
 from schemas.codec import Codec
 from schemas.frames import CleanFrame, DeviceState, WindowFrame
 from schemas.keys import PARTITIONER
@@ -31,7 +31,6 @@ from schemas.topics import (
     WINDOWS,
 )
 from streams.agents import measured
-from streams.agents.told import SPEAKER
 from streams.pipeline import Outcome
 from streams.state import State, to_record
 from streams.stored import side_by_side
@@ -136,7 +135,7 @@ class Transactions:
         for alarm in outcome.alarms:
             self._produce_alarm(alarm)
         for answer in outcome.answers:
-            said = answer_event(answer, time=datetime.now(UTC), speaker=SPEAKER)
+            said = answer_event(answer, time=datetime.now(UTC), speaker=STAGE)
             self._produce(ALARM_ACTIONS, device_id.encode(), said.model_dump_json().encode())
             log.info("action", action=answer.action, id=answer.alarm_id, refused=answer.reason)
 
@@ -153,7 +152,7 @@ class Transactions:
         self._produce_to(self._number, topic, key, value, headers)
 
     def _produce_alarm(self, alarm: Alarm) -> None:
-        event = alarm_event(alarm, time=datetime.now(UTC), speaker=SPEAKER)
+        event = alarm_event(alarm, time=datetime.now(UTC), speaker=STAGE)
         self._produce_to(-1, ALARMS, alarm.alarm_id.encode(), event.model_dump_json().encode())
         measured.ALARM_EVENTS.labels(alarm.state, alarm.severity).inc()
         log.info("alarm", state=alarm.state, rule=alarm.rule, source=alarm.source, id=alarm.alarm_id)

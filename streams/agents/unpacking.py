@@ -3,6 +3,9 @@
 A batch of a few kilobytes can unpack to gigabytes. The broker bounds what it takes by its compressed size, and aiokafka
 unpacks a batch as a whole; so its decoders are replaced by such that stop at a bound. Of a batch beyond it each record
 is handed on without its content, to be rejected as any other that cannot be read.
+
+The names of a record's headers are bytes to the broker and UTF-8 to aiokafka, which throws on others whenever it meets
+them: one record would end all workers. Such a batch is taken apart here.
 """
 
 import struct
@@ -16,6 +19,9 @@ from aiokafka import codec
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record import default_records
 from aiokafka.record._crecords import default_records as compiled
+from aiokafka.record.default_records import _DefaultRecordBatchPy as PlainBatch
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint
 
 UNPACKED_BYTES_MAX = 64 << 20
 """Of one batch. Producers put 1 MB into a batch, or one record of up to the topic's 4 MB, which pack to no less than
@@ -101,15 +107,35 @@ def _into(unpack: Callable[[bytes, bytearray], int], data: bytes) -> bytes:
     raise TooLargeError
 
 
+class Fetched(MemoryRecords):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's batches of one answer, and their bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.data = data
+
+
 class Bounded:
     """aiokafka's batches of one answer, those that are too large without their content."""
 
-    def __init__(self, records: Any, *, check_crcs: bool) -> None:
+    def __init__(self, records: Fetched, *, check_crcs: bool) -> None:
         self._records = records
         self._check_crcs = check_crcs
-        self.has_next = records.has_next
+        self._taken = 0  # batches
+        self._again = False
+
+    def has_next(self) -> bool:
+        return self._again or self._records.has_next()
+
+    def again(self) -> None:
+        """The batch taken last comes next once more, whatever the names of its headers are."""
+        self._again = True
 
     def next_batch(self) -> Any:
+        if self._again:
+            self._again = False
+            return _AnyNames(self._last())
+        self._taken += 1
         batch = self._records.next_batch()
         if self._check_crcs and not batch.validate_crc():
             raise CorruptRecordException("invalid CRC of a batch")  # as aiokafka does, which fetches it again then
@@ -120,6 +146,59 @@ class Bounded:
         except TooLargeError:
             return _Oversized(batch)
         return batch
+
+    def _last(self) -> memoryview:
+        """The bytes of the batch taken last; each says behind its offset how long the rest of it is."""
+        data = memoryview(self._records.data)
+        begin = end = 0
+        for _ in range(self._taken):
+            begin, end = end, end + LENGTH_ENDS + struct.unpack_from("!i", data, end + LENGTH_BEGINS)[0]
+        return data[begin:end]
+
+
+LENGTH_BEGINS, LENGTH_ENDS = 8, 12  # in a batch
+
+
+class _AnyNames(PlainBatch):  # type: ignore[misc]
+    """A batch of which some header's name is no UTF-8: there half characters stand for its bytes."""
+
+    _pos: int
+
+    def _read_msg(self, *_: Any) -> Any:
+        """KIP-98's record: length, attributes, deltas of time and offset, key, value, headers."""
+        length, self._pos = decode_varint(self._buffer, self._pos)
+        end = self._pos + length
+        self._pos += 1
+        later_ms, after = self._number(), self._number()
+        key, value = self._bytes(), self._bytes()
+        headers = [(self._name(), self._bytes()) for _ in range(self._number())]
+        if self._pos != end:
+            raise CorruptRecordException(f"a record of {length} bytes ends {self._pos - end} bytes behind its end")
+        stamp = self.max_timestamp if self.timestamp_type else self.first_timestamp + later_ms
+        return _Record(self.base_offset + after, stamp, self.timestamp_type, key, value, headers)
+
+    def _name(self) -> str:
+        return (self._bytes() or b"").decode(errors="surrogateescape")
+
+    def _number(self) -> int:
+        number, self._pos = decode_varint(self._buffer, self._pos)
+        return int(number)
+
+    def _bytes(self) -> bytes | None:
+        size = self._number()
+        if size < 0:
+            return None
+        self._pos += size
+        return bytes(self._buffer[self._pos - size : self._pos])
+
+
+class _Record(NamedTuple):
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
 
 
 class _Oversized:

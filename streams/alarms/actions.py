@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from schemas.alarms import Action, ActionAnswer, Alarm, AlarmActionEvent, Refusal
+from schemas.alarms import SHELF_MAX, Action, ActionAnswer, Alarm, AlarmActionEvent, Refusal
 from schemas.devices import RuleKind
 from streams.alarms.lifecycle import Phase
 from streams.alarms.memory import NEVER, AlarmStates, Entry
 from streams.alarms.panel import TOLD, panel_of, shown
 from streams.plan import Plan
 
-SHELF_US_MAX = 366 * 86_400_000_000
+SHELF_US_MAX = round(SHELF_MAX.total_seconds() * 1e6)
 
 
 def apply_action(
@@ -30,13 +30,7 @@ def apply_action(
     if action.action is Action.ACKNOWLEDGE and panel.kind(entry) is RuleKind.SEQUENCE_GAP:
         states = replace(states, frames_given_up=states.frames_missing)
     state = panel.act(entry, action, min(until_us, now_us + SHELF_US_MAX))
-    done = {
-        Action.ACKNOWLEDGE: "acknowledged",
-        Action.SHELVE: "shelved",
-        Action.UNSHELVE: "off the shelf",
-        Action.COMMENT: "commented",
-    }
-    text = f"{entry.rule} of {entry.source}: {done[action.action]}, now {state}"
+    text = f"{entry.rule} of {entry.source}: {action.action.done}, now {state}"
     return panel.kept(states), ActionAnswer.to(event, text, state=state)
 
 

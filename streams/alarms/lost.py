@@ -1,9 +1,9 @@
-"""Alarms that a state had told of which is lost: whoever reads the topic still believes that they stand. Pure."""
+"""Alarms of which only the topic still knows: the state that told of them is lost, or has forgotten them. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from schemas.alarms import Alarm, AlarmState
+from schemas.alarms import Alarm
 from streams.alarms.memory import AlarmStates
 from streams.plan import Plan
 
@@ -20,8 +20,7 @@ def lost(alarm: Alarm, plan: Plan) -> Alarm:
         f"{plan.device.name}: what was known of this alarm ({alarm.rule}) is lost with the stage's state. "
         "If its trouble lasts, there is another alarm about it."
     )
-    over = {"state": AlarmState.CLEARED, "reason": "state_lost", "message": text, "step": alarm.step + 1}
-    return alarm.model_copy(update={**over, "who": None, "why": None, "until": None})
+    return alarm.over(text, reason="state_lost")
 
 
 def with_steps(states: AlarmStates, told: Iterable[Alarm]) -> AlarmStates:
@@ -33,3 +32,26 @@ def with_steps(states: AlarmStates, told: Iterable[Alarm]) -> AlarmStates:
         if entry.alarm_id and entry.step <= said.get(entry.alarm_id, -1)
     }
     return replace(states, live=replace(states.live, entries={**states.live.entries, **behind})) if behind else states
+
+
+def after_its_end(states: AlarmStates, told: list[Alarm], ended: Callable[[str, str], Alarm | None]) -> AlarmStates:
+    """An alarm that is found again after its end, of the same onset, goes on after what was said of it, or its steps
+    would say that it is over: `told` and the states are brought there.
+
+    Args:
+        told: what is to be said now; changed in place.
+        ended: by rule and source: the last alarm, if it was said to be over.
+    """
+    ahead: dict[str, int] = {}
+    for at, alarm in enumerate(told):
+        last = ended(alarm.rule, alarm.source)
+        if alarm.alarm_id not in ahead and last and last.alarm_id == alarm.alarm_id and last.step >= alarm.step:
+            ahead[alarm.alarm_id] = last.step + 1 - alarm.step
+        told[at] = alarm.model_copy(update={"step": alarm.step + ahead.get(alarm.alarm_id, 0)})
+    if not ahead:
+        return states
+    entries = {
+        key: replace(entry, step=entry.step + ahead.get(entry.alarm_id, 0))
+        for key, entry in states.live.entries.items()
+    }
+    return replace(states, live=replace(states.live, entries=entries))

@@ -41,6 +41,8 @@ _DO: dict[RuleKind | str, str] = {
     ALARM_FLOOD: "Look for what they have in common: logger, power, line.",
 }
 
+STATION_CHANGED = "station_changed"
+
 _COVERED = {
     "device_silent": "not told by itself: the whole device is silent",
     "station_silent": "not told by itself: the whole station is silent",
@@ -86,6 +88,8 @@ def _silent(bound: Bound) -> str:
 def _cleared(who: str, bound: Bound, reason: str, value: float, *, silent: bool) -> str:
     if reason == "rule_removed":
         return f"{who}: the rule {bound.rule} is no longer configured."
+    if reason == STATION_CHANGED:
+        return f"{who} has other devices now; those that are silent tell of it anew."
     if silent and reason == "heard_again":
         return f"{who} is heard again after {value:.0f} s."
     return f"{who}: {bound.rule} is over."

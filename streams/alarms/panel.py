@@ -327,6 +327,7 @@ class Panel:
                 who=action.who if action else None,
                 why=(action.why or None) if action else None,
                 until=instant(entry.until_us) if entry.phase is Phase.SHELVED else None,
+                below=_SHOWN.get(entry.below) if entry.phase is Phase.SHELVED else None,
             )
         )
 

@@ -11,8 +11,10 @@ from schemas.devices import RuleKind
 from streams.alarms.arrivals import TALLY_US, close_tally
 from streams.alarms.lifecycle import Phase
 from streams.alarms.memory import NEVER, AlarmStates, Entry, Tally
+from streams.alarms.messages import STATION_CHANGED
 from streams.alarms.panel import CHATTER_US, OWN, TOLD, Panel, panel_of
-from streams.plan import Plan
+from streams.alarms.rules import STATION_SILENT
+from streams.plan import Plan, micros_at_most
 
 HELD_US_MIN, HELD_US_MAX = 5_000_000, 60_000_000
 """A silent device's alarm is held back a quarter of its limit for its station's to be found. Silence is looked for each
@@ -105,7 +107,7 @@ def _look_for_silence(
         if bound.limit is None:
             continue
         entry = panel.entries.get(bound.key)
-        held_us = max(HELD_US_MIN, min(round(bound.limit * 1e6) // 4, HELD_US_MAX))
+        held_us = max(HELD_US_MIN, min(micros_at_most(bound.limit) // 4, HELD_US_MAX))
         panel.station_cause = _station_cause(entry, station, now_us, held_us)
         if judge_silence and silent_us > bound.limit * 1e6:
             onset = entry.since_us if entry and entry.condition else heard_us
@@ -159,11 +161,18 @@ def station(  # noqa: PLR0917
 ) -> AlarmStates:
     """The station's own silence, for the device whose partition decides; None: not all its devices are silent."""
     panel = panel_of(states, plan, out)
-    bound = panel.bound(Entry("station_silent", source))
+    bound = panel.bound(Entry(STATION_SILENT, source))
     entry = panel.entries.get(bound.key)
     if silent_since_us is not None:
         since = entry.since_us if entry and entry.condition else silent_since_us
         panel.condition(bound, True, now_us, round((now_us - since) / 1e6, 3), onset_us=since)
     elif entry is not None:
         panel.condition(bound, False, now_us, round((now_us - entry.onset_us) / 1e6, 3))
+    return panel.kept(states)
+
+
+def no_longer_leads(states: AlarmStates, plan: Plan, source: str, out: list[Alarm]) -> AlarmStates:
+    """The station's alarm ends here: another device's partition decides now, or there is none to decide."""
+    panel = panel_of(states, plan, out)
+    panel.drop(panel.entries[STATION_SILENT, source], STATION_CHANGED)
     return panel.kept(states)

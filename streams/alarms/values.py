@@ -117,6 +117,7 @@ def _late(times: Longs, before: Longs) -> Bools | None:
     return result
 
 
+@np.errstate(over="ignore", invalid="ignore")  # between absurd numbers
 def _judge_rate(  # noqa: PLR0917
     bound: Bound, times: Longs, values: Doubles, last: tuple[int, float], late: Bools | None, k: int, panel: Panel
 ) -> None:

@@ -120,7 +120,8 @@ def put(records: Records, at: Index, some: Records) -> Records:
     values[:, at] = np.nan
     depth[at] = some.depth
     ages[: len(some.ages), at], values[: len(some.values), at] = some.ages, some.values
-    used = max(int((~np.isnan(values)).any(axis=1).sum()), 1)
+    held = np.flatnonzero((~np.isnan(values)).any(axis=1))  # rows without a reading may stand between
+    used = int(held[-1]) + 1 if len(held) else 1
     return Records(depth, ages[:used], values[:used])
 
 

@@ -78,7 +78,7 @@ def judge(
         none = np.empty(values.shape, np.uint8)
         return Judged(context, none, np.zeros(values.shape, np.int64), (), Settled(times, values, none))
     parts = parts_of(context, times, checks) if checks.looks_back else []
-    late = checks.looks_back and not all(part.rows is None for part in parts or [_NO_ROW])
+    late = checks.looks_back and not _are_all(parts, checks)
     doubt = checks.late_doubt if late else checks.doubt
     with np.errstate(over="ignore", invalid="ignore"):
         clean, look = values, glance(values, doubt)
@@ -100,15 +100,18 @@ def judge(
     before = context
     for part, each in zip(parts, seen, strict=True):
         context = each.remembered(context, part, values, logged, sheet)
-    if late:
+    if late or (context.waiting and not checks.looks_back):
         context = replaced(context, times, parts, checks)
     readings = Settled(times, values, sheet.flags)
-    if before.waiting or context.waiting:
+    if checks.looks_back and (before.waiting or context.waiting):  # without, all are settled
         readings = settled(before, readings, parts, seen)
     return Judged(context, sheet.flags, sheet.tests, tuple(sorted(corrections, key=lambda each: each.time)), readings)
 
 
-_NO_ROW = Part(None, np.empty(0, np.intp), 0)  # type: ignore[arg-type]  # stands for "no channel has a row in order"
+def _are_all(parts: list[Part], checks: Checks) -> bool:
+    """Whether they are the whole frame: a channel of which no row is in order has no part."""
+    channels = sum(len(part.sequence.columns.at) for part in parts)
+    return channels == len(checks.channels) and all(part.rows is None for part in parts)
 
 
 def _corrections(context: Context, part: Part, seen: Seen) -> list[Correction]:

@@ -48,7 +48,10 @@ class Sheet:
             row, column = row[there], column[there]
             bits = bits if isinstance(bits, np.int64) else bits[there]
         self.flags[row, column] = np.maximum(self.flags[row, column], np.uint8(flag))
-        self.tests[row, column] |= bits
+        if isinstance(bits, np.int64):
+            self.tests[row, column] |= bits
+        else:  # a reading may stand here once for each of its tracks
+            np.bitwise_or.at(self.tests, (row, column), bits)
 
     def evaluated(self, where: Bools | None, columns: Index | None, rows: Index | None) -> None:
         """These readings are good unless a test says something else."""

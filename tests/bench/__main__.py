@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # as Ctrl-C: no server is left behind
     known = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py") if path.stem != "bench_stack")
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all by default")

@@ -15,6 +15,7 @@ from bench_stage import START_US, device
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.client import connection
+from infra.offsets import committed
 from producers.stations.devices import publish
 from schemas.codec import Codec
 from schemas.devices import Calibration, Device
@@ -58,7 +59,7 @@ def await_done(kafka: str, total: int, process: psutil.Process) -> int:
     until, most = time.monotonic() + WORK_S_MAX, 0
     while time.monotonic() < until:
         most = max(most, process.memory_info().rss)
-        if sum(max(0, tp.offset) for tp in consumer.committed(wanted, timeout=30)) >= total:
+        if sum(max(0, tp.offset) for tp in committed(consumer, wanted, within_s=30)) >= total:
             break
         time.sleep(0.2)
     else:

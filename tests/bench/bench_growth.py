@@ -2,7 +2,8 @@
 
 The same readings each time, in frames of 10x20. Workers stand ready, everybody's configuration is known and each device
 has sent a first frame, when the frames come in at once: rates are those within SPAN of them. The sinks then store what
-the stage has written. Each share is of the first figure of its kind. All is counted: what was sent is stored, once.
+the stage has written, and psql copies the same rows into an empty table: a sensor more is a place more in its index.
+Each share is of the first figure of its kind. All is counted: what was sent is stored, once.
 
 History is in the month that is written to, of the same sensors, a row each ten seconds: the worst that a month's
 partition can be. It is written by COPY FREEZE. TELLTALE_BENCH_HISTORY says how many millions, "1,10,100" by default;
@@ -17,16 +18,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
-from bench_sink import CHANNELS, DEVICES, ROWS, fill, fresh, in_order
+from bench_sink import CHANNELS, DEVICES, ROWS, bare_copy, fill, fresh, in_order
 from bench_sink import START_US as NEWER_US
 from bench_sink import frames as clean_frames
 from bench_stack import Figure, figure, own_stack, service, several, share_of
 from bench_stage import committed_until, device, frames, rate_within
 from confluent_kafka import Producer
-from visible import Marks, Stock, watched
+from visible import Marks, Stock, clean, watched
 
 from infra.client import connection
 from infra.settle import settle
@@ -35,6 +37,13 @@ from schemas.codec import Codec
 from schemas.keys import PARTITIONER
 from schemas.topics import READINGS_RAW
 from sinks.timescale.packing import COPY_HEADER, COPY_TRAILER, READINGS, copy_bytes
+
+WINS = """
+COPY stays ahead of one sink, as in the section sink; two sinks on two cores pass it. It is not flat with 10,000
+devices: a pile then holds a frame or two of each, so that what each device costs (its state, its windows, its record
+out, which the sink has to unpack again) is shared by few readings. The database's part of it is seen in COPY's own
+figures.
+"""
 
 NAMES = tuple(f"ch{number:02}" for number in range(CHANNELS))
 CELLS = ROWS * CHANNELS  # of a frame
@@ -58,27 +67,34 @@ QUICK = {"wal_level": "minimal", "max_wal_senders": "0"}  # what fills a table i
 
 def run() -> Iterator[Figure]:
     """Devices, then partitions and workers, then history."""
-    first: tuple[float, float] | None = None
+    first: Rates | None = None
     for fleet in FLEETS:
         rates = passed(fleet, partitions=None, workers=1)
         first = first or rates
-        yield from both(f"{fleet:,} devices", rates, first)
+        yield from rates.figures(f"{fleet:,} devices", first)
     first = None
     for partitions, workers in PLACES:
         rates = passed(DEVICES, partitions=partitions, workers=workers)
         first = first or rates
-        yield from both(f"partitions {partitions}, workers {workers}", rates, first)
+        yield from rates.figures(f"partitions {partitions}, workers {workers}", first)
     yield from with_history()
 
 
-def both(what: str, rates: tuple[float, float], first: tuple[float, float]) -> Iterator[Figure]:
-    for name, rate, of_first in zip(("stage", "sink"), rates, first, strict=True):
-        yield figure("growth", f"{what}: {name}", rate, "readings/s", beside=of_first)
-    print(f"growth: {what}: stage {rates[0]:,.0f}, sink {rates[1]:,.0f} readings/s", file=sys.stderr, flush=True)
+class Rates(NamedTuple):
+    """Readings a second."""
+
+    stage: float
+    sink: float
+    copy: float  # of psql, beside the sink
+
+    def figures(self, what: str, first: "Rates") -> Iterator[Figure]:
+        yield figure("growth", f"{what}: stage", self.stage, "readings/s", beside=first.stage)
+        yield figure("growth", f"{what}: sink", self.sink, "readings/s", beside=first.sink)
+        yield figure("growth", f"{what}: psql COPY of the same", self.copy, "readings/s", beside=first.copy)
 
 
-def passed(fleet: int, *, partitions: int | None, workers: int) -> tuple[float, float]:
-    """Readings a second of the stage and of the sink, so many processes of each."""
+def passed(fleet: int, *, partitions: int | None, workers: int) -> Rates:
+    """Of so many processes of each."""
     rounds = max(1, share_of(FRAMES, 1) // fleet)
     total, codec = (1 + rounds) * fleet, Codec()
     records = [(each.device_id.encode(), codec.encode(each)) for each in frames(fleet, NAMES, ROWS, total)]
@@ -101,7 +117,10 @@ def passed(fleet: int, *, partitions: int | None, workers: int) -> tuple[float, 
             sending.join()
         of_sink = stored(kafka, folder, dsn, Stock.of(kafka), workers)
         counted(dsn, total * CELLS)
-    return of_stage, of_sink
+        of_copy = bare_copy(server, folder, [frame for _, _, frame in clean(kafka)])
+    rates = Rates(of_stage, of_sink, of_copy)
+    print(f"growth: {fleet:,} devices: {rates}", file=sys.stderr, flush=True)
+    return rates
 
 
 def send(kafka: str, records: Sequence[tuple[bytes, bytes]]) -> None:

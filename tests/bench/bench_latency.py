@@ -8,9 +8,10 @@ import numpy as np
 import psycopg
 from bench_stack import Figure, figure, own_stack, service
 from bench_stage import device
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.client import connection, reader
+from infra.offsets import span
 from infra.postgres import server
 from producers.edge import Edge
 from producers.settings import EdgeSettings
@@ -20,23 +21,11 @@ READINGS, PER_S = 300, 20
 LOOK_S = 0.002
 
 
-def end_of(consumer: Consumer, tp: TopicPartition) -> int:
-    """A topic that was just made has no leader for a moment."""
-    for left in range(100, -1, -1):
-        try:
-            return int(consumer.get_watermark_offsets(tp)[1])
-        except KafkaException:
-            if not left:
-                raise
-            time.sleep(0.05)
-    raise AssertionError
-
-
 def broker_alone(kafka: str) -> list[float]:
     """Produce to consume, seconds; one record at a time."""
     consumer = Consumer({**reader(kafka, group="bench"), "fetch.wait.max.ms": 500, "auto.offset.reset": "latest"})
     tp = TopicPartition("readings.rejected", 0)
-    consumer.assign([TopicPartition(tp.topic, 0, end_of(consumer, tp))])
+    consumer.assign([TopicPartition(tp.topic, 0, span(consumer, tp.topic, 0)[1])])
     producer = Producer({**connection(kafka), "acks": "all", "linger.ms": 0})
     taken = []
     while len(taken) < READINGS:

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.client import connection
+from infra.offsets import committed
 from infra.whole_topic import partitions_of
 from schemas.codec import Codec
 from schemas.devices import Calibration, Device, Sensor, Station
@@ -24,9 +25,13 @@ from schemas.keys import PARTITIONER
 from schemas.limits import GrossRange, Limits
 from schemas.topics import DEVICES, PARTITIONS, READINGS_RAW, STREAMS_GROUP
 
+WINS = """
+The bare loop wins: it decodes nothing, judges nothing, remembers nothing and commits without a transaction.
+"""
+
 START_US = 1_700_000_400_000_000
-WORK = {"W1 single readings": (1_000, 1, 1, 300_000), "W2 frames of 10x20": (50, 20, 10, 20_000)}
-SPAN = 0.15, 0.95  # of the records: without start and end
+WORK = {"W1 single readings": (1_000, 1, 1, 1_500_000), "W2 frames of 10x20": (50, 20, 10, 200_000)}
+SPAN = 0.15, 0.95  # of the records: without start and end, and more than the piles that are in hand at the first commit
 WORK_S_MAX = 600
 
 BARE = """
@@ -127,7 +132,7 @@ def committed_until(kafka: str, total: int) -> list[tuple[float, int]]:
     while marks[-1][1] < total:
         if time.monotonic() > until:
             raise RuntimeError(f"{marks[-1][1]} of {total} records were processed in {WORK_S_MAX} s")
-        done = sum(max(0, each.offset) for each in consumer.committed(partitions, timeout=30))
+        done = sum(max(0, each.offset) for each in committed(consumer, partitions, within_s=30))
         marks.append((time.perf_counter(), done))
         time.sleep(0.005)
     consumer.close()

@@ -1,5 +1,6 @@
 """Every entry of the hostile corpus is refused with its reason, in bounded time and memory; nothing else happens."""
 
+import json
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from hostile_wire import BEAT, FRAMES_CORPUS, GOOD, GOOD_BYTES, HEARTBEATS_CORPUS, RAW, Hostile, beat, frame
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_examples import comparable
+from wire_examples import comparable, example
 
 from schemas.alarms import read_action, read_alarm
 from schemas.bundle import BUNDLE
@@ -118,6 +119,18 @@ def test_what_is_no_event_is_unreadable(read: Callable[[bytes | None], object], 
     assert "pydantic" not in refused.value.detail
 
 
+@pytest.mark.parametrize(
+    ("read", "name"), [(read_alarm, "alarm.v1.silent.json"), (read_action, "alarm_action.v1.shelve.json")]
+)
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_an_event_of_a_time_that_utc_does_not_have_is_unreadable(
+    read: Callable[[bytes | None], object], name: str, time: str
+) -> None:
+    event = example(name) | {"time": time}
+    with pytest.raises(Unreadable, match="time: "):
+        read(json.dumps(event).encode())
+
+
 def test_numbers_of_any_width_mean_the_same_alone_and_in_a_row() -> None:
     """The vectorised reader refuses exactly what the plain one refuses."""
     from schemas.columnar import read_long, read_longs
@@ -135,3 +148,9 @@ def test_numbers_of_any_width_mean_the_same_alone_and_in_a_row() -> None:
                 read_longs(write_long(6) + b"\1\2\3\4\5" + one + b"\0", 0)
         else:
             assert read_longs(write_long(6) + b"\1\2\3\4\5" + one + b"\0", 0)[0][-1] == expected
+
+
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, (1 << 64) - 2])
+def test_a_number_that_nobody_could_read_again_is_not_written(number: int) -> None:
+    with pytest.raises(OverflowError):
+        write_long(number)

@@ -15,6 +15,7 @@ from own_servers import Listener, OwnBroker
 
 from infra import ports
 from infra.kafka.broker import PLAIN_LOGIN
+from infra.offsets import span
 from infra.provision import provision
 from producers import Edge, EdgeSettings
 from producers.spool.look import look
@@ -68,7 +69,7 @@ def times_at(address: str) -> list[int]:
     consumer = Consumer({"bootstrap.servers": address, "group.id": "look", "enable.auto.commit": False})
     found: list[int] = []
     try:
-        at, end = consumer.get_watermark_offsets(TopicPartition(READINGS_RAW, 0), timeout=20)
+        at, end = span(consumer, READINGS_RAW, 0, within_s=60)
         consumer.assign([TopicPartition(READINGS_RAW, 0, at)])
         while at < end:
             message = consumer.poll(10)
@@ -85,7 +86,7 @@ def test_a_refused_login_is_told_and_keeps_what_was_accepted(tmp_path: Path, gua
     with Edge(settings(tmp_path, sasl_password="wrong"), address=proxy.address) as edge:
         for number in range(10):
             edge.accept_rows([some_rows(1, first=number)])
-        await_true(lambda: edge.progress.link.link == "not_allowed", what="refusal", within_s=20)
+        await_true(lambda: edge.progress.link.link == "not_allowed", what="refusal")
         assert "check its credential" in edge.progress.link.detail
         before, cpu = proxy.made, time.process_time()
         until = time.monotonic() + QUIET_S
@@ -98,7 +99,7 @@ def test_a_refused_login_is_told_and_keeps_what_was_accepted(tmp_path: Path, gua
         assert (seen.waiting, seen.counts.accepted, seen.counts.sent) == (22, 22, 0)
         assert seen.link == "not_allowed"
     with Edge(settings(tmp_path, sasl_password="right"), address=proxy.address) as edge:
-        await_true(lambda: edge.drained, what="drained", within_s=30)
+        await_true(lambda: edge.drained, what="drained")
     assert times_at(address) == list(range(11))
 
 
@@ -106,7 +107,7 @@ def test_a_broker_that_knows_no_login_is_told_too(tmp_path: Path, guarded: tuple
     address, _ = guarded
     with Edge(settings(tmp_path, sasl_password="right"), address=address) as edge:
         edge.accept_rows([some_rows(1)])
-        await_true(lambda: edge.progress.link.link in ("not_allowed", "failed"), what="refusal", within_s=20)
+        await_true(lambda: edge.progress.link.link in ("not_allowed", "failed"), what="refusal")
         assert not edge.drained
 
 
@@ -118,7 +119,7 @@ def test_the_state_of_the_link_is_in_what_edge_spool_says(tmp_path: Path, guarde
     _, proxy = guarded
     with Edge(settings(tmp_path, sasl_password="wrong"), address=proxy.address) as edge:
         edge.accept_rows([some_rows(1)])
-        await_true(lambda: look(tmp_path)[0].link == "not_allowed", what="refusal", within_s=20)
+        await_true(lambda: look(tmp_path)[0].link == "not_allowed", what="refusal")
         said = CliRunner().invoke(command, ["spool", "--spool", str(tmp_path), "--json"])
         (one,) = json.loads(said.stdout)
         assert one["link"] == "not_allowed"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from fix_stage import Consumed, Wire, consumed, make_device, make_frame
+from fix_stage import Consumed, Wire, apply, consumed, make_device, make_frame
 from own_servers import OwnBroker
 
 from infra.client import connection
@@ -100,12 +100,13 @@ def test_what_a_broker_left_without_an_end_is_once_in_clean_and_counted_once(bro
     wire.configure(*map(make_device, DEVICES))
     with owners(wire) as former:
         for owned, device in zip(former, DEVICES, strict=True):
-            owned.apply([frame(device, 0)])
+            wire.put(owned.number, *(frame(device, number) for number in range(4)))
+            apply(owned, [frame(device, 0)])
             if owned.number == BARE:
                 owned._delivered.next.clear()
                 owned._transact(owned._work.out({"readings.raw": [frame(device, 1)]}).outputs, [])
             else:
-                owned.apply([frame(device, 1)])
+                apply(owned, [frame(device, 1)])
     broker.end()
     data = broker.folder / "data"
     for number, topics in enumerate(CUT):
@@ -115,7 +116,7 @@ def test_what_a_broker_left_without_an_end_is_once_in_clean_and_counted_once(bro
     broker.start()
     with owners(wire) as later:
         for owned, device in zip(later, DEVICES, strict=True):
-            owned.apply([frame(device, number) for number in range(owned._delivered.next["readings.raw"], 4)])
+            apply(owned, [frame(device, number) for number in range(owned._delivered.next["readings.raw"], 4)])
         found = [(each.device_id, at) for each in wire.clean() for at in each.times.tolist()]
         assert len(found) == len(set(found)) == PARTITIONS * 4 * ROWS
         for owned, device in zip(later, DEVICES, strict=True):

@@ -12,6 +12,7 @@ from fix_faultbook import Book
 from fix_services import Service, Start, await_true
 from fix_stage import START_US, US, Wire, calibrated, logged, make_device, readings_of
 
+from infra.offsets import committed
 from infra.settle import STAGES, behind
 from producers.edge import Edge
 from producers.settings import EdgeSettings
@@ -50,7 +51,7 @@ class Spine:
         return len(self.wire.read(READINGS_CLEAN)) if name == "streams" else stored(self.database)
 
     def moves_on(self, name: str, since: int, what: str) -> None:
-        await_true(lambda: self.progress(name) > since, what=what, within_s=60)
+        await_true(lambda: self.progress(name) > since, what=what)
 
     def freeze_past_the_session(self, name: str, load: Callable[[], None]) -> None:
         """Frozen under load, missed, succeeded by another; then woken among the living."""
@@ -115,7 +116,7 @@ def test_kills_and_freezes_lose_nothing_and_double_nothing(
             else:
                 spine.freeze_past_the_session(name, lambda some=some: accept(some))
         accept(frames[len(faults) * per_fault :])
-        await_true(lambda: edge.drained, what="edge drained", within_s=60)
+        await_true(lambda: edge.drained, what="edge drained")
 
     for group, topics in STAGES.items():
         await_true(lambda g=group, t=topics: not behind(wire.kafka, g, t), what=f"{group} settled", within_s=90)
@@ -181,9 +182,9 @@ def assert_offsets_agree(wire: Wire, database: str) -> None:
         positions = connection.execute("select topic, part, next_offset from sink_offsets").fetchall()
     consumer = Consumer({"bootstrap.servers": wire.kafka, "group.id": SINK_GROUP})
     try:
-        committed = consumer.committed([TopicPartition(topic, part) for topic, part, _ in positions], timeout=10)
+        found = committed(consumer, [TopicPartition(topic, part) for topic, part, _ in positions])
     finally:
         consumer.close()
-    shown = {(tp.topic, tp.partition): tp.offset for tp in committed if tp.offset >= 0}
+    shown = {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
     assert shown == {(topic, part): at for topic, part, at in positions if (topic, part) in shown}
     assert {topic for topic, _ in shown} >= {READINGS_CLEAN}

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from fix_faultbook import Book
 from fix_services import Service, Start, await_true, steadily
-from fix_stage import START_US, US, Wire, calibrated, consumed, logged, make_device, make_frame
+from fix_stage import START_US, US, Consumed, Wire, apply, calibrated, consumed, logged, make_device, make_frame
 from own_servers import OwnBroker
 
 from infra.client import connection, reader
@@ -171,6 +171,11 @@ def await_progress(wire: Wire, workers: Workers) -> None:
     await_true(lambda: workers.tend() and len(wire.clean()) > before + 20, what="work goes on", within_s=120)
 
 
+def frame(number: int) -> Consumed:
+    """Of d0, five rows each; at an offset in partition 0."""
+    return consumed(number, make_frame("d0", number, first=5 * number, rows=5), at_s=10 + number)
+
+
 @pytest.fixture
 def owners(wire: Wire) -> Iterator[tuple[Ownership, Ownership]]:
     """Two of one partition; the first has it, and has applied a frame of five rows."""
@@ -182,7 +187,8 @@ def owners(wire: Wire) -> Iterator[tuple[Ownership, Ownership]]:
     told.start()
     former, later = (Ownership(0, 6, kafka=wire.kafka, codec=wire.codec, devices=table, told=told) for _ in range(2))
     former.open(transaction_timeout_s=20)
-    former.apply([consumed(0, make_frame("d0", 0, first=0, rows=5), at_s=10)])
+    wire.put(0, *(frame(number) for number in range(3)))
+    apply(former, [frame(0)])
     yield former, later
     told.stop()
     table.stop()
@@ -193,12 +199,12 @@ def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire, owners: tupl
     former, later = owners
     later.open(transaction_timeout_s=20)
     with pytest.raises(KafkaException, match=r"FENCED|fenced"):
-        former.apply([consumed(1, make_frame("d0", 1, first=5, rows=5), at_s=11)])
-    later.apply([consumed(1, make_frame("d0", 1, first=5, rows=5), at_s=11)])
+        apply(former, [frame(1)])
+    apply(later, [frame(1)])
     assert [len(frame.times) for frame in wire.clean()] == [5, 5]
     former.open(transaction_timeout_s=20)  # as its supervisor starts it again
     with pytest.raises(KafkaException, match=r"FENCED|fenced"):
-        later.apply([consumed(2, make_frame("d0", 2, first=10, rows=5), at_s=12)])
+        apply(later, [frame(2)])
 
 
 def test_offsets_that_stay_pending_do_not_keep_a_partition_closed(
@@ -212,7 +218,7 @@ def test_offsets_that_stay_pending_do_not_keep_a_partition_closed(
     member = Consumer(reader(wire.kafka, group=STREAMS_GROUP))
     hanging.send_offsets_to_transaction([TopicPartition(READINGS_RAW, 0, 7)], member.consumer_group_metadata(), 20)
     later.open(transaction_timeout_s=20)
-    later.apply([consumed(1, make_frame("d0", 1, first=5, rows=5), at_s=11)])
+    apply(later, [frame(1)])
     assert [len(frame.times) for frame in wire.clean()] == [5, 5]
     hanging.abort_transaction(20)
     [found] = committed(member, [TopicPartition(READINGS_RAW, 0)])

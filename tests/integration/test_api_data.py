@@ -50,9 +50,22 @@ def test_parquet_csv_and_ndjson_hold_what_arrow_holds(served: Served, client: ht
     csv = pl.read_csv(io.BytesIO(client.get(READINGS, params={**ALL, "format": "csv"}).content), try_parse_dates=True)
     assert csv.columns == ["sensor", "time", "logged", "value", "quality", "tests"]
     assert csv.height == len(expected)
+    first = client.get(READINGS, params={**ALL, "format": "csv"}).text.splitlines()[1]
+    assert first.split(",")[1] == "2024-01-01T00:00:00+00:00"
     assert csv["value"].to_list() == [row[3] for row in expected]
     lines = client.get(READINGS, params={**ALL, "format": "ndjson"}).text.splitlines()
     assert [json.loads(line)["value"] for line in lines] == [row[3] for row in expected]
+
+
+def test_pages_are_linked_as_lists_are(served: Served, client: httpx.Client) -> None:
+    found, more = 0, client.get(READINGS, params={**ALL, "limit": 9_000})
+    while True:
+        found += len(more.json()["items"])
+        assert ("next" in more.links) == (more.json()["next"] is not None)
+        if "next" not in more.links:
+            break
+        more = client.get(more.links["next"]["url"])
+    assert found == len(truth(served))
 
 
 def test_pages_join_to_the_whole(served: Served, client: httpx.Client) -> None:

@@ -1,10 +1,12 @@
 """What happens at the limits: too often, too much, too long; and that people are served while tokens wait."""
 
+import threading
 from collections.abc import Iterator
 
 import httpx
 import psycopg
 import pytest
+from fix_sink import Line, until
 from fix_web import MAST, Served, serving
 
 from dashboard.web.access import SESSION_COOKIE, Role
@@ -46,3 +48,26 @@ def test_a_question_that_takes_too_long_ends_and_people_do_not_notice(strict: Se
         with httpx.Client(base_url=strict.url, cookies=cookies, trust_env=False) as person:
             assert person.get("/api/v1/stations").status_code == 200
     assert strict.client().get("/api/v1/readings", params={"sensor": "1"}).status_code == 200
+
+
+def test_a_database_that_says_nothing_more_is_told(mast_database: str) -> None:
+    line, goes_on = Line(mast_database), threading.Event()
+    goes_on.set()
+
+    def frozen(_: bool, piece: bytes) -> bytes:
+        goes_on.wait()
+        return piece
+
+    line.moment = frozen
+    limits = {"pages_statement_s": 2.0, "api_statement_s": 2.0, "wait_s_max": 2.0}
+    with serving(line.dsn, **limits) as one:
+        client = one.client()
+        until(lambda: client.get("/api/v1/stations").status_code == 200, what="an answer")
+        goes_on.clear()
+        try:
+            answer = client.get("/api/v1/stations")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        finally:
+            goes_on.set()
+        until(lambda: client.get("/api/v1/stations").status_code == 200, what="an answer, the database being back")
+    line.close()

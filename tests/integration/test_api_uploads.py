@@ -14,7 +14,9 @@ import pytest
 from fix_sink import until
 from fix_web import MAST, Served
 
-from dashboard.web.access import Scope
+from dashboard.api import exporting
+from dashboard.exports.jobs import Jobs
+from dashboard.web.access import Role, Scope
 
 pytestmark = pytest.mark.integration
 
@@ -135,6 +137,50 @@ def test_an_answer_lies_beside_a_file_that_waits(served: Served) -> None:
     served.sql("UPDATE imports SET source = '/etc/passwd' WHERE sha256 = %s", sha256)
     assert client.post(f"/api/v1/imports/{sha256}/answers", json={"device": MAST}).status_code == 409
     assert not Path("/etc/.passwd.json").exists()
+
+
+def test_an_export_is_cancelled_by_who_has_asked_for_it_or_an_operator(served: Served) -> None:
+    ann, bob = served.user(Role.VIEWER), served.user(Role.VIEWER)
+
+    def asked_by(author: str) -> str:
+        """A job that runs: of those the service's own worker takes none."""
+        ((number,),) = served.sql(
+            "INSERT INTO exports (request, author, state) SELECT %s, %s, 'running' RETURNING export_id",
+            json.dumps({"format": "csv", "device": MAST}),
+            author,
+        )
+        return f"/api/v1/exports/{number}"
+
+    def as_person(user: str) -> httpx.Client:
+        cookies = served.session(user)
+        headers = {"X-CSRF-Token": cookies.pop("csrf")}
+        made = httpx.Client(base_url=served.url, cookies=cookies, headers=headers, timeout=60, trust_env=False)
+        served.clients.append(made)
+        return made
+
+    of_ann = served.client(token=served.token(Scope.EXPORT, Scope.READ, owner=ann))
+    of_bob = served.client(token=served.token(Scope.EXPORT, owner=bob))
+    job = asked_by(ann)
+    for stranger in (as_person(bob), of_bob, served.client(Scope.EXPORT)):
+        refused = stranger.delete(job)
+        assert (refused.status_code, f"{ann} may cancel it" in refused.json()["detail"]) == (403, True)
+    assert not of_ann.get(job).json()["is_cancelled"]
+    anybody = (as_person(served.user(Role.OPERATOR)), served.client(Scope.EXPORT, Scope.ADMIN))
+    for who in (as_person(ann), of_ann, *anybody):
+        answer = who.delete(asked_by(ann))
+        assert (answer.status_code, answer.json()["is_cancelled"]) == (200, True)
+    me = of_ann.get("/api/v1/me").json()["name"]
+    assert as_person(ann).delete(asked_by(me)).status_code == 200
+
+
+def test_too_many_exports_of_one_are_refused_until_some_are_done(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Jobs(served.dsn, served.folder / "exports", queued_of_one_max=0)
+    monkeypatch.setattr(exporting, "jobs_of", lambda _: full)
+    answer = served.client(Scope.EXPORT).post("/api/v1/exports", json={"format": "csv", "device": MAST})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+    assert "cancel one, or try again" in answer.json()["detail"]
 
 
 def test_an_export_is_started_followed_and_its_download_resumed(served: Served) -> None:

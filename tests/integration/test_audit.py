@@ -25,6 +25,8 @@ def telltale(tmp_path):
             cwd=tmp_path,
         )
         assert done.returncode == code, done.stderr
+        if words[:2] == ("audit", "list"):
+            assert ("only what is not in the database yet is shown" in done.stderr) == (code == 1)
         return done.stdout
 
     return run
@@ -35,7 +37,7 @@ def test_what_was_done_is_in_the_log_once_also_if_the_database_was_away(telltale
     nobody = {"TELLTALE_KAFKA": "127.0.0.1:1"}
     telltale("tls", "init", "--name", "localhost", **away)
     telltale("device", "add", "telltale-x", code=2, **away, **nobody)
-    listed = [json.loads(line) for line in telltale("audit", "list", "--json", **away).splitlines()]
+    listed = [json.loads(line) for line in telltale("audit", "list", "--json", code=1, **away).splitlines()]
     assert [(each["what"], each["outcome"]) for each in listed] == [("device.add", "refused"), ("tls.init", "done")]
 
     telltale("tls", "init", "--name", "localhost", "--folder", str(tmp_path / "other"), **there)
@@ -54,6 +56,7 @@ def test_what_was_done_is_in_the_log_once_also_if_the_database_was_away(telltale
         ("tls.init", "shell", "done"),
     ]
     assert listed[1]["detail"] == {"names": ["localhost"], "folder": str(tmp_path / "other")}
+    assert telltale("audit", "list", "--who", "a_n", **there) == ""  # no wildcard
     assert telltale("audit", "list", "--who", "ann", "--what", "flag", **there).count("flag.add") == 1
     assert "anna" not in telltale("audit", "list", "--since", dt.datetime.now(dt.UTC).isoformat(), **there)
     telltale("audit", "list", "--since", "yesterday", code=2, **there)

@@ -13,6 +13,7 @@ from fix_sink import clean_frame, until
 from psycopg import sql
 
 from infra.audit import journal
+from infra.offsets import committed
 from schemas.alarms import read_alarm
 from schemas.topics import ALARMS, READINGS_CLEAN, SINK_GROUP
 
@@ -112,14 +113,14 @@ def load(clean):
     running.stop()
 
 
-def committed(cluster):
+def believed(cluster):
     """What Kafka believes of the sink's position, by partition."""
     from confluent_kafka import Consumer, TopicPartition
 
     from infra.client import reader
 
     consumer = Consumer(reader(cluster, group=SINK_GROUP))
-    found = consumer.committed([TopicPartition(READINGS_CLEAN, part) for part in range(4)], timeout=10)
+    found = committed(consumer, [TopicPartition(READINGS_CLEAN, part) for part in range(4)])
     consumer.close()
     return {each.partition: each.offset for each in found}
 
@@ -132,7 +133,7 @@ def position(cluster, stored):
     """Where the sink stands in `readings.clean`: by Kafka, by the database."""
 
     def both():
-        return committed(cluster), dict(stored.rows(POSITIONS, READINGS_CLEAN))
+        return believed(cluster), dict(stored.rows(POSITIONS, READINGS_CLEAN))
 
     return both
 
@@ -246,7 +247,7 @@ def test_killed_backup_leaves_none_and_the_next_one_works(some, telltale, tmp_pa
         holder.execute("LOCK TABLE rejected IN ACCESS EXCLUSIVE MODE")
         command = [sys.executable, "-m", "infra.command", "backup", "create"]
         making = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        await_true(lambda: list(tmp_path.glob("backups/*.partial")), what="it has begun", within_s=20)
+        await_true(lambda: list(tmp_path.glob("backups/*.partial")), what="it has begun")
         making.kill()
         making.wait()
     assert telltale("list", "--json")["backups"] == []
@@ -316,7 +317,6 @@ def test_schedule_runs_until_it_is_told_to_end(cluster, some, start, telltale, m
     await_true(
         lambda: [each for each in telltale("list", "--json")["backups"] if each["verified"]],
         what="the first backup is made and verified",
-        within_s=30,
     )
     assert service.stop() == 0
     assert "Traceback" not in service.log.read_text()

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from fix_edge import mast_rows, some_rows
+from fix_services import await_true
 
 from infra import ports
+from infra.offsets import span
 from producers import Edge, EdgeSettings
 from producers.cli import edge as command
 from producers.stations.devices import publish
@@ -43,7 +45,7 @@ def records(address: str, topic: str) -> list[Any]:
     found = []
     try:
         for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            low, high = ends_of(consumer, TopicPartition(topic, partition))
+            low, high = span(consumer, topic, partition, within_s=60)
             consumer.assign([TopicPartition(topic, partition, low)])
             while low < high:
                 message = consumer.poll(10)
@@ -53,18 +55,6 @@ def records(address: str, topic: str) -> list[Any]:
     finally:
         consumer.close()
     return found
-
-
-def ends_of(consumer: Consumer, tp: TopicPartition) -> tuple[int, int]:
-    """Beginning and end; a new topic may be without a leader for a moment."""
-    until = time.monotonic() + 60
-    while True:
-        try:
-            return consumer.get_watermark_offsets(tp, timeout=10)
-        except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > until:
-                raise
-            time.sleep(0.1)
 
 
 def frames(address: str) -> list[RawFrame]:
@@ -79,13 +69,6 @@ def cells(found: list[RawFrame]) -> list[tuple[int, str, float]]:
         for at, row in zip(frame.times, frame.values, strict=True)
         for channel, value in zip(frame.channels, row, strict=True)
     )
-
-
-def wait_for(true: Callable[[], bool], *, within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def mast(*channels: str, stamp: str | None = "end") -> Device:
@@ -126,7 +109,7 @@ def test_accepted_readings_arrive_once_with_their_identity(tmp_path: Path, clust
     with Edge(settings, address=cluster) as edge:
         for first in range(0, 2000, 100):
             edge.accept_rows([some_rows(100, first=first)])
-        wait_for(lambda: edge.drained)
+        await_true(lambda: edge.drained, what="all delivered")
         assert edge.counts().sent == 4000
     found = frames(cluster)
     assert [frame.sequence for frame in found] == list(range(len(found)))
@@ -141,7 +124,7 @@ def test_frames_lie_where_murmur2_puts_their_device(tmp_path: Path, cluster: str
     with Edge(EdgeSettings(spool=tmp_path), address=cluster) as edge:
         for number in range(10):
             edge.accept(None, "a", 1.0, device_id=f"pi-{number}")
-        wait_for(lambda: edge.drained)
+        await_true(lambda: edge.drained, what="all delivered")
     for message in records(cluster, READINGS_RAW):
         assert message.partition() == partition_of(message.key().decode(), 3)
 
@@ -149,7 +132,7 @@ def test_frames_lie_where_murmur2_puts_their_device(tmp_path: Path, cluster: str
 def test_heartbeats_tell_the_spool_at_start_and_end(tmp_path: Path, cluster: str) -> None:
     with Edge(EdgeSettings(device_id="mast-7", spool=tmp_path), address=cluster) as edge:
         edge.accept(0, "a", 1.0)
-        wait_for(lambda: edge.drained and bool(records(cluster, HEARTBEATS)))
+        await_true(lambda: edge.drained and bool(records(cluster, HEARTBEATS)), what="readings and a heartbeat")
     beats = [CODEC.decode(Heartbeat, message.value()) for message in records(cluster, HEARTBEATS)]
     assert len(beats) >= 2
     assert (beats[-1].accepted, beats[-1].sent, beats[-1].depth) == (1, 1, 0)
@@ -161,10 +144,10 @@ def test_an_edge_without_its_broker_keeps_what_it_accepts(tmp_path: Path, cluste
     settings = EdgeSettings(device_id="mast-7", spool=tmp_path)
     with Edge(settings, address=nowhere) as away:
         away.accept_rows([some_rows(50)])
-        wait_for(lambda: away.progress.link.link == "away")
+        await_true(lambda: away.progress.link.link == "away", what="away")
         assert not away.drained
     with Edge(settings, address=cluster) as edge:
-        wait_for(lambda: edge.drained)
+        await_true(lambda: edge.drained, what="all delivered")
     assert cells(frames(cluster)) == cells([_frame(some_rows(50))])
 
 
@@ -177,9 +160,9 @@ def test_a_missing_topic_is_told_and_the_frame_sent_when_it_is_there(tmp_path: P
     settings = EdgeSettings(device_id="mast-7", spool=tmp_path, retry_first_s=0.1, retry_s_max=0.5)
     with Edge(settings, address=kafka) as edge:
         edge.accept_rows([some_rows(5)])
-        wait_for(lambda: edge.progress.link.link == "topic_missing")
+        await_true(lambda: edge.progress.link.link == "topic_missing", what="topic missing")
         provision(kafka, partitions=3)
-        wait_for(lambda: edge.drained)
+        await_true(lambda: edge.drained, what="all delivered")
     assert cells(frames(kafka)) == cells([_frame(some_rows(5))])
 
 
@@ -266,13 +249,13 @@ def test_kept_readings_are_sent_again_on_demand_by_the_edge_at_work(tmp_path: Pa
     with Edge(settings, address=cluster) as edge:
         for first in range(0, 30, 10):
             edge.accept_rows([some_rows(10, first=first)])
-            wait_for(lambda: edge.drained)
+            await_true(lambda: edge.drained, what="all delivered")
         before = [frame.sequence for frame in frames(cluster)]
         words = ["spool", "resend", "--spool", str(tmp_path), "--from", "1970-01-01T00:00:10Z"]
         said = CliRunner().invoke(command, [*words, "--to", "1970-01-01T00:00:20Z"])
         assert said.output.startswith("20 readings in 1 frame go again"), said.output
-        wait_for(lambda: len(frames(cluster)) > len(before))
-        wait_for(lambda: edge.drained)
+        await_true(lambda: len(frames(cluster)) > len(before), what="sent again")
+        await_true(lambda: edge.drained, what="all delivered")
         assert "expected a time" in str(CliRunner().invoke(command, [*words, "--to", "soon"]).exception)
     found = frames(cluster)
     assert [frame.sequence for frame in found] == [*before, 1]
@@ -291,7 +274,7 @@ def test_a_send_that_is_killed_again_and_again_ends_with_each_row_once(
     spool = tmp_path / "spool" / "spool.db"
     for kill in range(4):
         with subprocess.Popen(command, env={**os.environ, **small}, stdout=subprocess.PIPE) as running:
-            wait_for(lambda: spool.exists() or running.poll() is not None)
+            await_true(lambda: spool.exists() or running.poll() is not None, what="its spool or its end")
             time.sleep(0.1 * kill)  # at some point of its work, whichever
             running.kill()
     last = subprocess.run(command, env={**os.environ, **small}, capture_output=True, check=False, timeout=120)

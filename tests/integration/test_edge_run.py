@@ -5,17 +5,17 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from fix_edge import mast_rows, toa5_text
 from fix_services import Start, await_true
 from metric_catalogue import listed, scraped
 
+from infra.offsets import span
 from producers.spool.look import look
 from schemas.codec import Codec
 from schemas.columnar import Unreadable
@@ -33,24 +33,12 @@ def device_partitions() -> int:
     return 2
 
 
-def ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
-    for left in range(50, -1, -1):
-        try:
-            low, high = consumer.get_watermark_offsets(partition, timeout=10)
-            return int(low), int(high)
-        except KafkaException:  # a topic that was just made has no leader for a moment
-            if not left:
-                raise
-            time.sleep(0.1)
-    raise AssertionError
-
-
 def values(address: str, topic: str) -> list[bytes]:
     consumer = Consumer({"bootstrap.servers": address, "group.id": "look", "enable.auto.commit": False})
     found: list[bytes] = []
     try:
         for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            low, high = ends(consumer, TopicPartition(topic, partition))
+            low, high = span(consumer, topic, partition, within_s=60)
             consumer.assign([TopicPartition(topic, partition, low)])
             while low < high:
                 message = consumer.poll(10)
@@ -149,7 +137,7 @@ def test_six_sources_of_five_devices_in_one_process(tmp_path: Path, cluster: str
         wanted = {"pi-1.t": 3, "pi-2.pressure": 3, "mast-7.T2m": 4, "mast-8.T2m": 10, "sim.s01": 3}
         return all(found.get(key, 0) >= least for key, least in wanted.items())
 
-    await_true(all_there, what="readings of all sources", within_s=30)
+    await_true(all_there, what="readings of all sources")
 
     def beats() -> list[Heartbeat]:
         return [CODEC.decode(Heartbeat, value) for value in values(cluster, HEARTBEATS)]
@@ -161,7 +149,7 @@ def test_six_sources_of_five_devices_in_one_process(tmp_path: Path, cluster: str
         found = states()
         return found["exec-1"].accepted > 0 and found["broken"].restarts > 0
 
-    await_true(lambda: bool(states()) and told(), what="a heartbeat after the first readings", within_s=30)
+    await_true(lambda: bool(states()) and told(), what="a heartbeat after the first readings")
     assert {beat.device_id for beat in beats()} >= {"pi-1", "pi-2", "mast-7", "mast-8", "sim"}
     assert states()["exec-1"].state == "running"
     assert any("no such sensor" in s.detail for b in beats() for s in b.sources if s.name == "broken")
@@ -264,10 +252,7 @@ def test_ctrl_c_ends_a_simulation_with_its_counts(tmp_path: Path, cluster: str, 
     import signal
 
     service = start("edge", "simulate", "--rate", "20", "--spool", "s", TELLTALE_KAFKA=cluster)
-    await_true(lambda: bool(channels(cluster)), what="readings", within_s=20)
+    await_true(lambda: bool(channels(cluster)), what="readings")
     os.kill(service.pid, signal.SIGINT)
-    deadline = time.monotonic() + 20
-    while service.lives and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not service.lives
+    await_true(lambda: not service.lives, what="its end")
     assert "0 wait in the spool" in service.log.read_text()

@@ -90,6 +90,20 @@ def test_queue_is_bounded_and_what_waits_can_be_cancelled(jobs: Jobs) -> None:
     assert not jobs.heard(running.export_id, Progress(20, 100, 0.5, 3.0))
 
 
+def test_nobody_fills_the_queue_alone_not_with_his_tokens_either(hill: Database, tmp_path: Path) -> None:
+    jobs = Jobs(hill.dsn, tmp_path / "jobs", queued_max=3, queued_of_one_max=2)
+    first = jobs.start(CSV, author="ann")
+    jobs.start(CSV, author="token tt_AbCdEf1 of ann")
+    for author in ("ann", "token tt_GhIjKl2 of ann"):
+        with pytest.raises(Refused, match="2 exports of yours wait already; cancel one"):
+            jobs.start(CSV, author=author)
+    jobs.cancel(first.export_id)
+    assert jobs.start(CSV, author="ann").state is JobState.QUEUED
+    assert jobs.start(CSV, author="bob").state is JobState.QUEUED
+    with pytest.raises(Refused, match="3 exports wait already; try again"):
+        jobs.start(CSV, author="bob")
+
+
 def test_job_that_is_killed_is_begun_again_and_one_that_is_cancelled_ends(
     jobs: Jobs, worker: Worker, hill: Database
 ) -> None:

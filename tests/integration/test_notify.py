@@ -17,11 +17,15 @@ from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from fix_services import await_true
 
 from infra import ports
+from infra.client import connection
+from infra.provision import provision
 from infra.telling import tell_all
 from schemas.alarms import Alarm, AlarmState, Severity, alarm_event
+from schemas.topics import ALARMS
 
 pytestmark = pytest.mark.integration
 
@@ -169,6 +173,24 @@ def test_alarms_that_cannot_come_through_kafka_come_by_the_inbox_and_once(cluste
     assert [path.name for path in inbox.iterdir()] == ["0.unreadable"]
 
 
+def test_alarms_of_a_topic_that_was_made_again_while_nobody_listened_are_told(cluster, notifier, hook):
+    """Its log is longer by now than the former one was, so that its own offsets do not tell."""
+    text = webhook(hook.url) + route("hook")
+    running = notifier(text)
+    tell_all(cluster, [told(f"a{number}") for number in range(6)], client_id="test")
+    await_true(lambda: len(hook.steps()) == 6, what="the first are told", within_s=WITHIN_S)
+    assert running.stop() == 0
+    admin = AdminClient(connection(cluster))
+    admin.delete_topics([ALARMS], operation_timeout=30)[ALARMS].result()
+    await_true(lambda: ALARMS not in admin.list_topics(timeout=10).topics, what="it to be gone", within_s=WITHIN_S)
+    provision(cluster)
+    later = [told(f"b{number}") for number in range(100)]
+    tell_all(cluster, later, client_id="test")
+    notifier(text)
+    await_true(lambda: len(hook.steps()) >= 106, what="all are told", within_s=WITHIN_S)
+    assert sorted(hook.steps()[6:]) == sorted((event.data.alarm_id, "raised") for event in later)
+
+
 @pytest.fixture
 def certificate(tmp_path):
     """A certificate for 127.0.0.1, signed by itself: (file of certificate, file of key)."""
@@ -223,7 +245,7 @@ def mailbox(certificate):
     box.port = ports.free()
     controller = Controller(
         box, hostname="127.0.0.1", port=box.port, tls_context=context, require_starttls=True,
-        authenticator=known, auth_required=True,
+        authenticator=known, auth_required=True, ready_timeout=60, server_hostname="localhost",
     )  # fmt: skip
     controller.start()
     yield box
@@ -259,10 +281,11 @@ def test_the_test_message_says_what_is_wrong(mailbox, certificate, tmp_path):
     text = mail(mailbox, certificate, password) + route("mail")
     (tmp_path / "notify.toml").write_text(text)
     words = [sys.executable, "-m", "infra.command", "notify", "test", "--config", str(tmp_path / "notify.toml")]
-    for secret, code, said in (("wrong", 1, "535"), ("right", 0, "mail: delivered")):
-        password.write_text(secret)
+    for secret, code, said in (("wrong", 1, "535"), ("p\xe4ss", 1, "must be ASCII"), ("right", 0, "mail: delivered")):
+        password.write_text(secret, encoding="utf-8")
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, said in done.stdout) == (code, True), done.stdout + done.stderr
+        assert "p\xe4ss" not in done.stdout + done.stderr
     (tmp_path / "notify.toml").write_text(text.replace("ca_file", "#"))
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -19,6 +19,7 @@ from fix_web import Served, serving
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
+from dashboard.pages import oidc
 from dashboard.pages.feature import PAGES
 from dashboard.pages.oidc import STATE_COOKIE, role_of
 from dashboard.web.access import SESSION_COOKIE, Role
@@ -249,6 +250,23 @@ def test_a_state_works_once_and_only_in_its_browser(browser: httpx.Client, provi
 
 
 @pytest.mark.integration
+def test_made_up_states_do_not_fill_the_audit_log(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oidc, "TOLD_PER_S", 1e-9)  # no minute passes in this test
+    monkeypatch.setattr(oidc, "TOLD_AT_ONCE", 3)
+    options = {"oidc_issuer": "http://127.0.0.1:1", "oidc_client_id": CLIENT, "oidc_client_secret": SECRET}
+    find = "SELECT count(*) FROM audit_log WHERE detail ->> 'why' = 'state'"
+    ((before,),) = served.sql(find)
+    with (
+        serving(served.dsn, features=FEATURES, **options) as other,
+        httpx.Client(base_url=other.url, trust_env=False, timeout=60) as stranger,
+    ):
+        for number in range(6):
+            answer = stranger.get("/oidc/callback", params={"state": f"made-up-{number}", "code": "x"})
+            assert (answer.status_code, 'id="login-problem"' in answer.text) == (400, True)
+    assert served.sql(find) == [(before + 3,)]
+
+
+@pytest.mark.integration
 def test_who_has_no_role_is_refused_and_gets_no_account(
     browser: httpx.Client, provider: Provider, served: Served
 ) -> None:
@@ -276,6 +294,8 @@ def test_without_a_role_claim_accounts_keep_their_role_and_strangers_are_refused
 def test_a_name_alone_opens_no_account(browser: httpx.Client, provider: Provider, served: Served) -> None:
     served.user(Role.ADMIN, name="Root")
     assert_refused(sign_in(browser, provider, preferred_username="root"), served, 403, "already")
+    as_a_token = sign_in(browser, provider, preferred_username="token tt_AbCdEf1 of Root")
+    assert_refused(as_a_token, served, 403, "take another name")
 
 
 @pytest.mark.integration

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -108,8 +109,9 @@ def run(command: list[str], folder: Path, env: dict[str, str]) -> None:
             preexec_fn=heed_ctrl_c,  # noqa: PLW1509 - one call, and no other thread runs
         )
         if follows:
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(timeout=3)
+            until = time.monotonic() + 120
+            while not log.stat().st_size and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.1)
             process.send_signal(signal.SIGINT)
         try:
             code = process.wait(timeout=240)  # `up` starts ten processes, on whatever machine

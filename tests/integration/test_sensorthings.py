@@ -1,5 +1,6 @@
 """SensorThings as the specification's examples ask for it (OGC 18-088, sections 9.2 and 9.3)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -82,6 +83,35 @@ def test_filter_order_top_skip_and_count(served: Served, client: httpx.Client) -
     assert [each["result"] for each in following["value"]] == [row[0] for row in expected[7:14]]
 
 
+@pytest.fixture(params=["a/b", "what?", "no #1", "o'clock", "'/'", "100 %41", "1°"])
+def odd(served: Served, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A quantity of that name, with two sensors."""
+    served.sql(
+        "INSERT INTO sensors (sensor_id, device_id, channel, quantity, unit, statistic) "
+        "SELECT n, 'mast-8', 'odd' || n, %s, 'x', 'avg' FROM generate_series(91, 92) n",
+        request.param,
+    )
+    yield request.param
+    served.sql("DELETE FROM sensors WHERE sensor_id IN (91, 92)")
+
+
+def test_links_lead_on_whatever_a_name_holds(client: httpx.Client, odd: str) -> None:
+    one = ask(client, "Datastreams(91)/ObservedProperty")
+    assert one["@iot.id"] == one["name"] == odd
+    assert client.get(one["@iot.selfLink"]).json() == one
+    page = client.get(one["Datastreams@iot.navigationLink"] + "?$top=1").json()
+    following = client.get(page["@iot.nextLink"]).json()
+    assert (ids(page), ids(following)) == ([91], [92])
+    (same,) = ask(client, "ObservedProperties", filter="name eq '" + odd.replace("'", "''") + "'")["value"]
+    assert same == one
+    assert one["@iot.selfLink"].count("/") == 5, "one of the id's ends a segment"
+
+
+def test_a_page_without_entities_leads_nowhere(client: httpx.Client) -> None:
+    page = client.get(f"{STA}/Datastreams", params={"$top": "0", "$skip": "1", "$count": "true"}).json()
+    assert page == {"@iot.count": 4, "value": []}
+
+
 def test_pages_by_next_link_hold_everything_once(client: httpx.Client) -> None:
     found: list[str] = []
     link: str | None = f"{STA}/Datastreams(1)/Observations?$top=1000"
@@ -101,6 +131,8 @@ def test_pages_by_next_link_hold_everything_once(client: httpx.Client) -> None:
         ("substringof('Tmp', name) eq true", [3]),
         ("properties/height_m ge 80", [1, 4]),
         ("name eq 'it''s'", []),
+        ("properties/height_m eq null", []),
+        ("null ne properties/height_m and Thing/id eq 'mast-8'", [4]),
     ],
 )
 def test_filters_of_datastreams(client: httpx.Client, what: str, expected: list[int]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import KafkaException
 from fix_sink import DEVICES, clean_frame, reset_group, settled, until
 
+from infra.offsets import listed
 from schemas.topics import READINGS_CLEAN
 
 pytestmark = pytest.mark.integration
@@ -53,8 +54,7 @@ def offset_at(cluster, part, wanted):
     from confluent_kafka.admin import AdminClient
 
     admin = AdminClient({"bootstrap.servers": cluster})  # lives until the answer is there
-    asked = admin.list_offsets({TopicPartition(READINGS_CLEAN, part): wanted})
-    return next(iter(asked.values())).result().offset
+    return listed(admin, {TopicPartition(READINGS_CLEAN, part): wanted})[READINGS_CLEAN, part].offset
 
 
 def test_resets_by_an_operator_are_honoured_and_recorded_once(clean, cluster, stored, start_sink):

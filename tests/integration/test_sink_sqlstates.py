@@ -193,7 +193,7 @@ def test_session_that_stands_still_in_a_transaction_is_ended_by_the_server(store
     connection = sink.store.connection
     connection.execute("BEGIN")
     connection.execute("UPDATE sink_offsets SET updated_at = now()")
-    until(lambda: select.select([connection.pgconn.socket], [], [], 0)[0], what="the server ends it", timeout_s=10)
+    until(lambda: select.select([connection.pgconn.socket], [], [], 0)[0], what="the server ends it")
     with pytest.raises(Waiting, match=r"25P03|25P04|terminat"):
         sink.take(beat(), part=BEATS)
     sink.writer.work()

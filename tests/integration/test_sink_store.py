@@ -212,14 +212,14 @@ def test_alarms_are_current_and_each_event_stays_once(stored, open_store):
         alarm_id="a1", rule="silence", source="device/mast-0", device_id="mast-0", station_id="hill",
         severity=Severity.MAJOR, state=AlarmState.RAISED, reason="silent", onset=NOW, message="look",
     )  # fmt: skip
-    cleared = raised.model_copy(update={"state": AlarmState.CLEARED})
+    cleared = raised.model_copy(update={"state": AlarmState.CLEARED, "station_id": "dale"})  # moved meanwhile
     events = [
         alarm_event(raised, time=NOW, speaker="test"),
         alarm_event(cleared, time=NOW.replace(hour=1), speaker="test"),
     ]
     store.write(batch(0, *events, part=part))
     store.write(batch(2, events[0], part=part))
-    assert stored.rows("SELECT state FROM alarms") == [("cleared",)]
+    assert stored.rows("SELECT state, station_id FROM alarms") == [("cleared", "dale")]
     assert stored.rows("SELECT event->>'specversion' FROM alarm_events") == [("1.0",), ("1.0",)]
 
 
@@ -256,7 +256,16 @@ def test_statistics_of_directions_are_circular_and_leave_bad_rows_out(stored, op
             f"SELECT quantity, count, mean FROM statistics_{span} JOIN sensors USING (sensor_id) ORDER BY quantity"
         )
         assert [row[:2] for row in found] == [("wind_direction", 2), ("wind_speed", 2)]
-        assert [row[2] % 360 for row in found] == pytest.approx([0, 1.5], abs=1e-9)
+        assert [row[2] for row in found] == pytest.approx([0, 1.5], abs=1e-9)
+
+
+def test_a_mean_direction_is_below_360(stored):
+    sines = [-1e-17, -1e-300, -0.0, 0.0, 1e-17, -1e-3]
+    means = [stored.one("SELECT circular_mean_deg(%s, 1)", sine) for sine in sines]
+    assert means[:4] == [0, 0, 0, 0]
+    assert 0 < means[4] < 1e-14
+    assert 359.9 < means[5] < 360
+    assert stored.one("SELECT circular_mean_deg(0, -1)") == 180
 
 
 def test_batch_made_ready_ahead_is_stored_as_any_other(stored, open_store):

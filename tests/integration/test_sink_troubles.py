@@ -11,6 +11,7 @@ from fix_stack import _start, _stop
 
 from infra import ports
 from infra.accounts import unprivileged
+from infra.offsets import ends, listed
 from infra.postgres import server
 from schemas.codec import Codec
 from schemas.records import Heartbeat
@@ -235,9 +236,9 @@ def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored
         assert "the log does not hold" in sink.said()
         assert "Traceback" not in sink.said()
     assert len({alarm["alarm_id"] for alarm in alarms_told(cluster)}) == 1
-    starts = admin.list_offsets({TopicPartition(READINGS_CLEAN, part): OffsetSpec.earliest()})
+    starts = listed(admin, {TopicPartition(READINGS_CLEAN, part): OffsetSpec.earliest()})
     mended = now()
-    reset_group(cluster, part=part, offset=next(iter(starts.values())).result().offset)
+    reset_group(cluster, part=part, offset=next(iter(starts.values())).offset)
     start_sink().working()
     until(lambda: stored.one("SELECT count(*) FROM readings") == 40, what="what there is")
     until(lambda: states_of_alarms(stored) == [["raised", "cleared"]], what="the alarm's history")
@@ -251,11 +252,10 @@ def test_log_that_has_lost_what_comes_next_stops_the_sink(cluster, clean, stored
 
 def test_rejected_record_is_told_before_its_offset_is_passed(cluster, stored, start_sink):
     from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import AdminClient, OffsetSpec
+    from confluent_kafka.admin import AdminClient
 
     produce(cluster, [(READINGS_CLEAN, b"mast-0", b"\1 not ours")])
     start_sink().working()
     until(lambda: stored.one("SELECT count(*) FROM rejected") == 1, what="the rejected record")
     admin = AdminClient({"bootstrap.servers": cluster})
-    ends = admin.list_offsets({TopicPartition(READINGS_REJECTED, n): OffsetSpec.latest() for n in range(2)})
-    assert sum(future.result().offset for future in ends.values()) == 1
+    assert sum(ends(admin, [TopicPartition(READINGS_REJECTED, number) for number in range(2)]).values()) == 1

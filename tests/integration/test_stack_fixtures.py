@@ -2,9 +2,10 @@
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from infra.offsets import span
 from infra.provision import check
 from schemas.topics import HEARTBEATS, PARTITIONS, READINGS_RAW
 
@@ -23,7 +24,7 @@ def test_each_test_meets_empty_topics(cluster: str, round_: int) -> None:
     assert producer.flush(10) == 0
     consumer = Consumer({"bootstrap.servers": cluster, "group.id": f"round-{round_}"})
     try:
-        assert consumer.get_watermark_offsets(TopicPartition(HEARTBEATS, 0), timeout=10) == (0, 1)
+        assert span(consumer, HEARTBEATS, 0) == (0, 1)
     finally:
         consumer.close()
 

@@ -1,5 +1,7 @@
 """Topics on a real broker against the catalogue."""
 
+from collections.abc import Callable
+
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
@@ -38,7 +40,11 @@ def test_another_partition_count_is_refused_with_the_way_out(cluster: str) -> No
         provision(cluster, partitions=3)
 
 
-def test_a_broker_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.provision.TIMEOUT_S", 1)
+@pytest.mark.parametrize("ask", [check, provision])
+def test_a_broker_that_does_not_answer_is_told_soon(
+    ask: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.provision.ANSWER_S_MAX", 1)
+    monkeypatch.setattr("infra.provision.TIMEOUT_S", 3_600)  # for what comes after a first answer, and not before
     with pytest.raises(Unavailable, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
-        check("127.0.0.1:1")
+        ask("127.0.0.1:1")

@@ -60,7 +60,7 @@ class Folder:
 
 @pytest.fixture
 def folder() -> Iterator[Folder]:
-    path = Path(tempfile.mkdtemp(prefix="telltale-up-"))
+    path = Path(tempfile.mkdtemp(prefix="telltale-up of Jürgen-"))
     path.chmod(0o711)
     one = Folder(path)
     yield one

@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
-from fix_stage import START_US, US, Wire, consumed, make_device, make_frame
+from fix_stage import START_US, US, Wire, apply, consumed, make_device, make_frame
 
 from infra.client import connection
+from schemas.devices import Device
 from schemas.rejection import Rejection
 from schemas.topics import HEARTBEATS, READINGS_RAW
 from streams.agents.devices import DeviceTable
 from streams.agents.ownership import Ownership
 from streams.agents.told import Told
+from streams.plan import Plan, plan_of
 
 pytestmark = pytest.mark.integration
 
@@ -41,19 +43,46 @@ def table(wire: Wire) -> Iterator[DeviceTable]:
     assert failures == []
 
 
+def test_a_configuration_that_makes_our_code_throw_stops_no_other_device(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def thrown(device: Device) -> Plan:
+        if device.device_id == "bad" and device.name == "bad":
+            raise OverflowError("a bug")
+        return plan_of(device)
+
+    monkeypatch.setattr("streams.agents.devices.plan_of", thrown)
+    wire.configure(make_device("bad"), make_device("good"))
+    failures: list[BaseException] = []
+    table = DeviceTable(wire.kafka, AdminClient(connection(wire.kafka)), wire.codec, failed=failures.append)
+    table.start()
+    assert table.plan("bad") is None
+    assert table.plan("good") is not None
+    wire.configure(make_device("bad").model_copy(update={"name": "mended"}))
+    table.catch_up()
+    made = table.plan("bad")
+    assert made is not None
+    wire.configure(make_device("bad"))  # what was right before counts
+    table.catch_up()
+    assert table.plan("bad") == made
+    table.stop()
+    assert failures == []
+
+
 def test_a_frame_that_makes_our_code_throw_is_rejected_and_told_once(wire: Wire, table: DeviceTable) -> None:
     told = Told(wire.kafka, failed=lambda error: None)
     told.start()
     owned = Ownership(0, 1, kafka=wire.kafka, codec=wire.codec, devices=table, told=told)
     owned.open(transaction_timeout_s=20)
-    owned.apply(
+    apply(
+        owned,
         [
             consumed(0, make_frame("bad", 0, first=0, rows=2), at_s=10),
             consumed(1, make_frame("good", 0, first=0, rows=2), at_s=10),
             consumed(2, make_frame("bad", 1, first=2, rows=2), at_s=11),
-        ]
+        ],
     )
-    owned.apply([consumed(3, make_frame("bad", 2, first=4, rows=2), at_s=12)])
+    apply(owned, [consumed(3, make_frame("bad", 2, first=4, rows=2), at_s=12)])
 
     assert {frame.device_id for frame in wire.clean()} == {"good"}
     rejected = wire.rejected()
@@ -67,7 +96,7 @@ def test_a_frame_that_makes_our_code_throw_is_rejected_and_told_once(wire: Wire,
     plan = table.plan("bad")
     assert plan is not None
     plan.selections.clear()  # mended
-    owned.apply([consumed(4, make_frame("bad", 3, first=6, rows=2), at_s=13)])
+    apply(owned, [consumed(4, make_frame("bad", 3, first=6, rows=2), at_s=13)])
     ends = {READINGS_RAW: 5, HEARTBEATS: 0}
     owned.look_for_silence(ends, now_us=START_US + 14 * US, look_every_us=US)
     assert [event.data.state for event in wire.alarms()] == ["raised"]

@@ -58,7 +58,7 @@ class Watch:
 
     def await_well(self):
         """A broker whose topics were just made answers some questions late; that lasts too short for an alarm."""
-        await_true(lambda: self.turn() == set(), what="all is well", within_s=60)
+        await_true(lambda: self.turn() == set(), what="all is well")
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_records_that_no_rule_of_a_device_counts_are_told_until_no_more_come(clu
     reasons = ["unreadable_truncated", Rejection.UNKNOWN_DEVICE, Rejection.TIME_IN_FUTURE, Rejection.UNSIGNED]
     reject(cluster, *((f"d{number}", number, reason, b"x") for number, reason in enumerate(reasons)))
     bad = {(Rule.UNUSABLE, "device/d0"), (Rule.UNUSABLE, "device/d1"), (Rule.STRANGER, "device/d3")}
-    await_true(lambda: watch.of_refused() == bad, what="all is told", within_s=60)
+    await_true(lambda: watch.of_refused() == bad, what="all is told")
     assert watch.of_refused(later_s=watch.rounds.settings.calm_s - 60) == bad
     assert watch.of_refused(later_s=61) == set()
     told = [each for each in topic() if each[0] in watch.rounds.refused]
@@ -152,12 +152,12 @@ def test_records_that_a_replay_rejects_again_are_not_told_again(cluster, stored,
     first = [("d0", 0, "unreadable_truncated", b"x"), ("d1", 1, Rejection.UNSIGNED, b"x")]
     reject(cluster, *first)
     bad = {(Rule.UNUSABLE, "device/d0"), (Rule.STRANGER, "device/d1")}
-    await_true(lambda: watch.of_refused() == bad, what="both are told", within_s=60)
+    await_true(lambda: watch.of_refused() == bad, what="both are told")
     until(lambda: stored.one("SELECT count(*) FROM rejected") == 2, what="what was rejected is stored")
     assert watch.of_refused(later_s=watch.rounds.settings.calm_s + 1) == set()
     new = ("d2", 0, "unreadable_truncated", b"of a log that was made again")
     reject(cluster, *first, new)
-    await_true(lambda: watch.of_refused() == {(Rule.UNUSABLE, "device/d2")}, what="the new one is told", within_s=60)
+    await_true(lambda: watch.of_refused() == {(Rule.UNUSABLE, "device/d2")}, what="the new one is told")
     told = [rule for rule, state in topic() if rule in watch.rounds.refused and state == "raised"]
     assert sorted(told) == sorted([Rule.STRANGER, Rule.UNUSABLE, Rule.UNUSABLE])
 
@@ -181,7 +181,6 @@ def test_a_topic_that_was_changed_by_hand_is_found(cluster, database, tmp_path):
             found.extend(each for each in watch.rounds.look() if each.bad and each.rule is Rule.TOPICS) or bool(found)
         ),
         what="the difference",
-        within_s=60,
     )
     assert ["retention.ms" in each.said for each in found] == [True]
 

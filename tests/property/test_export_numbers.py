@@ -62,6 +62,8 @@ def test_figures_are_those_of_the_readings() -> None:
     figures = bins.figures(is_angle=True)
     np.testing.assert_allclose(figures[Figure.MEAN], [10.0, 5.0])
     assert figures[Figure.COUNT].tolist() == [3, 1]
+    north = binned(np.array([0, 0], np.int64), np.array([350.0, 10.0]), is_angle=True).figures(is_angle=True)
+    assert 0 <= north[Figure.MEAN][0] < 1e-9
     straight = binned(np.array([0, 0, 0], np.int64), np.array([1.0, 2.0, 4.0]), is_angle=False).figures(is_angle=False)
     np.testing.assert_allclose(straight[Figure.SD], [np.std([1, 2, 4], ddof=1)])
     np.testing.assert_allclose(straight[Figure.SUM], [7.0])

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from core_examples import START_US, US, make_device, make_sensor, make_vane
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,6 +157,21 @@ def test_a_new_configuration_keeps_what_is_still_asked_for() -> None:
     assert kept.layout.channels == ("free", "long", "t")
     assert kept.values.tolist() == [1.0, 1.0, 1.0]
     assert kept.records.depth.tolist() == [9]
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_rows_without_a_reading_take_nothing_of_what_is_remembered(more: bool) -> None:
+    """Two of the last rows are missing: another configuration, or a frame of other channels, keeps the row before."""
+    flat = {"flat_line": {"tolerance": 0.5, "suspect_s": 2, "fail_s": 4}}
+    sensors = [make_sensor("a", limits=flat), make_sensor("b", limits=flat)]
+    first = course_of(make_device(*sensors))
+    values = np.array([0.0, 1.0] * 9 + [2.0, np.nan, 5.0, 5.0])[:, None]
+    times = START_US + np.arange(len(values) + 1) * US
+    context = judge(first.begin(), times[:-1], values, values, first.checks(("a",))).context
+    then = course_of(make_device(*sensors, make_sensor("c", limits=flat))) if more else first
+    five = np.array([[5.0]])
+    judged = judge(context, times[-1:], five, five, then.checks(("a",)))
+    assert judged.flags.tolist() == [[3]]  # five rows back it read 2.0
 
 
 LIVELY = make_device(make_sensor("a", limits={"flat_line": {"tolerance": 0.15, "suspect_s": 3, "fail_s": 20}}))

@@ -210,9 +210,8 @@ heartbeats = st.builds(
     Heartbeat,
     **dict.fromkeys(["device_id", "spool_id", "version"], TEXT),
     **dict.fromkeys(["time", "started"], UTC_TIMES),
-    **dict.fromkeys(
-        ["next_sequence", "depth", "depth_bytes", "accepted", "sent", "dropped", "refused", "free_disk_bytes"], COUNT
-    ),
+    **dict.fromkeys(["next_sequence", "depth", "depth_bytes", "accepted", "sent", "free_disk_bytes"], COUNT),
+    **dict.fromkeys(["dropped", "refused"], st.integers(0, (1 << 62) - 1)),
     oldest_unsent=st.none() | UTC_TIMES,
     clock_offset_s=st.none() | FINITE,
     clock_synchronised=st.none() | st.booleans(),

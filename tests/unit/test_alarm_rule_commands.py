@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from core_examples import make_device, make_sensor
 
 from infra.command import telltale
-from producers.stations.rules.placing import Scope, adopted, put
+from producers.stations.rules.placing import Scope, adopted, last_places, put
 from schemas.alarm_rules import Level, in_force
 from schemas.devices import Device, Sensor, Station
 from schemas.errors import Refused
@@ -189,3 +189,13 @@ def test_importing_a_description_again_keeps_the_rules_that_stand(known: dict[st
     assert names(adopted(described("new", VALLEY), known)) == {"f"}
     said = described("m1", HILL).model_copy(update={"alarm_rules": ()})
     assert names(adopted(said, known)) == {"f", "s", "c"}  # a file that says "none" means it
+
+
+def test_rules_that_go_with_the_last_device_of_their_place_are_named(run: Any, known: dict[str, Device]) -> None:
+    for scope in (("--all",), ("--station", "hill"), ("--device", "m3")):
+        told(run("set", f"hot_{scope[0].strip('-')}", "--kind", "above", "--limit", "40", *scope, "--json"))
+    m1, m2, m3 = known.values()
+    assert last_places(known, [m1]) == []
+    assert last_places(known, [m3]) == []  # its own are its own
+    assert last_places(known, [m1, m2]) == [("station hill", ["hot_station"])]
+    assert last_places(known, [m1, m2, m3]) == [("station hill", ["hot_station"]), ("the fleet", ["hot_all"])]

@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from dashboard.web.problems import Problem
 from schemas.topics import ALARMS, READINGS_CLEAN, WINDOWS
 
 ALARM = b'{"data": {"device_id": "mast-7"}}'
+NO_ALARMS = (b"{}", b"[]", b"1", b"null", b'{"data": null}', b'{"data": {}}', b'{"data": {"device_id": ["mast-7"]}}')
 EVERYTHING = frozenset(Kind)
 
 
@@ -23,6 +25,7 @@ class Record:
 
     at: int
     device: str = "mast-7"
+    said: bytes = ALARM
 
     def topic(self) -> str:
         return ALARMS
@@ -37,7 +40,7 @@ class Record:
         return b"alarm"
 
     def value(self) -> bytes:
-        return ALARM.replace(b"mast-7", self.device.encode())
+        return self.said.replace(b"mast-7", self.device.encode())
 
 
 def feed(queue_max: int = 10) -> Feed:
@@ -83,6 +86,17 @@ def test_who_joins_while_records_are_looked_through_misses_none() -> None:
         client, begins = await one.join(EVERYTHING, frozenset({"mast-7"}))
         deliver(one, Record(5), since=before)
         assert (begins[ALARMS, 0], offsets(client)) == (0, [5])
+
+    run(work())
+
+
+@pytest.mark.parametrize("said", NO_ALARMS)
+def test_somebody_elses_record_among_the_alarms_keeps_nobody_from_the_next(said: bytes) -> None:
+    async def work() -> None:
+        one = feed()
+        client, _ = await one.join(EVERYTHING, frozenset({"mast-7"}))
+        deliver(one, Record(0), Record(1, said=said), Record(2))
+        assert (offsets(client), client.let_go) == ([0, 2], None)
 
     run(work())
 

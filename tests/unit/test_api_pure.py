@@ -1,16 +1,27 @@
 """Parts of the API that need neither server nor database: decimation, limits, compression's choice, cursors."""
 
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from dashboard.api import feature
 from dashboard.api.decimation import m4
 from dashboard.api.formats import Format, chosen
-from dashboard.api.paging import packed, unpacked
-from dashboard.web.compression import accepted
+from dashboard.api.paging import Entry, packed, unpacked
+from dashboard.web.compression import Compression, accepted
 from dashboard.web.limits import AtOnce, Rate
 from dashboard.web.problems import Problem
+from schemas.records import Utc
 
 SERIES = st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), max_size=300)
 
@@ -87,9 +98,59 @@ def test_the_encoding_is_one_that_is_accepted(header: str | None, expected: str 
     assert accepted(header) == expected
 
 
+async def fetched(app: FastAPI, path: str, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        return await client.get(path, headers={"Accept-Encoding": "gzip"} | headers)
+
+
+def test_a_kept_file_tells_its_size_and_goes_on_where_its_download_broke_off(tmp_path: Path) -> None:
+    (tmp_path / "mast.csv").write_bytes(b"2024-01-01 00:00:00,1.5\n" * 2_000)
+    app = FastAPI()
+    app.add_middleware(Compression)
+
+    @app.get("/kept")
+    async def kept() -> FileResponse:
+        return FileResponse(tmp_path / "mast.csv", media_type="application/octet-stream", filename="mast.csv")
+
+    @app.get("/shown")
+    async def shown() -> FileResponse:
+        return FileResponse(tmp_path / "mast.csv", media_type="text/csv")
+
+    async def work() -> None:
+        whole = await fetched(app, "/kept")
+        rest = await fetched(app, "/kept", Range="bytes=1000-", **{"If-Range": whole.headers["ETag"]})
+        assert (whole.headers["Content-Length"], whole.headers.get("Content-Encoding")) == ("48000", None)
+        assert (rest.status_code, rest.headers.get("Content-Encoding")) == (206, None)
+        assert rest.content == whole.content[1000:]
+        packed = await fetched(app, "/shown")
+        assert (packed.headers["Content-Encoding"], packed.headers["ETag"][:3]) == ("gzip", 'W/"')
+        again = await fetched(app, "/shown", Range="bytes=1000-", **{"If-Range": packed.headers["ETag"]})
+        assert (again.status_code, again.content) == (200, whole.content)
+
+    asyncio.run(work())
+
+
 def test_a_cursor_comes_back_and_a_made_up_one_does_not() -> None:
     assert unpacked(packed([7, "mast"]), [int, str]) == [7, "mast"]
     for made_up in ("", "%%", "bm8", packed(["x"]), packed(["x", "mast"]), packed({"a": 1})):
         with pytest.raises(Problem) as refused:
             unpacked(made_up, [int, str])
         assert refused.value.status == 422
+
+
+@pytest.mark.parametrize("time", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)])
+@pytest.mark.parametrize("entry", Entry.__subclasses__(), ids=lambda entry: entry.__name__)
+def test_what_is_stored_of_any_time_is_told(entry: type[Entry], time: datetime) -> None:
+    """A flag for ever, a device that exists since the year 1, a heartbeat of a clock that was never set."""
+    assert feature.ROUTERS  # they know all entries
+    told = [name for name, field in entry.model_fields.items() if "AwareDatetime" in repr(field.annotation)]
+    assert told or entry.__name__ in {"Site", "Channel", "Line", "Category"}
+    for name in told:
+        field = entry.model_fields[name]
+        kind: Any = Annotated.__class_getitem__((field.annotation, *field.metadata, None))  # type: ignore[attr-defined]
+        assert TypeAdapter(kind).validate_python(time) == time, name
+
+
+def test_a_cursor_of_any_time_comes_back() -> None:
+    flag_for_ever = [datetime(9999, 12, 31, tzinfo=UTC), "mast-7"]
+    assert unpacked(packed(flag_for_ever), [Utc, str]) == flag_for_ever

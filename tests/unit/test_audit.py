@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+from datetime import UTC, datetime
 
 import click
 import pytest
@@ -21,7 +22,7 @@ LOOKS = {
     ("imports", "run"), ("device", "list"), ("edge", "run"), ("edge", "send"), ("edge", "show"), ("edge", "simulate"),
     ("readings", "count"), ("readings", "show"), ("alarms", "list"), ("alarms", "tail"), ("alarms", "rules", "list"),
     ("dashboard", "openapi"), ("dashboard", "run"), ("streams", "run"), ("streams", "status"), ("sink", "run"),
-    ("sink", "status"), ("flags", "categories"), ("flags", "list"), ("db", "keep"), ("db", "readers"),
+    ("sink", "status"), ("flags", "categories"), ("flags", "list"), ("db", "readers"),
     ("db", "status"), ("db", "upkeep"), ("users", "list"), ("rejected", "list"), ("rejected", "show"),
     ("replay", "list"), ("backup", "list"), ("backup", "run"), ("backup", "verify"), ("notify", "check"),
     ("notify", "example"), ("notify", "run"), ("notify", "status"), ("notify", "test"), ("watchdog", "look"),
@@ -105,6 +106,27 @@ def test_a_command_leaves_who_what_on_what_and_the_outcome(run, ends, outcome, w
     assert one["detail"]["kafka"] == "broker:9092"
 
 
+def test_what_somebody_wrote_stands_beside_why_it_failed(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("TELLTALE_KAFKA", raising=False)
+    acknowledge = commands.audited(("alarms",), imported("alarms", COMMANDS["alarms"][0]))
+    CliRunner().invoke(acknowledge, ["acknowledge", "61f0", "--reason", "on my way"])
+    (one,) = journal.left(journal.place(tmp_path))
+    assert (one["outcome"], one["detail"]["reason"]) == ("failed", "on my way")
+    assert one["detail"]["why"]
+
+
+def test_whoever_tries_to_sign_in_writes_no_lines_of_his_own_into_the_list(tmp_path, monkeypatch):
+    monkeypatch.setenv("TELLTALE_DIR", str(tmp_path))
+    monkeypatch.setenv("TELLTALE_DATABASE", "postgresql://nobody@127.0.0.1:1/none")
+    stranger = journal.Entry(
+        time=datetime.now(UTC), who="x\x1b[2J\n2026-11-27  root", what="login", subject="", outcome="refused", detail={}
+    )
+    journal.write(journal.place(tmp_path), stranger)
+    told = CliRunner().invoke(imported("audit", COMMANDS["audit"][0]), ["list"]).stdout
+    assert told.count("\n") == 1
+    assert told.rstrip("\n").isprintable()
+
+
 def test_secrets_are_left_out_and_a_look_leaves_nothing(run):
     assert run("pi-1", "--dry-run") == []
     (one,) = run("pi-1", "--database", "postgresql://me:secret@host/x")
@@ -121,6 +143,19 @@ def test_who_lent_the_account_is_named(run, monkeypatch):
 def test_what_a_service_does_at_its_start_is_nobodys_action(run, monkeypatch):
     monkeypatch.setenv("TELLTALE_READY_FILE", "/tmp/x")
     assert run("pi-1") == []
+
+
+def test_words_of_any_bytes_are_text_that_a_database_takes(run):
+    (one,) = run("m\udce4st-\u00e4", "--kafka", "\udcff:9092")
+    assert json.dumps(one, ensure_ascii=False).encode()
+    assert (one["subject"], one["detail"]["kafka"]) == ("m?st-\u00e4", "?:9092")
+
+
+def test_a_line_behind_a_torn_one_is_kept(run, tmp_path):
+    run("pi-1")
+    with (journal.place(tmp_path) / journal.JOURNAL).open("ab") as file:
+        file.write(b'{"entry": "torn by a full di')
+    assert [one["subject"] for one in run("pi-2")] == ["pi-1", "pi-2"]
 
 
 def test_a_torn_line_is_passed_over_and_the_journal_is_private(run, tmp_path):

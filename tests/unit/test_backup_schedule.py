@@ -11,6 +11,7 @@ from infra import parts
 from infra.backup.alarms import Alarms, Rule
 from infra.backup.contents import Table, differences
 from infra.backup.folder import DUMP, MANIFEST, Folder, Manifest, Verified, note_verified
+from infra.backup.restoring import restore
 from infra.backup.schedule import Plan, Schedule
 from infra.backup.settings import BackupSettings
 from infra.record_file import write
@@ -180,6 +181,15 @@ def test_backup_from_a_clock_that_was_wrong_does_not_hold_up_the_next(site):
 # --- on disk ---
 
 
+def test_backups_from_a_clock_that_was_wrong_push_none_out(site):
+    for hours in range(4):
+        site.verify(make(site.folder, BEGIN + timedelta(days=365, hours=hours)))
+    for _ in range(3):
+        site.schedule.turn()
+    assert site.made == 1
+    assert site.folder.backups()[-1].manifest.taken == BEGIN
+
+
 def test_what_was_not_finished_is_no_backup_and_is_removed(tmp_path):
     folder = Folder(tmp_path)
     with suppress(KeyboardInterrupt), folder.held(), folder.making("telltale", BEGIN) as place:
@@ -245,3 +255,11 @@ def test_schedule_is_a_part_only_where_it_is_set(monkeypatch):
     assert "backup" not in parts.chosen(None)
     monkeypatch.setenv("TELLTALE_BACKUP_EVERY", "1d")
     assert "backup" in parts.chosen(None)
+
+
+@pytest.mark.parametrize("into", ["", " "])
+def test_an_empty_name_to_restore_into_is_not_the_database_itself(tmp_path, into):
+    folder = Folder(tmp_path)
+    make(folder, BEGIN)
+    with pytest.raises(Refused, match="--into: expected the name of a database"):
+        restore("postgresql://nobody@127.0.0.1:1/telltale", folder.backups()[0], into=into, force=True)

@@ -84,8 +84,8 @@ def test_what_an_option_takes_is_called_the_same_everywhere(name: str) -> None:
 
 def typed(text: str) -> Iterator[str]:
     """What a page tells people to type: in blocks, and in the middle of sentences."""
-    for line in re.findall(r"`(telltale [^`]+)`", text):
-        yield " ".join(line.split())
+    for line in re.findall(r"`(telltale [^`]+)`|<code>(telltale [^<]+)</code>", text):
+        yield " ".join("".join(line).split())
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         word = line.strip().removeprefix("$ ").removeprefix("/opt/telltale/bin/")
         if word.startswith("telltale ") and (line[:1] in " $" or "```" in text):
@@ -93,24 +93,36 @@ def typed(text: str) -> Iterator[str]:
 
 
 PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", ".venv-bench", "node_modules"} & set(path.parts)]
+PAGES += sorted((ROOT / "dashboard" / "pages" / "templates").glob("*.html"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_tells_people_to_type_is_there(page: Path) -> None:
     for line in typed(page.read_text()):
-        context = ALL["telltale"]
-        for word in shlex.split(line)[1:]:
-            if context.command_path == "telltale kafka":
-                break  # its words are Kafka's
-            if len(word) > 1 and word.startswith("-"):
-                known = {"-h"}.union(
-                    *((*each.opts, *each.secondary_opts) for each in context.command.get_params(context))
-                )
-                given = set(word.strip("[].,").partition("=")[0].split("|"))
-                assert given <= known, f"{line}: {given - known}"
-            elif isinstance(context.command, click.Group):
-                places = [f"{context.command_path} {each}" for each in word.split("|")]
-                if set(places) <= ALL.keys():
-                    context = ALL[places[0]]
-                else:  # what an option of it takes
-                    assert context.command.invoke_without_command, line
+        check_there(line)
+
+
+@pytest.mark.parametrize("path", [path for path, each in ALL.items() if "\b" in (each.command.help or "")])
+def test_the_examples_in_the_help_are_of_the_command_itself(path: str) -> None:
+    for line in (ALL[path].command.help or "").partition("\b")[2].split("\n\n")[0].splitlines():
+        if line.strip("\b "):
+            assert f"{line.strip()} ".startswith(f"{path} "), line
+            check_there(line.strip())
+
+
+def check_there(line: str) -> None:
+    """Asserts that the command and each of its options exist."""
+    context = ALL["telltale"]
+    for word in shlex.split(line)[1:]:
+        if context.command_path == "telltale kafka":
+            break  # its words are Kafka's
+        if len(word) > 1 and word.startswith("-") and not word[1].isdigit():
+            known = {"-h"}.union(*((*each.opts, *each.secondary_opts) for each in context.command.get_params(context)))
+            given = set(word.strip("[].,").partition("=")[0].split("|"))
+            assert given <= known, f"{line}: {given - known}"
+        elif isinstance(context.command, click.Group):
+            places = [f"{context.command_path} {each}" for each in word.split("|")]
+            if set(places) <= ALL.keys():
+                context = ALL[places[0]]
+            else:  # what an option of it takes
+                assert context.command.invoke_without_command, line

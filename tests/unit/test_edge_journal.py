@@ -1,8 +1,11 @@
 """What a running edge writes to its log."""
 
+import io
 import subprocess
 import sys
 from datetime import UTC, datetime
+
+import pytest
 
 from producers import journal
 
@@ -17,6 +20,15 @@ def test_an_event_is_one_line_whatever_is_in_it() -> None:
         'ts=2024-05-01T12:00:00.000000Z level=info event="source failed" service=edge source=exec '
         'detail="said \\"no\\"\\nand a=b" code='
     )
+
+
+def test_a_log_that_cannot_be_written_costs_no_source_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    journal.warning("readings refused", source="exec")
 
 
 def test_a_running_edge_loads_nothing_that_it_does_not_need() -> None:

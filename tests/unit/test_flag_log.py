@@ -28,6 +28,7 @@ def test_times_are_of_the_zone_that_was_told():
         (HEAD + "Speed\tIcing\n", "line 2"),
         (HEAD + "Speed\tIcing\t24/12/2016 10:00\t24/12/2016 12:00\t12\n", "cannot be told"),
         (HEAD + ICE + "Speed\tIcing\t2016-12-24\t2016-12-24\t0\n", "line 3: start"),
+        (HEAD + "Speed\tIcing\t0001-01-01T00:00+14:00\t2016-12-24\t0\n", "line 2: time 0001"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_its_line(text, why):

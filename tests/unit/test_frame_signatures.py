@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from infra.security import keys
 from producers.delivery.signing import Signatures
 from producers.settings import EdgeSettings
+from schemas.codec import Codec
 from schemas.errors import Refused
 from schemas.rejection import Rejection
 from schemas.signing import CODE_BYTES, HEADER, Signer, context, serial_of
 from schemas.topics import HEARTBEATS, READINGS_RAW
+from sinks.timescale.decode import Decoder
+from sinks.timescale.entries import Entries
 from streams.agents.signatures import genuine
 
 NOW = dt.datetime(2026, 11, 26, 8, tzinfo=dt.UTC)
@@ -147,7 +150,7 @@ def test_the_register_is_read_again_when_it_changes_and_holds_no_secret(place):
 
 
 def test_without_its_master_the_stage_says_so_rather_than_judge(place):
-    keys.issue(place, "pi-1", now=NOW)
+    keys.issue(place, "pi-1", now=NOW, grace=dt.timedelta())
     (place / keys.MASTER).unlink()
     with pytest.raises(Refused, match="TELLTALE_SECURITY"):
         keys.Keyring(place).refresh()
@@ -186,3 +189,20 @@ def test_records_are_sorted_out_one_by_one(place):
         (1, Rejection.UNSIGNED),
         (3, Rejection.WRONG_SIGNATURE),
     ]
+
+
+class NamelessHeaders:
+    """A heartbeat as confluent-kafka (2.16) has it where a header's name is no UTF-8."""
+
+    topic, key, value = (lambda _: HEARTBEATS), (lambda _: b"pi-1"), (lambda _: b"\0")
+    partition, offset, timestamp = (lambda _: 0), (lambda _: 7), (lambda _: (2, ms(NOW)))
+
+    def headers(self):
+        raise SystemError("<method 'headers'> returned a result with an exception set")
+
+
+def test_a_heartbeat_whose_headers_cannot_be_had_is_unsigned_and_ends_no_sink(place):
+    keys.issue(place, "pi-1", now=NOW, grace=dt.timedelta())
+    keyring = keys.Keyring(place, all_must_sign=True)
+    (entry,) = Entries(Decoder(Codec()), keyring=keyring, is_traced=True).of([NamelessHeaders()])
+    assert (entry.offset, entry.body.reason) == (7, Rejection.UNSIGNED)

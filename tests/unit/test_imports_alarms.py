@@ -31,8 +31,9 @@ def status(key: str, state: str, *, hours_ago: float = 0.0, **about: Any) -> Imp
     return ImportStatus(**{"sha256": key, "name": f"{key}.dat", "state": state, "time": at, "found": at, **about})
 
 
-def rules(*statuses: ImportStatus, expected: Any = NEVER) -> list[str]:
-    return [each.rule for each in troubles(statuses, now=NOW, waiting_s=3600, expected=expected)]
+def rules(*statuses: ImportStatus, expected: Any = NEVER, devices: tuple[str, ...] = ("m",)) -> list[str]:
+    found = troubles(statuses, now=NOW, waiting_s=3600, expected=expected, devices=devices)
+    return [each.rule for each in found]
 
 
 def test_refused_file_is_an_alarm_until_a_better_one_of_its_name_came() -> None:
@@ -49,6 +50,11 @@ def test_file_that_is_not_imported_in_time_is_an_alarm(state: str) -> None:
     assert rules(status("a", "stored", hours_ago=9)) == []
 
 
+def test_file_that_an_edge_has_sent_is_waited_for_by_nobody() -> None:
+    assert rules(status("a", "sent", hours_ago=2, found=None)) == []
+    assert rules(status("a", "sending", hours_ago=2, found=None)) == [NOT_IMPORTED]
+
+
 def test_who_uploads_regularly_is_expected_to_go_on() -> None:
     expected = expectation(24, "")
     once = status("a", "stored", hours_ago=30, device_id="m")
@@ -56,6 +62,8 @@ def test_who_uploads_regularly_is_expected_to_go_on() -> None:
     before = status("b", "stored", hours_ago=80, device_id="m")
     assert rules(once, before, expected=expected) == [NOT_UPLOADED]
     assert rules(once, before, status("c", "sent", hours_ago=0.1, device_id="m"), expected=expected) == []
+    assert rules(once, before, expected=expected, devices=()) == []  # it was taken out of the configuration
+    assert rules(once, before, expected=expectation(24, "m=24"), devices=()) == [NOT_UPLOADED]
 
 
 def test_single_devices_may_be_expected_otherwise() -> None:
@@ -86,7 +94,7 @@ def test_alarm_is_told_where_it_cannot_be_kept(tmp_path: Path) -> None:
 def test_alarms_are_raised_once_and_cleared_once(tmp_path: Path) -> None:
     told: list[AlarmEvent] = []
     kept = KeptAlarms(tmp_path / "alarms.json", speaker="imports", tell=told.extend)
-    bad = troubles([status("a", "refused")], now=NOW, waiting_s=3600, expected=NEVER)
+    bad = troubles([status("a", "refused")], now=NOW, waiting_s=3600, expected=NEVER, devices=())
     for found in (bad, bad, [], []):
         reconcile(kept, found, now=NOW)
         assert kept.ring()

@@ -1,6 +1,8 @@
 """Files read side by side: the same as one after another; a process that dies costs its file, and not the import."""
 
 import multiprocessing
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,9 @@ from fix_imports import HEADER, cells_of, lines, mast, write
 
 from producers.imports.finding import found_in
 from producers.imports.one_file import Answer, Asked, Done, Event, Hashed, Mark, Planned, Step
-from producers.imports.readers import read_all
+from producers.imports.readers import lost, read_all
 from producers.imports.unpacking import Found
+from schemas.codec import Codec
 from schemas.records import ImportState, ImportStatus
 
 
@@ -30,6 +33,19 @@ class Taken:
         if isinstance(event, Hashed):
             return True
         return Mark(None) if isinstance(event, Planned) else None
+
+
+class Marked(Taken):
+    """Keeps the marks, too, as the spool would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __call__(self, found: Found, event: Event) -> Answer:
+        if isinstance(event, Step):
+            self.names.add(event.mark.name)
+        return super().__call__(found, event)
 
 
 def found(folder: Path) -> list[Found]:
@@ -103,3 +119,17 @@ def test_password_is_asked_for_and_the_archive_has_no_half_file(tmp_path: Path) 
     read_all(found(path), asked, jobs=1, told=taken)
     assert taken.ended["mast.dat"].state == ImportState.NEEDS_AN_ANSWER
     assert not [each for each in (tmp_path / "archive").rglob("*") if each.is_file()]
+
+
+def test_names_of_any_bytes_are_told_as_text(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write(folder / os.fsdecode(b"m\xe4st.dat"), 0, 50)
+    (folder / os.fsdecode(b"m\xe4st.zip")).write_bytes(b"PK\x03\x04")
+    taken = Marked()
+    read_all(found(folder), Asked(tmp_path / "archive", {"mast-7": mast()}, {}), jobs=1, told=taken)
+    refused = [lost(one, why, now=datetime.now(UTC)) for one, why in found_in([folder]) if why is not None]
+    statuses = [*taken.ended.values(), *refused]
+    assert [(each.name, each.state) for each in statuses] == [("m?st.dat", "sending"), ("m?st.zip", "refused")]
+    assert all(Codec().encode(each) for each in statuses)
+    assert taken.names == {"m?st.dat"}

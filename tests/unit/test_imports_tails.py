@@ -100,6 +100,11 @@ def test_places_come_back_from_the_spool(mast: Path) -> None:
     assert (found.first_us, found.last_us) == (3, 9)
 
 
+def test_a_place_of_a_file_whose_name_is_no_text_is_written() -> None:
+    tail = Tail("key", "/in/m\udce4st.dat", (1, 2), Place(position=7))
+    assert Tail.read("key", tail.text(tail.place)).path == "/in/m?st.dat"
+
+
 def test_copy_of_a_file_that_was_taken_for_gone_is_whole(mast: Path, tmp_path: Path) -> None:
     """It was being renamed while the folder was listed."""
     archive = Archive(tmp_path / "archive")

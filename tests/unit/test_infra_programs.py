@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra import java
+from infra.client import java_properties
 from infra.kafka import cluster, jars, tools
 from infra.kafka.broker import Broker, heap
 from infra.postgres import programs
@@ -35,6 +36,18 @@ def test_a_jar_with_other_bytes_of_the_same_size_is_not_taken(tmp_path: Path) ->
     (tmp_path / jar.filename).write_bytes(bytes(jar.size_bytes))
     assert not jar.is_at(tmp_path / jar.filename)
     assert not jar.is_at(tmp_path / "missing")
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_the_way_out() -> None:
+    class Proxied:
+        cached_path = Path("nothing is there")
+        project = at_version = artifact = lambda self, *_: self
+
+        def resolve(self) -> None:
+            raise OSError("Max retries exceeded: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate in chain")
+
+    with pytest.raises(Unavailable, match=r"^cannot download .* not trusted; .* REQUESTS_CA_BUNDLE"):
+        jars._fetch(jars.locked()[0], Proxied())
 
 
 def java_home(folder: Path, version: str) -> Path:
@@ -70,6 +83,22 @@ def test_a_senseless_heap_is_refused(asked: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TELLTALE_KAFKA_HEAP", asked)
     with pytest.raises(Refused, match="TELLTALE_KAFKA_HEAP"):
         heap()
+
+
+@pytest.mark.parametrize(("said", "hasty"), [("true", True), ("false", False), (None, False)])
+def test_a_brief_broker_compiles_in_haste(
+    said: str | None, hasty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TELLTALE_KAFKA_BRIEF", raising=False)
+    if said is not None:
+        monkeypatch.setenv("TELLTALE_KAFKA_BRIEF", said)
+    assert ("-XX:TieredStopAtLevel=1" in Broker(tmp_path, 1, 2).command(class_path="x")) is hasty
+
+
+def test_neither_brief_nor_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELLTALE_KAFKA_BRIEF", "yes")
+    with pytest.raises(Refused, match='TELLTALE_KAFKA_BRIEF: expected true or false, got "yes"'):
+        Broker(tmp_path, 1, 2).command(class_path="x")
 
 
 def test_the_broker_listens_on_loopback_only(tmp_path: Path) -> None:
@@ -185,3 +214,14 @@ def test_a_node_whose_folder_is_gone_is_made_a_member_of_the_same_cluster(tmp_pa
     made(tmp_path, "kafka-1", "kafka-3")
     ports = {name: at for at, name in enumerate((*cluster.names(3), *cluster.names(3, of="controller")))}
     assert {node.cluster_id for node in cluster.nodes(tmp_path, 3, ports, doors={})} == {"tABC"}
+
+
+def test_settings_are_written_as_java_reads_them() -> None:
+    made = java_properties({"log.dirs": "/srv/mäst 😀/a\\b", "node.id": "1"})
+    assert made == "log.dirs=/srv/m\\u00e4st \\ud83d\\ude00/a\\\\b\nnode.id=1\n"
+
+
+def test_a_folder_that_kafka_would_take_for_two_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="Kafka takes no folder with a comma"):
+        Broker(tmp_path / "a,b", 1, 2).prepare(class_path="")
+    assert not any(tmp_path.iterdir())

@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from infra import parts, ports, processes, readiness, stack
+from infra import parts, ports, processes, readiness, stack, up
+from infra.demo.cli import demo
 from infra.logs import Follower, last_line, shorten
 from schemas.errors import Refused, Unavailable
 
@@ -34,7 +36,7 @@ def dead() -> processes.Identity:
 
 
 def test_no_stack_is_told_with_the_way_out() -> None:
-    with pytest.raises(Unavailable, match=r"^no stack runs in \.telltale; start one with: telltale up$"):
+    with pytest.raises(Unavailable, match=r"^no stack runs in \.telltale; start one with: telltale up .*TELLTALE_DIR"):
         stack.locate()
 
 
@@ -64,6 +66,18 @@ def test_a_broken_record_is_told_in_one_line() -> None:
         stack.recorded()
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"supervisor": {}}', '{"supervisor": null}'])
+def test_a_record_of_another_version_is_told_in_one_line(text: str) -> None:
+    stack_of(processes.myself(), stack.Service("sink", "running", processes.myself())).write()
+    place = Path(".telltale") / stack.STATE
+    of_tomorrow = json.loads(place.read_text())
+    of_tomorrow["services"][0]["mood"] = "good"
+    for told in (text, json.dumps(of_tomorrow)):
+        place.write_text(told)
+        with pytest.raises(Unavailable, match=r"state\.json is no record of a stack"):
+            stack.recorded()
+
+
 def test_option_then_environment_then_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     stack_of(processes.myself()).write()
     assert (stack.kafka_address(), stack.database_dsn()) == ("127.0.0.1:1", "postgresql://x")
@@ -72,7 +86,7 @@ def test_option_then_environment_then_stack(monkeypatch: pytest.MonkeyPatch) -> 
     assert stack.kafka_address("option:1") == "option:1"
 
 
-@pytest.mark.parametrize("text", ["x y:1", ":1", "host:port", "host:99999", "a:1,"])
+@pytest.mark.parametrize("text", ["x y:1", ":1", "host:port", "host:99999", "a:1,", "caf\udce9:1"])
 def test_what_is_no_address_of_a_broker_is_told_at_once(text: str) -> None:
     with pytest.raises(Refused, match="--kafka: expected HOST:PORT"):
         stack.kafka_address(text)
@@ -114,6 +128,43 @@ def test_readiness_is_announced_only_to_who_asked(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("TELLTALE_READY_FILE", str(tmp_path / "ready"))
     readiness.announce()
     assert (tmp_path / "ready").exists()
+
+
+def test_ports_of_which_a_power_cut_left_half_are_drawn_anew() -> None:
+    for half in ("", "{", "[]", '{"kafka": "x"}'):
+        Path("ports.json").write_text(half)
+        assert up._last_ports(Path("ports.json")) == {}
+
+
+@pytest.mark.parametrize("said", ["2", "²", "many", "-1"])
+def test_a_wrong_number_of_brokers_names_its_variable(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELLTALE_BROKERS", said)
+    with pytest.raises(Refused, match=r"^TELLTALE_BROKERS: expected 1 or 3"):
+        up._brokers(up.Wish(Path("stack")))
+
+
+def test_three_brokers_have_room_for_their_ports() -> None:
+    with pytest.raises(Refused, match="--kafka-port: 3 brokers have that port and those after it"):
+        up._ports(up.Wish(Path.cwd(), kafka_port=65_534), 3, [])
+
+
+def test_what_never_was_a_stacks_folder_is_not_deleted(tmp_path: Path) -> None:
+    home, stack_folder = tmp_path / "home", tmp_path / "stack"
+    for folder, name in ((home, "letters"), (stack_folder, "ports.json")):
+        folder.mkdir()
+        (folder / name).touch()
+    with pytest.raises(Refused, match="home is not the folder of a stack"):
+        up.remove(home)
+    assert (home / "letters").exists()
+    up.remove(stack_folder)
+    assert not stack_folder.exists()
+
+
+def test_the_demo_takes_no_folder_that_holds_something(tmp_path: Path) -> None:
+    (tmp_path / "letters").touch()
+    done = CliRunner().invoke(demo, ["--dir", str(tmp_path)])
+    assert isinstance(done.exception, Refused)
+    assert (tmp_path / "letters").exists()
 
 
 @pytest.mark.parametrize("only", ["kafka,postgress", "", ","])

@@ -155,6 +155,56 @@ def test_a_second_request_to_stop_kills_at_once(tmp_path: Path) -> None:
     assert trial.said[-1] == "deaf: did not stop and was killed"
 
 
+def test_a_terminal_that_is_gone_leaves_no_part_running(tmp_path: Path) -> None:
+    left: list[processes.Identity] = []
+
+    def closed(_: str) -> None:
+        if left:
+            raise OSError(5, "Input/output error")
+
+    def hang_up() -> None:
+        left.extend(each.process for each in trial.recorded() if each.process)
+        trial.supervisor.ask_to_stop()
+
+    trial = Trial(tmp_path, part("broker"), part("sink"))
+    trial.supervisor = Supervisor(Stack(tmp_path, processes.myself()), [part("broker"), part("sink")], say=closed)
+    trial.run(when_up=hang_up)
+    assert len(left) == 2
+    assert not any(each.lives() for each in left)
+
+
+def test_a_full_disk_ends_no_part_and_is_recorded_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, full = Stack.write, [False]
+
+    def to_disk(stack: Stack) -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        write(stack)
+
+    def launch() -> Launch:
+        if full[0]:
+            full[0] = False  # there is room again at the next try
+            raise OSError(28, "No space left on device", "server.properties")
+        return part("").launch()
+
+    def fill_up() -> None:
+        full[0] = True
+        os.kill(trial.pid("sink"), signal.SIGKILL)
+
+    def works() -> bool:
+        if "starts again" in trial.said[-2]:
+            trial.services = [(each.name, each.restarts) for each in trial.recorded()]
+            trial.supervisor.ask_to_stop()
+        return True
+
+    monkeypatch.setattr(Stack, "write", to_disk)
+    trial = Trial(tmp_path, part("broker"), Part("sink", launch, works, stop_s_max=0.3))
+    trial.run(when_up=fill_up)
+    assert any("could not be started ([Errno 28] No space left on device" in line for line in trial.said)
+    assert trial.services == [("broker", 0), ("sink", 2)]
+    assert trial.order("starting") == ["broker", "sink", "sink"]
+
+
 def test_back_off_doubles_up_to_its_bound() -> None:
     backoff = Backoff(first_s=0.5, most_s=30)
     assert [backoff.delay_s(failures) for failures in (1, 2, 3, 7, 10_000)] == [0.5, 1.0, 2.0, 30.0, 30.0]

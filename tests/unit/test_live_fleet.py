@@ -107,6 +107,27 @@ def test_the_share_of_good_readings_forgets_after_an_hour() -> None:
     assert np.isnan(there.column("share")).all()
 
 
+def test_how_devices_stand_is_told_of_many_at_once() -> None:
+    there = fleet(silence_limit_s=60.0)
+    there.configure(make_device("n", 3))
+    there.take(frame([[1.0, 2.0]], device="n"), came_us=NOW)
+    there.look(NOW)
+    n, unknown, m = there.standing(["n", "unknown", "m"])
+    assert n == {"state": State.ONLINE, "heard": NOW, "beat": 0, "online": 2, "sensors": 3}
+    assert unknown == dict.fromkeys(n, 0)
+    assert m == dict.fromkeys(n, 0) | {"sensors": 2}
+    assert there.devices == ["m", "n"], "asking makes none"
+
+
+def test_a_channel_that_is_configured_no_more_is_not_watched_until_it_is_again() -> None:
+    there = fleet()
+    there.configure(make_device("n", 2))
+    there.configure(make_device("m", 1))
+    assert there.column("active").tolist() == [True, False, True, True]
+    there.configure(make_device("m", 2))
+    assert there.column("active").all()
+
+
 def test_only_what_changed_is_told() -> None:
     there = fleet(silence_limit_s=60.0)
     there.take(frame([[1.0, 2.0]]), came_us=NOW)

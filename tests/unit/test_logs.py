@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from infra import log_lines, logs
 
 SERVICE = """
 import logging
@@ -93,3 +96,43 @@ def test_why_a_service_ends_is_an_event_in_json() -> None:
     assert done.returncode == 1
     said = json.loads(done.stdout)
     assert (said["event"], said["service"], "no stack runs in" in said["error"]) == ("ends", "watchdog", True)
+
+
+@pytest.mark.parametrize("how", log_lines.Format)
+@pytest.mark.parametrize("said", ["a\x1b[2Jb", "a\u2028b", "a\nb\r\tc", "m\udce4st.dat", "a\0b", 'a "b" \\ c=d'])
+def test_whatever_is_said_is_one_line_that_steers_nothing(how: log_lines.Format, said: str) -> None:
+    line = log_lines.render({"event": "tried", "detail": said}, how)
+    assert line.encode().decode().isprintable() or how is log_lines.Format.JSON
+    assert len(line.encode().splitlines()) == 1
+    if how is log_lines.Format.JSON:
+        assert json.loads(line)["detail"] == said.replace("\udce4", "?")
+
+
+def test_logfmt_is_quoted_where_it_must_be() -> None:
+    told = {"event": "x", "plain": "a-b/c", "said": 'a "b"\n\\', "none": None, "yes": True}
+    line = log_lines.render(told, log_lines.Format.LOGFMT)
+    assert line == 'event=x plain=a-b/c said="a \\"b\\"\\n\\\\" none= yes=true'
+
+
+@pytest.fixture
+def full_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(logs, "SIZE_BYTES_MAX", 10)
+    path = tmp_path / "dashboard.log"
+    with logs.appended(path) as file:
+        file.write(b"the way in is /welcome#secret")
+    return path
+
+
+def test_a_full_log_is_kept_for_its_owner_alone_and_goes_on(full_log: Path) -> None:
+    before = full_log.with_suffix(".log.1")
+    before.write_text("of before")
+    before.chmod(0o644)
+    logs.shorten(full_log)
+    assert (full_log.read_bytes(), before.read_bytes()) == (b"", b"the way in is /welcome#secret")
+    assert [path.stat().st_mode & 0o077 for path in (full_log, before)] == [0, 0]
+
+
+def test_a_full_log_of_which_no_copy_can_be_kept_ends_nothing(full_log: Path) -> None:
+    full_log.with_suffix(".log.1").mkdir()
+    logs.shorten(full_log)
+    assert full_log.read_bytes() == b""

@@ -1,15 +1,28 @@
 """Who is told what, and when: time lines by a manual clock, the ledger across kills, words, mistakes in the file."""
 
+import os
+import signal
+import socket
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
+from aiosmtpd.controller import Controller
 
+from infra import ports
 from schemas.alarms import Alarm, AlarmState, Severity, alarm_event
 from schemas.errors import Refused, Unavailable
-from sinks.notify import notices, words
+from sinks.notify import config, notices, words
 from sinks.notify.cli import EXAMPLE
-from sinks.notify.config import parse
+from sinks.notify.config import Command, Email, Webhook, parse
 from sinks.notify.ledger import Ledger
+from sinks.notify.ways.command import Program
+from sinks.notify.ways.email import Mail
+from sinks.notify.ways.port import Partly, Undelivered
+from sinks.notify.ways.webhook import Hook
 
 BEGIN = datetime(2026, 11, 26, 12, tzinfo=UTC)  # a Thursday
 WAYS = """
@@ -189,6 +202,24 @@ def test_a_try_cut_short_by_a_kill_is_made_again_within_bounds(told, once, tries
     assert line.ledger.left(1)[0].state == ("ready" if once else "doubtful")
 
 
+def test_an_event_that_comes_late_does_not_turn_back_what_somebody_did(told):
+    """A service's own event comes by Kafka, past it by a file, and beside the dashboard's of the same step."""
+    line = told(ONE)
+    raised = alarm_event(alarm("1"), time=BEGIN, speaker="watchdog")
+    seen = alarm_event(alarm("1", "acknowledged"), time=BEGIN + timedelta(seconds=1), speaker="watchdog")
+    line.ledger.learn([seen, raised], positions={}, now=BEGIN)
+    assert line.ledger.standing() == [seen]
+
+
+def test_positions_are_of_one_topic_and_not_of_one_that_was_made_again(told):
+    line = told(ONE)
+    line.ledger.take([], positions={0: 7}, now=BEGIN)  # by a version that did not ask whose they are
+    assert line.ledger.positions("first") == {0: 7}
+    line.ledger.take([], positions={0: 9}, now=BEGIN)
+    assert line.ledger.positions("first") == {0: 9}
+    assert line.ledger.positions("second") == line.ledger.positions("second") == {}
+
+
 def test_two_notifiers_do_not_share_a_ledger(told):
     line = told(ONE)
     with pytest.raises(Unavailable, match="in use"):
@@ -204,6 +235,136 @@ def test_words_tell_what_where_since_when_and_what_to_do():
         assert part in said
 
 
+@pytest.mark.parametrize(
+    "source", ["device/x\nBcc: eve@example.org", "device/\x1b[2J\r", "device/a\0b", "device/\u2028"]
+)
+def test_what_a_device_calls_itself_breaks_no_mail_and_no_program(tmp_path, source):
+    event = alarm_event(alarm(source=source, message=f"{source} is not known."), time=BEGIN, speaker="x")
+    notice = notices.Notice("n", "mail", "all", source, (event,))
+    mail = Mail(parse(WAYS + ONE, where="here").ways["mail"], dashboard=None)._message(notice)
+    assert (mail["Bcc"], len(mail["Subject"].splitlines())) == (None, 1)
+    heard = tmp_path / "heard"
+    command = ["/bin/sh", "-c", 'printf %s "$TELLTALE_NOTICE_SUBJECT" > "$0"', str(heard)]
+    Program(Command(kind="command", command=command)).carry(notice)
+    assert heard.read_text() == mail["Subject"]
+
+
+def test_a_way_that_cannot_be_used_as_it_is_configured_is_told_and_ends_nothing(tmp_path):
+    notice = notices.Notice("n", "mail", "all", "mast", (alarm_event(alarm(), time=BEGIN, speaker="x"),))
+    missing = tmp_path / "ca.pem"
+    hook = Webhook(kind="webhook", url="https://127.0.0.1:1/x", ca_file=missing)
+    with pytest.raises(Undelivered, match="No such file"):
+        Hook(hook, clock=lambda: BEGIN).carry(notice)
+    mail = Email(kind="email", host="127.0.0.1", port=1, ca_file=missing, tls="implicit", sender="a@b", to=["c@d"])
+    with pytest.raises(Undelivered, match="No such file"):
+        Mail(mail, dashboard=None).carry(notice)
+
+
+@pytest.fixture
+def post_office():
+    """A mail server that says to each address and at each leave what it is told to; who got how many mails."""
+
+    class Box:
+        def __init__(self):
+            self.says, self.leave, self.got = {}, "221 bye", Counter()
+
+        async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802 - aiosmtpd's name
+            said = self.says.get(address, "250 OK")
+            if said.startswith("250"):
+                envelope.rcpt_tos.append(address)
+            return said
+
+        async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd's name
+            self.got.update(envelope.rcpt_tos)
+            return "250 OK"
+
+        async def handle_QUIT(self, server, session, envelope):  # noqa: N802 - aiosmtpd's name
+            return self.leave
+
+    box = Box()
+    controller = Controller(box, hostname="127.0.0.1", port=ports.free(), ready_timeout=60, server_hostname="localhost")
+    controller.start()
+    way = Email(
+        kind="email", host="127.0.0.1", port=controller.port, tls="none", sender="a@b",
+        to=["Ops <ops@example.org>", "chief@example.org"],
+    )  # fmt: skip
+    box.mail = Mail(way, dashboard=None)
+    yield box
+    controller.stop()
+
+
+def a_notice(name="n"):
+    return notices.Notice(name, "mail", "all", "mast", (alarm_event(alarm(), time=BEGIN, speaker="x"),))
+
+
+def test_a_mail_that_was_taken_is_not_sent_again_for_how_the_server_says_good_bye(post_office):
+    post_office.leave = "421 closing"
+    post_office.mail.carry(a_notice())
+    assert post_office.got == {"ops@example.org": 1, "chief@example.org": 1}
+
+
+def test_who_has_a_mail_does_not_get_it_again_for_who_is_refused(post_office):
+    post_office.says["chief@example.org"] = "452 mailbox full"
+    for _ in range(2):
+        with pytest.raises(Undelivered, match=r"takes no mail for chief@example\.org: 452") as refused:
+            post_office.mail.carry(a_notice())
+        assert not isinstance(refused.value, Partly)
+    assert post_office.got == {"ops@example.org": 1}
+    post_office.says.clear()
+    post_office.mail.carry(a_notice())
+    assert post_office.got == {"ops@example.org": 1, "chief@example.org": 1}
+
+
+def test_a_server_that_leaves_at_one_address_has_taken_the_mail_of_nobody(post_office):
+    post_office.says["chief@example.org"] = "421 too busy"
+    with pytest.raises(Undelivered, match=r"takes no mail for chief@example\.org: 421"):
+        post_office.mail.carry(a_notice())
+    assert not post_office.got
+    post_office.says.clear()
+    post_office.mail.carry(a_notice())
+    assert post_office.got == {"ops@example.org": 1, "chief@example.org": 1}
+
+
+def test_an_address_that_does_not_exist_is_told_once_and_nobody_hears_twice(post_office):
+    post_office.says["chief@example.org"] = "550 no such user"
+    with pytest.raises(Partly, match=r"takes no mail for chief@example\.org: 550"):
+        post_office.mail.carry(a_notice())
+    post_office.says["ops@example.org"] = "550 no such user"
+    with pytest.raises(Undelivered) as nobody:
+        post_office.mail.carry(a_notice("another"))
+    assert not isinstance(nobody.value, Partly)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 503 No\r\n\r\n"])
+def test_a_receiver_that_answers_byte_by_byte_is_left_in_time(answer):
+    done = Event()
+
+    def trickle(server):
+        line, _ = server.accept()
+        with line, suppress(OSError):
+            line.recv(65_536)
+            line.sendall(answer)
+            while not done.wait(0.05):
+                line.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        server.settimeout(60)
+        pool.submit(trickle, server)
+        way = Webhook(kind="webhook", url=f"http://127.0.0.1:{server.getsockname()[1]}/x", timeout_s=1)
+        try:
+            with pytest.raises(Undelivered, match="no whole answer within 1 s"):
+                Hook(way, clock=lambda: BEGIN).carry(a_notice())
+        finally:
+            done.set()
+
+
+def test_a_program_that_leaves_something_running_has_ended():
+    way = Command(kind="command", command=["/bin/sh", "-c", "sleep 60 & echo $! >&2; exit 3"], timeout_s=30)
+    with pytest.raises(Undelivered, match=r"ended with 3: \d+") as said:
+        Program(way).carry(a_notice())
+    os.kill(int(str(said.value).rpartition(" ")[2]), signal.SIGKILL)
+
+
 def test_a_flood_in_one_notice_is_counted():
     events = tuple(alarm_event(alarm(str(n)), time=BEGIN, speaker="x") for n in range(300))
     notice = notices.Notice("n", "mail", "all", "mast", events)
@@ -216,6 +377,15 @@ def test_the_example_is_read():
     assert list(config.ways) == ["office", "chat", "siren"]
 
 
+def test_a_file_that_an_editor_saved_as_latin_1_is_told(tmp_path):
+    place = tmp_path / "notify.toml"
+    place.write_bytes("# Müller is on call".encode("latin-1"))
+    with pytest.raises(Refused, match=r"notify\.toml is no UTF-8 at its byte 4"):
+        config.read(place)
+    with pytest.raises(Refused, match="cannot be read: it is no UTF-8"):
+        config.Secret(file=place).read()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -225,6 +395,8 @@ def test_the_example_is_read():
         (WAYS + ONE + "colour = 1\n", "routes.0.colour"),
         (WAYS.replace('"localhost"', '"mail.example.org"', 1) + ONE, 'tls = "none" is for a mail server on this mac'),
         (WAYS.replace("http://", "ftp://") + ONE, "must begin with http"),
+        (WAYS.replace("http://localhost", "http://localhost:none") + ONE, "must be an address such as"),
+        (WAYS.replace("http://localhost", "http://[::1") + ONE, "must be an address such as"),
         (WAYS + ONE + 'quiet = { from = "22:00", to = "06:00", zone = "Berlin" }\n', 'no time zone "Berlin"'),
         ("[ways", "is no TOML"),
     ],

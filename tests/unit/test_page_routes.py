@@ -12,7 +12,8 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from dashboard.pages.feature import PAGES
 from dashboard.pages.status import wanted
-from dashboard.web import access
+from dashboard.people import accounts
+from dashboard.web import access, audit
 from dashboard.web.access import GRANTS, Principal, Role
 from dashboard.web.app import create_app
 from dashboard.web.settings import WebSettings
@@ -164,9 +165,60 @@ def test_what_is_no_file_is_not_read_without_end_even_of_strangers(told: bool) -
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def posted(path: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
+    async def ask_so() -> httpx.Response:
+        transport = httpx.ASGITransport(APP, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.post(path, content=body, headers={"Content-Type": "application/json"} | headers)
+
+    return asyncio.run(ask_so())
+
+
+@pytest.mark.parametrize("body", [rb'{"secret": "\ud800"}', rb'{"secret": "x", "\ud800": 1}'])
+def test_half_a_character_is_told_as_a_mistake_of_whoever_sent_it(body: bytes) -> None:
+    answer = posted("/welcome/look", body, {})
+    assert (answer.status_code, answer.json()["errors"][0]["where"][:4]) == (422, "body")
+
+
+@pytest.mark.parametrize("origin", ["http://[", "https://[here", "null", "//"])
+def test_an_origin_that_is_no_address_is_not_ours(origin: str) -> None:
+    assert posted("/welcome/look", b'{"secret": "x"}', {"Origin": origin}).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("said", "numbers"),
     [('{"want": [1, 2]}', [1, 2]), ('{"want": [true, -1, 1e9, "a", null]}', [-1]), ("x", []), ("[]", []), ("", [])],
 )
 def test_what_a_page_says_on_its_socket_is_looked_at_twice(said: str, numbers: list[int]) -> None:
     assert wanted(said) == numbers
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/openapi.json", "/welcome", "/status", "/api/v1/sensors", "/nowhere"])
+def test_head_is_answered_as_get_is(path: str) -> None:
+    head, get = (asyncio.run(ask(f"{method} {path}")) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.headers) == (get.status_code, get.headers)
+    assert (head.content, bool(get.content)) == (b"", True)
+
+
+def test_a_head_does_not_listen_to_events_for_ever() -> None:
+    assert answered("HEAD /api/v1/stream") == 405
+
+
+def test_whoever_is_locked_out_does_not_fill_the_audit_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    async def locked(*_: object, **__: object) -> None:
+        raise accounts.Locked(9)
+
+    async def note(*_: object, who: str, **__: object) -> None:
+        written.append(who)
+
+    async def is_new(_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(accounts, "check_password", locked)
+    monkeypatch.setattr(accounts, "is_new", is_new)
+    monkeypatch.setattr(audit, "note", note)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answers = [posted("/login", f"name=a{n}&password=x".encode(), form).status_code for n in range(20)]
+    assert (answers, written) == (20 * [429], ["a0"])

@@ -78,6 +78,21 @@ def test_a_cup_at_its_offset_for_long_has_stalled() -> None:
     assert flags([cup], *rows, bit=Bit.STALLED_AT_OFFSET) == [1, 1, 1, 1, 9, 3, 3, 4, 1, 1, 1]
 
 
+def test_every_test_that_found_it_still_says_so() -> None:
+    still = {"suspect_s": 2, "fail_s": 3}
+    limits = {
+        "flat_line": {"tolerance": 0.1, **still},
+        "icing": {"tolerance": 0.1, "temperature": "t", **still},
+        "stalled_at_offset": {"offset": 0.5, **still},
+    }
+    course = course_of(make_device(make_sensor("a", limits=limits), make_sensor("t", quantity="air_temperature")))
+    values = np.array([[0.5, -3.0]] * 5)
+    judged = judge(course.begin(), START_US + np.arange(5) * US, values, values, course.checks(("a", "t")))
+    all_three = int(Bit.FLAT_LINE | Bit.ICING | Bit.STALLED_AT_OFFSET)
+    assert judged.flags[:, 0].tolist() == [1, 1, 3, 4, 4]
+    assert judged.tests[:, 0].tolist() == [0, 0, all_three, all_three, all_three]
+
+
 def test_the_offset_is_that_of_the_calibration_at_the_time() -> None:
     change = instant(START_US + 2 * US)
     dated = [numbers(offset=0.25, valid_to=change), numbers(offset=0.5, valid_from=change)]
@@ -154,6 +169,25 @@ def test_a_row_that_was_replaced_is_corrected_no_more() -> None:
         context, _, _, corrections, _ = judge(context, np.array([START_US + second * US]), value, value, checks)
         found.append(len(corrections))
     assert found == [0, 0, 0, 0]
+
+
+def test_a_row_that_was_replaced_in_a_frame_without_tests_is_corrected_no_more() -> None:
+    course = course_of(make_device(make_sensor("a", limits={"spike": {"suspect": 1.0}}), make_sensor("free")))
+    both, free, context = course.checks(("a", "free")), course.checks(("free",)), course.begin()
+    for second, checks, row in ((0, both, [5.0, 1.0]), (1, both, [9.0, 1.0]), (1, free, [2.0]), (2, both, [5.0, 1.0])):
+        value = np.array([row])
+        context, _, _, corrections, _ = judge(context, np.array([START_US + second * US]), value, value, checks)
+    assert [again.columns.tolist() for again in corrections] == [[0]]
+
+
+def test_a_late_reading_beside_the_first_ones_of_another_channel_is_not_called_good() -> None:
+    limits = {"flat_line": {"tolerance": 0.1, "suspect_s": 5}}
+    course = course_of(make_device(make_sensor("a", limits=limits), make_sensor("b", limits=limits)))
+    one = np.ones((1, 1))
+    context, *_ = judge(course.begin(), np.array([START_US + 9 * US]), one, one, course.checks(("a",)))
+    two = np.ones((1, 2))
+    judged = judge(context, np.array([START_US]), two, two, course.checks(("a", "b")))
+    assert judged.flags.tolist() == [[2, 1]]
 
 
 def test_without_an_interval_nothing_is_guessed() -> None:

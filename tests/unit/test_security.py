@@ -5,15 +5,20 @@ import socket
 import ssl
 import stat
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
 
 import pytest
+from click.testing import CliRunner
+from confluent_kafka import KafkaError, KafkaException
 
-from infra import ports
-from infra.security import certificates
+from infra import offsets, ports
+from infra.command import telltale
+from infra.security import certificates, cli, credentials
+from infra.security.cli import device
 from infra.security.strangers import CALM, OTHERS, SOURCES_MAX, LogEnd, Strangers, Try, tries
 from infra.up import Wish, _doors
-from schemas.errors import Refused
+from schemas.errors import Refused, Unavailable
 
 NOW = dt.datetime.now(dt.UTC)
 LOG = [
@@ -37,6 +42,80 @@ def test_refusals_are_read_from_the_brokers_log():
     ]
     assert found[0].said == ("A login from 10.0.0.7 was refused: invalid credentials with SASL mechanism SCRAM-SHA-512")
     assert found[2].said == '"pi-1" at 10.0.0.7 may not write topic alarms'
+
+
+@pytest.mark.parametrize("name", ["*", "", "a,b", "User:x", ".hidden", "pi 1", "pi-1\n", "x" * 129, "telltale-sink"])
+def test_what_is_no_devices_name_gets_no_right(name):
+    with pytest.raises(Refused, match="device"):
+        credentials.check_name(name)
+
+
+@pytest.mark.parametrize("words", [["list"], ["add", "mast-7"], ["rotate", "mast-7"], ["revoke", "mast-7"]])
+def test_a_broker_that_is_away_is_told_as_everywhere(words, monkeypatch):
+    monkeypatch.setattr(offsets, "ANSWER_S_MAX", 0.1)
+    done = CliRunner().invoke(device, [*words, "--kafka", "127.0.0.1:1"])
+    assert isinstance(done.exception, Unavailable)
+    assert str(done.exception).startswith("kafka at 127.0.0.1:1 does not answer")
+
+
+class Admin:
+    """A broker that knows one device, and says something else to one question; None: nothing at all."""
+
+    def __init__(self, question: str, answer: Exception | None) -> None:
+        self._question, self._answer = question, answer
+
+    def describe_user_scram_credentials(self, **_):
+        return self._said("describe_user_scram_credentials", {"pi-1": None})
+
+    def describe_acls(self, *_, **__):
+        return self._said("describe_acls", [])
+
+    def delete_acls(self, filters, **_):
+        return {filters[0]: self._said("delete_acls", [])}
+
+    def alter_user_scram_credentials(self, changes, **_):
+        return {changes[0].user: self._said("alter_user_scram_credentials", None)}
+
+    def _said(self, question, usual):
+        said = Future()
+        if question != self._question:
+            said.set_result(usual)
+        elif self._answer is not None:
+            said.set_exception(self._answer)
+        return said
+
+
+AWAY, NO_SUCH_USER = KafkaException(KafkaError(KafkaError._TRANSPORT)), KafkaException(KafkaError(91))
+
+
+@pytest.mark.parametrize(
+    ("words", "question", "answer"),
+    [
+        (["list"], "describe_user_scram_credentials", None),
+        (["list"], "describe_acls", None),
+        (["list"], "describe_acls", AWAY),
+        (["revoke", "pi-1"], "describe_acls", None),
+        (["revoke", "pi-1"], "delete_acls", None),
+        (["revoke", "pi-1"], "alter_user_scram_credentials", None),
+        (["revoke", "pi-1"], "alter_user_scram_credentials", AWAY),
+    ],
+)
+def test_a_broker_that_does_not_answer_about_devices_is_told_in_one_line(
+    monkeypatch, tmp_path, words, question, answer
+):
+    monkeypatch.setattr(credentials, "ANSWER_S", 0.05)
+    monkeypatch.setattr(cli, "_admin", lambda _: Admin(question, answer))
+    monkeypatch.setenv("TELLTALE_DIR", str(tmp_path))
+    done = CliRunner().invoke(telltale, ["device", *words])
+    assert isinstance(done.exception, Unavailable)
+    assert str(done.exception).startswith("Kafka: " if answer else "Kafka: no answer within")
+
+
+def test_a_device_without_a_password_is_revoked(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "_admin", lambda _: Admin("alter_user_scram_credentials", NO_SUCH_USER))
+    monkeypatch.setenv("TELLTALE_DIR", str(tmp_path))
+    done = CliRunner().invoke(telltale, ["device", "revoke", "pi-1"])
+    assert (done.exit_code, done.output) == (0, "pi-1 may write nothing from now on\n")
 
 
 def test_a_stranger_stands_until_he_has_been_quiet_for_a_while():

@@ -25,6 +25,7 @@ def test_one_goes_on_where_one_wanted_to(path: str) -> None:
         "/login",
         "/logout?x",
         "/ok\r\nSet-Cookie: a=b",
+        "//[",
         "",
     ],
 )

@@ -1,15 +1,18 @@
 """The spool: what accepted means, and what it survives."""
 
+import io
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from fix_edge import some_rows
 
-from producers.spool import Damaged, DiskTrouble, FileMark, Limits, Spool, SpoolFull, WhenFull
+from producers.spool import Damaged, DiskTrouble, FileMark, Limits, Rows, Spool, SpoolFull, WhenFull, database, recovery
+from producers.spool.export import export
 from producers.spool.kept import ask
 from producers.spool.look import look
 from schemas.errors import Refused
@@ -147,6 +150,18 @@ def test_old_readings_are_dropped_by_age(make: Callable[..., Spool], clock: list
     assert (spool.counts("mast-7").dropped, spool.counts("mast-7").groups) == (10, 1)
 
 
+def test_a_file_does_not_push_out_what_nobody_else_has(make: Callable[..., Spool]) -> None:
+    spool = make(bytes_max=1000, when_full=WhenFull.DROP_OLDEST)
+    while not spool.counts("mast-7").dropped:
+        spool.accept([some_rows(1)])
+    dropped = spool.counts("mast-7").dropped
+    with pytest.raises(SpoolFull):
+        spool.accept([some_rows(20)], waits=True)
+    assert (spool.counts("mast-7").dropped, spool.counts("mast-7").refused) == (dropped, 0)
+    spool.turn([each.key for each in cut(spool)], frame_bytes_max=FRAME)
+    spool.accept([some_rows(20)], waits=True)
+
+
 def test_a_full_disk_refuses_and_keeps_what_was_accepted(make: Callable[..., Spool]) -> None:
     spool = make()
     spool.accept([some_rows(10)])
@@ -162,6 +177,39 @@ def test_a_full_disk_refuses_and_keeps_what_was_accepted(make: Callable[..., Spo
     spool._ledger.db.execute("pragma max_page_count = 1000000")
     spool.accept([some_rows(5000, first=10)])
     assert spool.counts("mast-7").accepted == 10_020
+
+
+class Sick:
+    """A connection whose disk answers nothing more from the commit on, until it is well."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db, self._fails = db, False
+
+    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+        self._fails = self._fails or statement == "commit"
+        if self._fails and statement != "rollback":
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._db.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._db, name)
+
+
+def test_what_a_sick_disk_neither_takes_nor_gives_is_asked_again_when_it_is_well(make: Callable[..., Spool]) -> None:
+    """Else memory would say that groups have frames which the database has not: they would not be sent any more."""
+    spool = make()
+    spool.accept([some_rows(10)])
+    well = spool._ledger.db
+    spool._ledger.db = Sick(well)  # type: ignore[assignment]  # as far as it is used
+    with pytest.raises(DiskTrouble, match="I/O"):
+        cut(spool)
+    with pytest.raises(DiskTrouble, match="I/O"):
+        spool.accept([some_rows(10, first=10)])
+    spool._ledger.db = well
+    assert [each.rows for each in cut(spool)] == [10]
+    spool.accept([some_rows(10, first=10)])
+    assert (spool.counts("mast-7").accepted, spool.counts("mast-7").groups) == (40, 2)
+    assert [each.rows for each in cut(spool)] == [10]
 
 
 def test_a_damaged_spool_is_set_aside_and_what_can_be_read_goes_on(make: Callable[..., Spool], tmp_path: Path) -> None:
@@ -182,6 +230,76 @@ def test_a_damaged_spool_is_set_aside_and_what_can_be_read_goes_on(make: Callabl
     assert kept == [each.key for each in old][: len(kept)]  # as they may have been sent
     for each in cut(again):
         again.read(each.key)
+
+
+@pytest.mark.parametrize("met", ["the disk is full", "killed as it was set aside", "killed behind its commit"])
+def test_a_recovery_cut_short_is_made_at_the_next_start(
+    make: Callable[..., Spool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, met: str
+) -> None:
+    spool = make()
+    for first in range(0, 20_000, 1000):
+        spool.accept([some_rows(1000, first=first)], place=("mast.dat", str(first)))
+    spool.close()
+    _spoil(tmp_path / "spool" / "spool.db")
+
+    def cut_short(*_: object, **__: object) -> NoReturn:
+        raise sqlite3.OperationalError(met)
+
+    with monkeypatch.context() as patch:
+        if met == "the disk is full":
+            patch.setattr(recovery, "recover", cut_short)
+        elif met == "killed as it was set aside":
+            (tmp_path / "spool" / "spool.db-wal").touch()
+            patch.setattr(database, "_sync_folder", cut_short)
+        else:
+            patch.setattr(Path, "unlink", cut_short)
+        with pytest.raises((DiskTrouble, sqlite3.OperationalError), match=met):
+            make()
+    again = make()
+    counts = again.counts("mast-7")
+    assert counts.accepted == 40_000
+    assert 10_000 < counts.accepted - counts.dropped == sum(each.readings for each in cut(again))
+    assert again.place("mast.dat") == "19000"
+    again.close()
+    last = make()
+    assert (last.recovered, last.counts("mast-7").dropped) == (None, counts.dropped)
+
+
+def test_damage_that_sqlite_does_not_notice_is_recovered_from(make: Callable[..., Spool], tmp_path: Path) -> None:
+    spool = make()
+    for first in (0, 10, 20):
+        spool.accept([some_rows(10, first=first)])
+    spool.close()
+    with sqlite3.connect(tmp_path / "spool" / "spool.db") as db:
+        db.execute("update groups set stream = 99 where id = 1")
+        db.execute("update groups set body = 'text' where id = 2")
+    db.close()
+    again = make()
+    assert again.recovered is not None
+    assert (again.recovered.readings, again.recovered.lost) == (20, 40)
+    assert [each.rows for each in cut(again)] == [10]
+
+
+def test_what_waits_is_rescued_beside_times_that_no_calendar_has(make: Callable[..., Spool], tmp_path: Path) -> None:
+    """Nanoseconds for microseconds are the year 55840."""
+    spool = make()
+    odd = np.array([1_700_000_000_000_000_000, -(1 << 63), (1 << 63) - 1])
+    spool.accept([some_rows(2), Rows("mast-7", odd, ("a",), np.ones((3, 1))), some_rows(3, first=2)])
+    out = io.BytesIO()
+    done = export(tmp_path / "spool", out)
+    assert (done.rows, done.readings, done.dateless, len(out.getvalue().splitlines())) == (5, 10, 3, 5)
+
+
+def test_a_schema_of_which_sqlite_can_only_speak_in_bytes_is_set_aside(
+    make: Callable[..., Spool], tmp_path: Path
+) -> None:
+    make().close()
+    path = tmp_path / "spool" / "spool.db"
+    path.write_bytes(path.read_bytes().replace(b"TABLE places", b"TABL\xff places"))
+    again = make()
+    assert again.recovered is not None
+    assert again.recovered.lost is None
+    again.accept([some_rows(1)])
 
 
 def _spoil(path: Path) -> None:
@@ -299,6 +417,7 @@ def test_opening_and_looking_at_a_large_spool_takes_little_memory(tmp_path: Path
 import resource, sys
 from pathlib import Path
 from producers.spool import Spool
+from producers.spool import database, recovery
 from producers.spool.kept import ask
 from producers.spool.look import look
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

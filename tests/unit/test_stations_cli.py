@@ -100,7 +100,7 @@ def test_device_id_with_a_blank_is_refused() -> None:
 
 
 def test_broker_that_is_away_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producers.stations.devices.ANSWER_S", 0.2)
+    monkeypatch.setattr("infra.whole_topic.ANSWER_S", 0.2)
     for words in (["import", DEMO], ["show"]):
         result = run(*words, "--kafka", "127.0.0.1:1")
         assert isinstance(result.exception, Unavailable)

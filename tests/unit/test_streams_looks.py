@@ -36,16 +36,28 @@ class Fleet:
     def plans(self) -> list[Plan]:
         return self.plans_
 
+    def plan(self, device_id: str) -> None:
+        return None
+
+    def catch_up(self) -> None:
+        pass
+
     def station(self, station_id: str) -> tuple[Plan, ...]:
         return tuple(plan for plan in self.plans_ if plan.device.station.station_id == station_id)
 
     def standing(self, rule: str, source: str) -> None:
         return None
 
+    def ended(self, rule: str, source: str) -> None:
+        return None
+
     def cleared_us(self, rule: str, source: str) -> int:
         return 0
 
     told: dict[str, tuple[Alarm, ...]] = field(default_factory=dict)
+
+    def devices(self) -> list[str]:
+        return list(self.told)
 
     def of_device(self, device_id: str) -> tuple[Alarm, ...]:
         return self.told.get(device_id, ())

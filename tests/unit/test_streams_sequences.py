@@ -5,8 +5,10 @@ from itertools import chain, repeat
 import pytest
 from core_examples import advanced, in_log, make_frame, make_plan, one_by_one
 
-from streams.sequences import RANGES_MAX, SPOOLS_MAX, Received
-from streams.state import State
+from schemas.codec import Codec
+from schemas.frames import DeviceState
+from streams.sequences import HOLES_MAX, RANGES_MAX, SPOOLS_MAX, Received
+from streams.state import State, from_record, to_record
 
 
 def added(*frames: tuple[str, int]) -> tuple[Received, list[bool]]:
@@ -43,6 +45,13 @@ def test_ranges_are_bounded_and_the_lowest_is_forgotten() -> None:
     received, _ = added(*(("s", 2 * n) for n in range(RANGES_MAX + 1)))
     assert len(received.spools["s"]) == RANGES_MAX
     assert received.add([("s", 2), ("s", 0)])[1] == [False, True]
+    assert [received.may_hold("s", n) for n in (0, 1, 2, 3)] == [True, True, True, False]  # 0 and 1: who knows
+
+
+def test_what_may_have_been_received_is_told() -> None:
+    received, _ = added(("s", 0), ("s", 1), ("s", 3))
+    assert [received.may_hold("s", n) for n in range(5)] == [True, True, False, True, False]
+    assert not received.may_hold("other", 0)
 
 
 def test_the_spool_unused_for_longest_is_forgotten() -> None:
@@ -64,3 +73,14 @@ def test_a_repeated_frame_is_counted_and_brings_about_nothing(*, together: bool)
     _, outcome = advanced(State("mast-7"), [log] if together else one_by_one(log), make_plan())
     assert outcome.repeated == 1
     assert sum(len(frame.times) for frame in outcome.clean) == 3
+
+
+def test_sequences_as_far_apart_as_they_can_be_leave_a_state_that_can_be_read_again() -> None:
+    """One that cannot keeps the whole partition from being taken over."""
+    ends = [0, HOLES_MAX, 0, HOLES_MAX]
+    log = in_log([make_frame([60 * at], sequence=n, spool=f"s{at // 2}") for at, n in enumerate(ends)])
+    state, _ = advanced(State("mast-7"), one_by_one(log), make_plan())
+    assert state.received.holes() == state.alarms.frames_missing == HOLES_MAX
+    codec = Codec()
+    again = from_record(codec.decode_frame(DeviceState, codec.encode(to_record(state))))
+    assert (again.received, again.alarms.frames_missing) == (state.received, HOLES_MAX)

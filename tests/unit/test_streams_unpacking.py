@@ -2,15 +2,19 @@
 
 import gzip
 import os
+import struct
 
 import cramjam
 import pytest
-from aiokafka import codec
+from aiokafka import TopicPartition, codec
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as PlainBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams.agents import unpacking
-from streams.agents.unpacking import UNPACKED_BYTES_MAX, TooLargeError
+from streams.agents.driver import TakenRecords
+from streams.agents.unpacking import UNPACKED_BYTES_MAX, Fetched, TooLargeError
 
 PACK = {
     "gzip": lambda data: gzip.compress(data, 1),
@@ -62,3 +66,29 @@ def test_each_record_of_a_bomb_is_handed_on_without_content_and_the_others_whole
     while records.has_next():
         found.append([(record.value, getattr(record, "oversized", False)) for record in records.next_batch()])
     assert found == [[(b"a", False), (b"b", False)], [(None, True), (None, True)], [(b"c", False)]]
+
+
+@pytest.mark.parametrize("kind", [DefaultRecordBatch.CODEC_NONE, DefaultRecordBatch.CODEC_LZ4])
+def test_a_header_whose_name_is_no_text_stops_nothing(kind):
+    """To the broker it is bytes; aiokafka threw on it whenever the batch was fetched, in every worker."""
+    unpacking.install()
+    batches = []
+    for first in (0, 4):
+        made = PlainBuilder(2, kind, False, -1, -1, -1, 1 << 20)
+        for number in range(4):
+            headers = [(NoText(), b"x"), ("signature", b"s"), ("null", None)] if first + number == 5 else [("a", b"b")]
+            made.append(number, 1_000 + number, b"key" if number else None, b"value" * 100, headers)
+        batches.append(bytearray(made.build()))
+    struct.pack_into("!q", batches[1], 0, 4)  # the broker writes where a batch begins
+    records = Fetched(bytes(b"".join(batches)))
+    found = list(TakenRecords(TopicPartition("readings.raw", 0), records, None, 0, None, None, True, READ_COMMITTED))
+    assert [(taken.offset, taken.timestamp) for taken in found] == [(at, 1_000 + at % 4) for at in range(8)]
+    assert {(taken.key, taken.value) for taken in found} == {(b"key", b"value" * 100), (None, b"value" * 100)}
+    assert [taken.offset for taken in found if taken.signature] == [5]
+
+
+class NoText(str):
+    """A header's name as a client in C may write it."""
+
+    def encode(self, *_):
+        return b"\xff\xfe"

@@ -131,8 +131,9 @@ def test_a_frame_without_rows_is_received_and_says_nothing(channels: tuple[str, 
     assert len(together.refused) == len(advanced(state, [log[1:]], PLAN)[1].refused)
 
 
-def test_limits_beyond_all_numbers_mean_never() -> None:
-    plan = make_plan(make_sensor(), lateness_s=1e300, future_limit_s=1e300)
+@pytest.mark.parametrize("limit_s", [1e300, 1.7e308])
+def test_limits_beyond_all_numbers_mean_never(limit_s: float) -> None:
+    plan = make_plan(make_sensor(), lateness_s=limit_s, future_limit_s=limit_s, silence_limit_s=limit_s)
     outcome = admitted(make_frame([0, 6000], [1.0, 2.0]), plan)
     assert (taken(outcome), outcome.windows, outcome.late) == ([[1.0], [2.0]], [], 0)
 

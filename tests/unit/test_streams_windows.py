@@ -17,6 +17,7 @@ from core_examples import (
     one_by_one,
     windows_of,
 )
+from pydantic import ValidationError
 
 from schemas.frames import RawFrame
 from streams import windowing
@@ -191,3 +192,15 @@ def test_absurd_numbers_warn_nobody_and_stop_nothing(value: float) -> None:
     outcome = after(series([0, 1, 2, 600], [value, value, -value, 1.0]), series([1200], sequence=1))
     assert [row[3] for row in windows_of(outcome)] == [3, 1]
     assert windows_of(outcome)[1][8] == 1.0
+
+
+@pytest.mark.parametrize("interval_s", [1e-320, 1e-18, 1e308])
+def test_an_absurd_interval_stops_nothing(interval_s: float) -> None:
+    plan = make_plan(make_sensor(), interval_s=interval_s)
+    _, outcome = advanced(State("mast-7"), [in_log([make_frame([0, 600])])], plan)
+    assert [row[3] for row in windows_of(outcome)] == [1]
+
+
+def test_a_window_longer_than_a_year_is_refused() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 31622400"):
+        make_sensor(windows_s=[10**13])

@@ -2,15 +2,19 @@
 
 import csv
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import logger_file_examples as made
 import numpy as np
 import pytest
 from fix_edge import SAMPLES, mast_rows, toa5_text
+from fix_files import Put, kinds, looked, values
 
-from producers.files import lines
+from producers.files import lines, table
 from producers.files.logger_file import Chunk, Kind, LoggerFile
 from producers.files.recognise import recognise
+from producers.stations.adoption import Wanted, adoption
 from schemas.errors import Refused
 
 Write = Callable[..., Path]
@@ -68,6 +72,13 @@ def test_padding_commas_of_a_spreadsheet_are_no_columns(tmp_path: Path) -> None:
     file, (chunk,) = read(path)
     assert (len(file.columns), file.tally.rows, file.tally.problem_count) == (5, 3, 0)
     assert chunk.columns == ("Spd80mN", "Spd80mS", "T2m")
+
+
+def test_midnight_may_be_written_as_the_end_of_its_day(write_toa5: Write) -> None:
+    rows = [f'"2024-02-{at}",1,2,3,4,x' for at in ("28 23:50:00", "29 24:00:00", "29 24:00:01")]
+    file, chunks = read(write_toa5(rows))
+    assert stamps(chunks) == ["2024-02-28T23:50:00.000000", "2024-03-01T00:00:00.000000"]
+    assert [each.line for each in file.tally.problems] == [7]
 
 
 def test_fractional_seconds_may_come_and_go(write_toa5: Write) -> None:
@@ -181,3 +192,147 @@ def test_real_files_read_as_a_plain_reading_does(name: str) -> None:
     for into, channel in enumerate(chunks[0].columns):
         plain = [float(row[1 + names.index(channel)]) for row in rows]
         assert np.array_equal(values[:, into], plain, equal_nan=True)
+
+
+# Saved again, cut, changed, malformed
+
+
+def test_texts_of_digits_stand_in_quotes_and_are_no_values(put: Put) -> None:
+    file = recognise(put(made.toa5()))
+    assert (kinds(file, Kind.TEXT), kinds(file, Kind.TIME)) == (["Note", "Serial"], ["WS_TMx"])
+    (chunk,) = file.chunks(lambda column: column.name, texts=True)
+    assert chunk.texts["Serial"][:2] == ["000", "001"]
+
+
+def test_a_file_saved_with_every_cell_in_quotes_keeps_its_numbers(put: Put) -> None:
+    lines = toa5_text(mast_rows(4)).splitlines()
+    quoted = "\r\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in lines) + "\r\n"
+    assert values(recognise(put(quoted.encode())))["T2m"] == [-5, -4, -3, -2]
+
+
+def test_a_changed_program_is_told_with_its_line(put: Put) -> None:
+    other = toa5_text(mast_rows(2, start="2017-01-01T00:00"), names="TIMESTAMP,RECORD,Spd80mN,New,T2m,Site")
+    found = looked(put((toa5_text(mast_rows(3)) + other.replace("12345", "999")).encode()))
+    assert found.changes == ["line 8: signature 12345 became 999; new columns New; columns gone Spd80mS"]
+    assert [column.name for column in found.columns] == ["Spd80mN", "Spd80mS", "T2m", "New"]
+
+
+def test_a_column_of_text_whose_first_cells_are_empty_is_no_channel(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "ROWS_SNIFFED", 2)
+    rows = mast_rows(5)
+    rows[:3] = [row.replace("mast", "") for row in rows[:3]]
+    found = looked(put(toa5_text(rows).encode()))
+    assert ([column.name for column in found.columns], found.missing) == (["Spd80mN", "Spd80mS", "T2m"], 0)
+    assert (found.first_row, found.problems) == ([2.0, 3.0, -5.0], [])
+
+
+def test_such_a_column_is_left_out_of_the_device_that_is_made_of_the_file(
+    put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "ROWS_SNIFFED", 2)
+    rows = mast_rows(5)
+    rows[:3] = [row.replace("mast", "") for row in rows[:3]]
+    made_of = adoption(str(put(toa5_text(rows).encode())), {}, Wanted(who="test"), now=datetime.now(UTC)).proposal
+    assert [sensor.channel for sensor in made_of.device.sensors] == ["Spd80mN", "Spd80mS", "T2m"]
+    assert made_of.left_out == ("Site",)
+
+
+def test_repeated_and_late_rows_are_counted(put: Put) -> None:
+    rows = mast_rows(6)
+    found = looked(put(toa5_text([*rows, *rows[2:4], *mast_rows(1, start="2016-12-19T00:00")]).encode()))
+    assert (found.rows, found.repeated, found.out_of_order) == (9, 2, 2)
+    assert found.record()["first_stamp"] == "2016-12-19T00:00:00"
+
+
+def test_a_whole_last_line_without_its_end_is_taken_where_that_is_certain(put: Put) -> None:
+    data = made.symphonie()
+    assert looked(put(data[:-1])).rows == 30
+    cut = looked(put(data[:-3]))
+    assert (cut.rows, cut.missing) == (30, 2)
+    assert cut.record()["problems"][0]["what"].endswith("its last cell may be cut and is left out")
+    assert looked(put(data[: data.rindex(b"\t")])).rows == 29
+
+
+def test_a_header_a_row_apart_is_read_in_good_time(put: Put) -> None:
+    head, row = toa5_text([]), mast_rows(1)[0]
+    found = looked(put(f"{head}{row}\r\n".encode() * 3_000))
+    assert (found.rows, found.repeated) == (3_000, 2_999)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "decimal"),
+    [("\t", "."), (";", "."), (";", ","), ("\t", ",")],
+    ids=["tabs", "semicolons", "eu", "tsv"],
+)
+def test_toa5_saved_again_with_other_delimiters_and_decimals(put: Put, delimiter: str, decimal: str) -> None:
+    lines = [line.replace(",", delimiter) for line in toa5_text(mast_rows(4)).splitlines()]
+    saved = [*lines[:4], *(line.replace(".", decimal) for line in lines[4:]), ""]
+    found, plain = looked(put("\r\n".join(saved).encode())), looked(put(toa5_text(mast_rows(4)).encode()))
+    assert (found.first_row, found.identity, found.columns) == (plain.first_row, plain.identity, plain.columns)
+    assert (found.rows, found.problems, found.record()["last_stamp"]) == (4, [], plain.record()["last_stamp"])
+
+
+def test_toaci1_has_names_and_neither_units_nor_statistics(put: Put) -> None:
+    text = made.crlf(
+        '"TOACI1","weir","Min15"',
+        '"TMSTAMP","RECNBR","Stage","BattV"',
+        '"2024-03-01 00:15:00",7,1.25,12.5',
+        '"2024-03-01 00:30:00",8,"NAN",12.4',
+        '"TOACI1","weir","Min15"',
+        '"TMSTAMP","RECNBR","Stage","BattV","Rain"',
+        '"2024-03-01 00:45:00",0,1.5,12.5,0.2',
+    )
+    found = looked(put(text))
+    assert (found.format, found.identity.station, found.identity.table) == ("toaci1", "weir", "Min15")
+    assert [(c.name, c.unit, c.statistic) for c in found.columns] == [(n, "", "") for n in ("Stage", "BattV", "Rain")]
+    assert (found.rows, found.missing, found.first_row[:2], found.problems) == (3, 1, [1.25, 12.5], [])
+    assert found.changes == ["line 5: new columns Rain"]
+
+
+@pytest.mark.parametrize(("saved", "zone"), [("{d}/{m}/{y} {t}", None), ("{m}/{d}/{y} {t}+01:00", "UTC+01:00")])
+def test_toa5_that_a_spreadsheet_saved_again_has_its_stamps(put: Put, saved: str, zone: str | None) -> None:
+    rows = mast_rows(5, start="2016-12-20T00:00")
+    again = [saved.format(y=r[:4], m=r[5:7], d=r[8:10], t=r[11:16]) + r[r.index(",") :] for r in rows]
+    found, as_it_was = looked(put(toa5_text(again).encode())), looked(put(toa5_text(rows).encode()))
+    assert (found.rows, found.first_row, found.problems) == (5, as_it_was.first_row, [])
+    for name in ("first_stamp", "last_stamp"):
+        assert found.record()[name] == as_it_was.record()[name]
+    assert found.record()["time_zone"] == zone
+
+
+def test_stamps_of_summer_and_winter_time_are_of_one_zone(put: Put) -> None:
+    rows = [
+        row.replace(row[:19], stamp)
+        for row, stamp in zip(mast_rows(2), ("2024-10-27 02:50:00+02:00", "2024-10-27 02:00:00+01:00"), strict=True)
+    ]
+    found = looked(put(toa5_text(rows).encode()))
+    assert (found.record()["first_stamp"], found.record()["last_stamp"]) == (
+        "2024-10-27T02:50:00",
+        "2024-10-27T03:00:00",
+    )
+    assert (found.record()["time_zone"], found.out_of_order) == ("UTC+02:00", 0)
+
+
+MALFORMED = {
+    "half a header": (lambda t: "\r\n".join(t.splitlines()[:2]) + "\r\n", 2),
+    "no time stamp": (lambda t: t.replace("TIMESTAMP", "TIME"), 2),
+    "a column twice": (lambda t: t.replace("Spd80mS", "Spd80mN"), 2),
+    "a column without a name": (lambda t: t.replace("Spd80mS", ""), 2),
+    "no line of units": (lambda t: "\r\n".join(x for x in t.splitlines() if not x.startswith("TS,")) + "\r\n", 4),
+    "no line of statistics": (lambda t: t.replace(",,Avg,Avg,Avg,Avg\r\n", ""), 4),
+    "more units than columns": (lambda t: t.replace("TS,RN", "TS,RN,m,m,m"), 3),
+    "a unit too few": (lambda t: t.replace("TS,RN,m/s", "TS,RN"), 3),
+    "no date": (lambda t: t.replace("2016-12-20 ", "20122016 "), 5),
+    "decimal commas": (lambda t: t.replace(".", ","), 5),
+    "bars for commas": (lambda t: t.replace(",", "|"), 2),
+    "rows too short": (lambda t: t.replace(",mast\r\n", "\r\n"), 5),
+    "a power cut of zeros": (lambda t: t[: t.index("2016-12")] + "\0" * 300 + "\r\n", 5),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_toa5_is_refused_with_a_line(put: Put, name: str) -> None:
+    spoil, line = MALFORMED[name]
+    found = looked(put(spoil(toa5_text(mast_rows(5))).encode(), "mast.dat"))
+    assert (found.status, found.record()["problems"][0]["line"]) == ("refused", line)
+    assert found.rows == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.kept_alarms import KeptAlarms
 from infra.processes import Identity, identify
 from infra.stack import Service, Stack
 from infra.telemetry.health import Health
@@ -25,6 +26,8 @@ from infra.watchdog.findings import (
     of_expiry,
     of_group,
 )
+from infra.watchdog.rounds import Rounds
+from infra.watchdog.settings import WatchdogSettings
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 DAY = 86_400.0
@@ -89,10 +92,11 @@ def disk(filling, at_s, free, total=1000):
 
 def test_a_disk_that_will_be_full_is_told_before_it_is():
     filling = Filling()
-    assert not disk(filling, 0, 900).bad
+    assert not disk(filling, 0, 901).bad
+    assert not disk(filling, 599, 900).bad  # a minute's import is no pace
     soon = disk(filling, 3600, 800)  # 100 an hour: eight hours left
     assert (soon.bad, soon.reason) == (True, "soon_full")
-    assert "8.0 h" in soon.said
+    assert "7.9 h" in soon.said
     assert disk(Filling(), 0, 99).reason == "little_left"
     assert not disk(filling, 7200, 950).bad  # somebody has made room
 
@@ -160,3 +164,12 @@ def test_a_part_that_hangs_is_found_by_its_own_word_and_by_its_silence():
         now[0] = 11
         assert of_services(hangs) == {"imports": "hangs"}
     assert of_services(hangs) == {"imports": "hangs"}
+
+
+def test_a_record_of_another_version_is_no_stack_to_look_at(tmp_path):
+    (tmp_path / "state.json").write_text("{}")
+    kept = KeptAlarms(tmp_path / "alarms.json", speaker="watchdog", tell=lambda _: None)
+    rounds = Rounds(
+        "127.0.0.1:1", "dbname=x", "x", tmp_path, WatchdogSettings(), kept, lambda: NOW, inbox=tmp_path / "inbox"
+    )
+    assert rounds._recorded() is None

@@ -17,6 +17,7 @@ from dashboard.exports.outputs import BUFFER_BYTES, Outputs
 from dashboard.exports.query import Tally
 from dashboard.exports.request import Interval
 from dashboard.exports.text import Cells, stamps
+from infra.printable import printable
 
 COMMENT = "# "
 LINE_END = "\n"
@@ -32,7 +33,7 @@ def write(choice: Choice, source: Source, out: Outputs, tally: Tally, *, has_com
             rows.write(cells.rows(stamps(block, choice), block.values))
             tally.note(block.times_us)
         if has_comments:
-            file.write("".join(COMMENT + line + LINE_END for line in about(choice, tally)).encode())
+            file.write("".join(COMMENT + printable(line) + LINE_END for line in about(choice, tally)).encode())
         file.write(_names(choice).encode())
         rows.seek(0)
         shutil.copyfileobj(rows, file, BUFFER_BYTES)

@@ -17,6 +17,7 @@ from dashboard.exports.outputs import Outputs
 from dashboard.exports.query import Block, Tally
 from dashboard.exports.request import Figure
 from dashboard.exports.text import Cells, stamps
+from infra.printable import printable
 from schemas.errors import Refused
 from schemas.quality import Flag
 
@@ -54,7 +55,8 @@ def check(choice: Choice) -> None:
 def text(choice: Choice, source: Source, file: BinaryIO, tally: Tally, *, is_strict: bool) -> None:
     """Header and rows. Strict: what lies between two steps is left out, and counted."""
     cells = Cells(choice.request.cell_separator, choice.request.decimal, choice.request.missing, LINE_END)
-    file.write(LINE_END.join(header(choice)).encode())
+    *lines, names, end = header(choice)
+    file.write(LINE_END.join([*map(printable, lines), names, end]).encode())
     steps = _Steps(round((choice.step_s or 0) * 1_000_000)) if is_strict else None
     for each in source(choice, tally):
         block = steps.only(each, tally) if steps else each
@@ -99,7 +101,7 @@ def flag_log(choice: Choice, file: BinaryIO) -> None:
                 "" if choice.step_s is None else f"{-(-(each.end - each.begin).total_seconds() // choice.step_s):.0f}"
             )
             times = (_told(choice, each.begin), _told(choice, each.end))
-            lines.append("\t".join((column.label, each.category, *times, steps)))
+            lines.append("\t".join((column.label, printable(each.category), *times, steps)))
     file.write((LINE_END.join(lines) + LINE_END).encode())
 
 

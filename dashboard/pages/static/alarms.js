@@ -13,7 +13,7 @@ let due = 0;
 function refresh() {
   clearTimeout(due);
   due = setTimeout(() => {
-    if (list && !byId("older")) window.htmx.trigger(list, "refresh");
+    if (list) window.htmx.trigger(list, "refresh");
     if (one) window.htmx.trigger(one, "refresh");
   }, 150);
 }
@@ -63,7 +63,18 @@ document.addEventListener("change", (event) => {
     showPicked();
   }
 });
-document.addEventListener("htmx:afterSettle", () => { showPicked(); showLasted(); });
+/** How many there are on each tab, as the list has brought it. */
+function showCounts() {
+  for (const each of document.querySelectorAll("[data-count]")) each.textContent = byId("counts")?.dataset[each.dataset.count] ?? each.textContent;
+}
+
+document.addEventListener("htmx:afterSettle", () => { showPicked(); showLasted(); showCounts(); });
+
+/** Which alarm it is, as the list has it: source and rule. */
+function named(id) {
+  const cell = document.querySelector(`tr[data-alarm="${CSS.escape(id)}"] th`);
+  return cell ? [...cell.querySelectorAll("a, span")].map((each) => each.textContent).join(": ") : "This alarm.";
+}
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-act]");
@@ -72,18 +83,18 @@ document.addEventListener("click", (event) => {
   acting = { action: button.dataset.act, ids };
   byId("act-title").textContent = WORDS[acting.action];
   byId("act-go").textContent = WORDS[acting.action];
-  byId("act-about").textContent = ids.length === 1 ? "One alarm." : `${ids.length} alarms.`;
+  byId("act-about").textContent = ids.length === 1 ? named(ids[0]) : `${ids.length} alarms.`;
   byId("act-length").hidden = acting.action !== "shelve";
   byId("act-problem").hidden = true;
-  byId("act-form").elements.why.value = "";
+  byId("act-form").elements.reason.value = "";
   byId("act").showModal();
-  byId("act-form").elements.why.focus();
+  byId("act-form").elements.reason.focus();
 });
 
 byId("act-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const { why, minutes, until } = event.target.elements;
-  const told = { alarms: acting.ids, action: acting.action, why: why.value };
+  const { reason, minutes, until } = event.target.elements;
+  const told = { alarms: acting.ids, action: acting.action, reason: reason.value };
   if (acting.action === "shelve") {
     if (minutes.value) told.minutes = Number(minutes.value);
     else if (until.value) told.until = `${until.value}:00Z`;

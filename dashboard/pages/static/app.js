@@ -92,10 +92,13 @@ export function timeText(ms, offset, { seconds = true, date = true } = {}) {
   return `${date ? `${day} ` : ""}${clock} ${name}`;
 }
 
+/** The server's clock, so that ages are right on a machine whose clock is not. */
+export const serverNow = () => Date.now() + (window.telltale?.line.skew ?? 0);
+
 export function showTimes(within = document) {
   for (const each of within.querySelectorAll("time[datetime]")) {
     const ms = Date.parse(each.dateTime);
-    if (each.dataset.since !== undefined) each.textContent = spanText((Date.now() - ms) / 1000);
+    if (each.dataset.since !== undefined) each.textContent = spanText((serverNow() - ms) / 1000);
     else each.textContent = timeText(ms, each.dataset.offset);
     if (each.dataset.since !== undefined) each.title = timeText(ms, each.dataset.offset);
   }
@@ -120,6 +123,9 @@ export function valueText(v) {
   if (size !== 0 && (size < 0.001 || size >= 1e6)) return v.toExponential(3);
   return String(Number(v.toPrecision(size >= 100 ? 6 : 5)));
 }
+
+/** What the numbers of states stand for. */
+export const STATES = ["never heard", "online", "late", "silent"];
 
 // The frame of the page.
 
@@ -258,4 +264,4 @@ new MutationObserver(() => requestAnimationFrame(() => reachable())).observe(byI
 showZone();
 showTheme();
 reachable();
-setInterval(() => { for (const each of document.querySelectorAll("time[data-since]")) each.textContent = spanText((Date.now() - Date.parse(each.dateTime)) / 1000); }, 1000);
+setInterval(() => { for (const each of document.querySelectorAll("time[data-since]")) each.textContent = spanText((serverNow() - Date.parse(each.dateTime)) / 1000); }, 1000);

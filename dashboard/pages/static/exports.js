@@ -65,8 +65,11 @@ function row(job) {
   const { request: asked } = job;
   const actions = el("span", { class: "actions start" });
   if (job.state === "done") for (const file of job.summary?.files ?? []) actions.append(el("a", { class: "button", href: `/api/v1/exports/${job.export_id}/file?${new URLSearchParams({ name: file.name })}`, download: file.name }, `Download ${file.name}`));
-  if (job.state === "queued" || job.state === "running") actions.append(el("button", { type: "button", class: "danger", onclick: () => askJson(`/api/v1/exports/${job.export_id}`, { method: "DELETE" }).then(show, tellTrouble) }, "Cancel"));
-  else actions.append(el("button", { type: "button", onclick: () => start(asked).catch(tellTrouble) }, "Repeat"));
+  const { person, any } = byId("jobs").dataset;
+  if (job.state === "queued" || job.state === "running") {
+    // As the API decides: a token of somebody is somebody.
+    if (any || job.author.replace(/^token \S+ of /, "") === person) actions.append(el("button", { type: "button", class: "danger", onclick: () => askJson(`/api/v1/exports/${job.export_id}`, { method: "DELETE" }).then(show, tellTrouble) }, "Cancel"));
+  } else actions.append(el("button", { type: "button", onclick: () => start(asked).catch(tellTrouble) }, "Repeat"));
   const period = asked.begin || asked.end ? `${asked.begin ? timeText(Date.parse(asked.begin), null, { seconds: false }) : "first reading"} to ${asked.end ? timeText(Date.parse(asked.end), null, { seconds: false }) : "last reading"}` : "all readings";
   const state = el("td", {}, el("span", { class: "state", data: { tone: TONES[job.state] ?? "" } }, job.state));
   if (job.state === "running") state.append(el("br"), el("progress", { max: 1, value: job.share, "aria-label": `progress of export ${job.export_id}` }), el("span", { class: "small soft" }, `${Math.round(100 * job.share)} %, ${job.rows.toLocaleString("en")} rows${job.left_s === null ? "" : `, ${spanText(job.left_s)} left`}`));
@@ -79,7 +82,10 @@ async function show() {
   try {
     const found = await askJson("/api/v1/exports?limit=50");
     const rows = found.items.map(row);
+    const focused = document.activeElement?.closest("#jobs [data-job]");
+    const [job, words] = [focused?.dataset.job, document.activeElement?.textContent];
     byId("jobs").replaceChildren(rows.length ? el("div", { class: "wide" }, el("table", { class: "cards-phone" }, el("thead", {}, el("tr", {}, ...["Number", "What", "State", "Rows", "Started", "Actions"].map((each) => el("th", { scope: "col", class: each === "Rows" ? "num" : "" }, each)))), el("tbody", {}, ...rows))) : el("p", { class: "empty" }, el("strong", {}, "No export yet."), "What you start above comes here; files are kept for some days."));
+    if (focused) [...byId("jobs").querySelectorAll(`[data-job="${job}"] :is(a, button)`)].find((each) => each.textContent === words)?.focus({ preventScroll: true });
     due = setTimeout(show, found.items.some((job) => job.state === "running" || job.state === "queued") ? 1000 : 15000);
   } catch (error) {
     byId("jobs").replaceChildren(el("p", { class: "trouble" }, error.message));

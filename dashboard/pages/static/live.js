@@ -49,7 +49,7 @@ function open() {
     }
     if (told.now) line.skew = told.now - Date.now();
     show("up", "live");
-    if (told.tiles) trouble(told.tiles.trouble);
+    if (told.tiles) trouble(told.tiles.trouble || (told.tiles.health?.kafka?.state === "away" ? "Kafka does not answer" : ""));
     count(told);
     live.dispatchEvent(new CustomEvent("message", { detail: told }));
   });
@@ -111,9 +111,6 @@ function count(told) {
 export function send(message) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
-
-/** The server's clock, so that ages are right on a machine whose clock is not. */
-export const serverNow = () => Date.now() + line.skew;
 
 if (role) {
   show("wait", "connecting");

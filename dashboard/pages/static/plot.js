@@ -406,15 +406,12 @@ byId("flag-form").addEventListener("submit", async (event) => {
     if (off) {
       let touched = 0;
       for (const sensor of chosen) touched += (await askJson("/plot/unflag", { method: "POST", json: { sensor, ...period, category: form.elements.category.value } })).touched;
-      toast(touched ? `${touched} flags of “${form.elements.category.value}” taken off this period` : `no flag of “${form.elements.category.value}” is on this period`, touched ? "good" : "bad");
+      toast(touched ? `${touched} flag${touched === 1 ? "" : "s"} of “${form.elements.category.value}” taken off this period` : `no flag of “${form.elements.category.value}” is on this period`, touched ? "good" : "bad");
     } else {
-      const ids = [];
-      for (const sensor of chosen) ids.push((await askJson("/api/v1/flags", { method: "POST", json: { sensor, ...period, category: form.elements.category.value, reason: form.elements.reason.value } })).flag_id);
-      made.push(ids);
+      await putOn(chosen, { ...period, category: form.elements.category.value, reason: form.elements.reason.value });
       toast(`flagged: ${form.elements.category.value}, ${chosen.join(", ")}`);
     }
     byId("flag-dialog").close();
-    showUndo();
     load();
   } catch (error) {
     byId("flag-problem").textContent = error.message;
@@ -422,18 +419,45 @@ byId("flag-form").addEventListener("submit", async (event) => {
   }
 });
 
+/** Flags these sensors; one that is flagged so already stays as it is, unless all are. */
+async function putOn(names, facts) {
+  const [ids, covered] = [[], []];
+  try {
+    for (const sensor of names) {
+      try {
+        ids.push((await askJson("/api/v1/flags", { method: "POST", json: { sensor, ...facts } })).flag_id);
+      } catch (error) {
+        if (error.status !== 409) throw error;
+        covered.push(error);
+      }
+    }
+    if (!ids.length) throw covered[0];
+  } finally {
+    if (ids.length) made.push(ids);
+    showUndo();
+  }
+}
+
+/** There is nothing to undo of a flag that is off. */
+function forget(id) {
+  for (const ids of made) if (ids.includes(id)) ids.splice(ids.indexOf(id), 1);
+  while (made.length && !made.at(-1).length) made.pop();
+  showUndo();
+}
+
 function showUndo() {
   byId("undo").hidden = made.length === 0;
 }
 byId("undo").addEventListener("click", async () => {
   try {
-    for (const id of made.at(-1) ?? []) await ask(`/api/v1/flags/${id}`, { method: "DELETE" });
-    made.pop();
+    for (const id of [...(made.at(-1) ?? [])]) {
+      await ask(`/api/v1/flags/${id}`, { method: "DELETE" }).catch((error) => { if (error.status !== 409) throw error; }); // off already
+      forget(id);
+    }
     toast("the flag is off again");
   } catch (error) {
     tellTrouble(error);
   }
-  showUndo();
   load();
 });
 
@@ -454,6 +478,7 @@ async function takeOff(flag) {
   try {
     await ask(`/api/v1/flags/${flag.flag_id}`, { method: "DELETE" });
     toast(`taken off: ${flag.category}`);
+    forget(flag.flag_id);
   } catch (error) {
     tellTrouble(error);
   }
@@ -475,9 +500,10 @@ function showSensors() {
 }
 
 function change(next) {
+  const first = !sensors.length;
   sensors = next;
   data = new Map();
-  if (!range && sensors.length) begin();
+  if (first) begin(); // of a sensor whose readings end years ago, the last seven days of them
   remember();
   showSensors();
   load();
@@ -500,6 +526,7 @@ byId("add").addEventListener("submit", async (event) => {
   const name = byId("add-name").value.trim();
   if (!name) return;
   try {
+    if (sensors.length >= told.sensors_max) throw new Error(`a plot shows ${told.sensors_max} sensors at most: take one out first`);
     let found = await askJson(`/plot/sensors?${new URLSearchParams({ sensor: name })}`);
     if (!found.length) {
       const close = await askJson(`/plot/find?${new URLSearchParams({ q: name })}`);
@@ -525,16 +552,24 @@ byId("rose-go").addEventListener("click", async () => {
   }
 });
 
+const NOTICED_MS_MAX = 120000; // from the start of a recalibration until it stands in the database
 let watching = 0;
+let newest = 0; // number of the newest recalibration that is known
+let awaited = 0; // until when one that was begun here is looked for, in milliseconds
+
 async function showPast() {
   clearTimeout(watching);
   if (!sensors.length) return;
   try {
     const found = await askJson(`/plot/recalibrations?${new URLSearchParams(sensors.map((each) => ["sensor", each.sensor]))}`);
     byId("recal-past").replaceChildren(...(found.length ? [el("h3", {}, "Before"), el("div", { class: "wide" }, el("table", { class: "cards-phone" }, el("tbody", {}, ...found.map((each) => el("tr", {}, el("th", { scope: "row" }, each.sensor), el("td", {}, timeText(Date.parse(each.started))), el("td", {}, each.author), el("td", {}, each.finished ? `${each.changed.toLocaleString("en")} of ${each.rows.toLocaleString("en")} changed` : el("span", {}, el("progress", { max: 1, value: each.share ?? 0, "aria-label": "progress" }), ` ${Math.round(100 * (each.share ?? 0))} %`)))))))] : []));
-    if (found.some((each) => !each.finished)) watching = setTimeout(showPast, 1500);
+    const last = Math.max(newest, ...found.map((each) => each.recalibration_id));
+    if (last > newest) awaited = 0;
+    newest = last;
+    if (found.some((each) => !each.finished) || Date.now() < awaited) watching = setTimeout(showPast, 1500);
     else if (watching) {
       watching = 0;
+      byId("recal-told").querySelector("[data-at-work]")?.remove();
       load();
     }
   } catch (error) {
@@ -553,10 +588,11 @@ byId("recal")?.addEventListener("submit", async (event) => {
   try {
     const found = await askJson("/plot/recalibrate", { method: "POST", json: asked });
     const each = found.sensors?.[0];
-    place.replaceChildren(el("p", {}, el("strong", {}, found.message)), ...(each && each.before ? [beforeAfter(each)] : []));
+    place.replaceChildren(el("p", { data: found.running ? { atWork: "1" } : {} }, el("strong", {}, found.message)), ...(each && each.before ? [beforeAfter(each)] : []));
     byId("recal-start").disabled = start;
     if (start) {
       watching = 1;
+      awaited = found.running ? Date.now() + NOTICED_MS_MAX : 0;
       showPast();
     }
   } catch (error) {
@@ -572,6 +608,6 @@ function beforeAfter(each) {
   return el("div", { class: "wide" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), el("th", { scope: "col", class: "num" }, "before"), el("th", { scope: "col", class: "num" }, "after"))), el("tbody", {}, ...names.map((name) => el("tr", {}, el("th", { scope: "row" }, name.replace("_", " ")), el("td", { class: "num" }, valueText(each.before[name])), el("td", { class: "num" }, valueText(each.after[name])))))));
 }
 
-begin();
+if (sensors.length) begin();
 showSensors();
 load();

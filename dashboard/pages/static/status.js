@@ -1,9 +1,8 @@
 // The status page: tiles, the fleet as a strip, a table of thousands of rows of which only those in view exist.
 
-import { ask, byId, el, mayOperate, spanText, tellTrouble, timeText, toast, valueText } from "./app.js";
-import { line, live, send, serverNow } from "./live.js";
+import { STATES, ask, byId, el, mayOperate, serverNow, spanText, tellTrouble, timeText, toast, valueText } from "./app.js";
+import { line, live, send } from "./live.js";
 
-const STATES = ["never heard", "online", "late", "silent"];
 const FLAGS = { 1: "good", 2: "not evaluated", 3: "suspect", 4: "fail", 9: "missing" };
 const ROW_PX = 36;
 const SPARK = 60;
@@ -157,7 +156,8 @@ function paintStrip() {
   }
   const width = strip.clientWidth;
   const total = [...groups.values()].reduce((sum, each) => sum + each.length, 0);
-  const size = total > 4000 ? 4 : total > 1500 ? 6 : total > 300 ? 8 : 12;
+  const crowd = width < 500 ? 3 * total : total; // a phone has a third of the room
+  const size = crowd > 4000 ? 4 : crowd > 1500 ? 6 : crowd > 300 ? 8 : 12;
   const rows = total > 1500 ? 5 : 4;
   const gap = Math.max(2, size / 2);
   blocks = [];
@@ -305,7 +305,8 @@ function makeRow() {
     cells[column.key] = cell;
     row.append(cell);
   }
-  const link = el("a", {});
+  const [owner, channel] = [el("span"), el("span")]; // a line each on a phone
+  const link = el("a", {}, owner, channel);
   cells.name.append(link);
   const state = el("span", { class: "state" });
   const flag = el("span", { class: "flag" });
@@ -322,7 +323,7 @@ function makeRow() {
     svg.append(path);
     cells.spark.append(svg);
   }
-  return { row, cells, link, state, flag, bell, path, shown: {} };
+  return { row, cells, link, owner, channel, state, flag, bell, path, shown: {} };
 }
 
 /** Touches what differs only: text nodes of rows in view, forty of thousands. */
@@ -339,7 +340,8 @@ function fillSensor(item, i, now) {
   const { sensors, devices } = fleet;
   const d = sensors.device[i];
   const text = `${devices.id[d]}/${sensors.channel[i]}`;
-  set(item, "name", item.link, text);
+  set(item, "owner", item.owner, `${devices.id[d]}/`);
+  set(item, "channel", item.channel, sensors.channel[i]);
   set(item, "href", item.link, `/plot?sensor=${encodeURIComponent(text)}`, "href");
   const s = sensors.s[i];
   set(item, "s", item.state, STATES[s]);
@@ -357,7 +359,7 @@ function fillSensor(item, i, now) {
 
 function fillDevice(item, d, now) {
   const { devices } = fleet;
-  set(item, "name", item.link, devices.id[d]);
+  set(item, "owner", item.owner, devices.id[d]);
   set(item, "href", item.link, `/devices/${encodeURIComponent(devices.id[d])}`, "href");
   set(item, "s", item.state, STATES[devices.s[d]]);
   set(item, "ds", item.state, String(devices.s[d]), "data-state");
@@ -503,7 +505,9 @@ function showAlarms(count) {
   for (const alarm of alarms.values()) if (!alarm.gone) alarmed.set(alarm.source, (alarmed.get(alarm.source) ?? 0) + 1);
   const list = [...alarms.values()].filter((alarm) => alarm.state !== "shelved" && alarm.state !== "suppressed").sort((a, b) => RANK[a.severity] - RANK[b.severity] || b.onset - a.onset);
   const shown = list.slice(0, 50);
+  const focused = document.activeElement?.closest("#alarms [data-alarm]")?.dataset.alarm;
   byId("alarms").replaceChildren(...shown.map(alarmItem));
+  if (focused) byId("alarms").querySelector(`[data-alarm="${CSS.escape(focused)}"] button`)?.focus({ preventScroll: true });
   byId("no-alarms").hidden = shown.length > 0;
   byId("side").hidden = shown.length === 0;
   byId("alarms-of").textContent = standing > shown.length ? `${shown.length} of ${standing} shown; all alarms` : "all alarms";
@@ -519,7 +523,7 @@ function alarmItem(alarm) {
     el("span", { class: "soft nowrap", data: { onset: alarm.onset } }));
   const item = el("li", { data: alarm.gone ? { gone: "1", alarm: alarm.id } : { alarm: alarm.id } }, facts, el("div", { class: "small" }, (alarm.gone ?? alarm).message));
   const open = alarm.state === "raised" || alarm.state === "latched";
-  if (mayOperate && open && !alarm.gone && alarm.device) {
+  if (mayOperate && open && !alarm.gone) {
     item.append(el("div", { class: "actions start" }, el("button", { type: "button", onclick: (event) => acknowledge(alarm, event.currentTarget) }, "Acknowledge")));
   }
   return item;
@@ -528,7 +532,7 @@ function alarmItem(alarm) {
 async function acknowledge(alarm, button) {
   button.disabled = true;
   try {
-    const response = await ask("/alarms/actions", { method: "POST", json: { alarms: [alarm.id], action: "acknowledge", why: "" } });
+    const response = await ask("/alarms/actions", { method: "POST", json: { alarms: [alarm.id], action: "acknowledge" } });
     const told = await response.json();
     toast(told.message, told.tone);
   } catch (error) {

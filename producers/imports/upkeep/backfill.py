@@ -27,6 +27,7 @@ from producers.imports.statuses import read_statuses
 from producers.imports.unpacking import Found
 from producers.spool.kept import ask
 from producers.spool.look import spools
+from producers.stations.devices import read_devices
 from schemas.errors import Refused, Unavailable
 from schemas.records import ImportState, ImportStatus
 
@@ -62,7 +63,13 @@ class Report:
 
 def backfill_gaps(kafka: str, wanted: Wanted, *, dry_run: bool) -> Report:
     """Raises `Refused` and `Unavailable`."""
-    found = gaps(wanted)
+    configured = read_devices(kafka)
+
+    def lacking() -> list[dict[str, Any]]:
+        """Of a device that was removed nothing is wanted any more, unless somebody names it."""
+        return [each for each in gaps(wanted) if each["device"] in configured or wanted.device is not None]
+
+    found = lacking()
     report = Report(len(found), sum(each["missing"] for each in found))
     by_device: dict[str, list[Range]] = {}
     for each in found:
@@ -85,7 +92,7 @@ def backfill_gaps(kafka: str, wanted: Wanted, *, dry_run: bool) -> Report:
             report.files += [_told(each) for each in importer.outcomes]
         _ask_edges(report, device_id, ranges, dry_run=dry_run)
     if found and not dry_run:
-        report.left = sum(each["missing"] for each in gaps(wanted))
+        report.left = sum(each["missing"] for each in lacking())
     return report
 
 
@@ -104,7 +111,7 @@ def gaps(wanted: Wanted) -> list[dict[str, Any]]:
         ("--to", wanted.end),
         ("--database", wanted.database),
     ):
-        command += [option, value] if value else []
+        command += [option, value] if value is not None else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["no word"])[-1].removeprefix("error: ")

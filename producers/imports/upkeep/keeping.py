@@ -145,7 +145,13 @@ class Keeper:
         if time.monotonic() - self._alarms_at > ALARMS_S:
             self._alarms_at = time.monotonic()
             now = self._clock()
-            found = troubles(self.known.values(), now=now, waiting_s=self._settings.waiting_s, expected=self._expected)
+            found = troubles(
+                self.known.values(),
+                now=now,
+                waiting_s=self._settings.waiting_s,
+                expected=self._expected,
+                devices=self._importer.asked.devices,
+            )
             reconcile(self._alarms, [*found, *self._disk_trouble()], now=now)
             self._alarms.ring()
             counts = Counter(each.state for each in self.known.values())

@@ -1,12 +1,12 @@
 """`telltale stations calibration`: certificates of instruments, dated. Prints; what it prints is made elsewhere."""
 
-import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import orjson
 
+from infra.caller import caller
 from infra.moments import moment
 from infra.options import KAFKA
 from schemas.errors import Refused
@@ -48,17 +48,15 @@ def add(
     """
     from infra.stack import kafka_address
     from producers.stations.calibrations.dating import calibrated, sensors_of
-    from producers.stations.devices import publish, read_devices
+    from producers.stations.devices import named, publish, read_devices
     from producers.stations.files import read_json
     from schemas.iea.certificate import read_certificate
 
     certificate = read_certificate(read_json(file))
-    configured = read_devices(kafka_address(kafka))
-    if device not in configured:
-        raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(configured)) or "none"}')
+    [chosen] = named(read_devices(kafka_address(kafka)), [device])
     now, begin = datetime.now(UTC), moment(since, option="--from")
-    sensors = sensors_of(configured[device], certificate, point=point, channel=channel, at=begin or now)
-    made = calibrated(configured[device], sensors, certificate, since=begin, now=now, who=getpass.getuser())
+    sensors = sensors_of(chosen, certificate, point=point, channel=channel, at=begin or now)
+    made = calibrated(chosen, sensors, certificate, since=begin, now=now, who=caller())
     if not dry_run:
         publish(kafka_address(kafka), [made])
     if as_json:
@@ -82,14 +80,12 @@ def add(
 def list_calibrations(*, device: str, channel: str | None, as_json: bool, kafka: str | None) -> None:
     """Calibrations of DEVICE's sensors, and when each holds."""
     from infra.stack import kafka_address
-    from producers.stations.devices import read_devices
+    from producers.stations.devices import named, read_devices
 
-    configured = read_devices(kafka_address(kafka))
-    if device not in configured:
-        raise Refused(f'no device "{device}" is configured; there are: {", ".join(sorted(configured)) or "none"}')
-    sensors = [one for one in configured[device].sensors if channel in (None, one.channel)]
+    [chosen] = named(read_devices(kafka_address(kafka)), [device])
+    sensors = [one for one in chosen.sensors if channel in (None, one.channel)]
     if not sensors and channel is not None:
-        known = ", ".join(one.channel for one in configured[device].sensors)
+        known = ", ".join(one.channel for one in chosen.sensors)
         raise Refused(f'device {device} has no channel "{channel}"; it has {known}')
     if as_json:
         dated = [(one.channel, each) for one in sensors for each in one.calibrations]

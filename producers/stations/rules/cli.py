@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import click
 import orjson
 
+from infra.caller import caller
 from infra.counted import counted
 from infra.options import KAFKA
-from producers.stations.cli import who
 from producers.stations.rules.placing import Changed, Scope, put, take_out, written
 from schemas.alarm_rules import DEFAULTS, LIMIT_UNITS, Level, in_force
 from schemas.alarms import Severity
@@ -204,7 +204,7 @@ def set_rule(
     known = read_devices(address)
     if limit is not None:
         said["limit"] = limit_of(limit, _kind(said, known, scope, name))
-    changed = put(known, scope, name, said, now=datetime.now(UTC), who=who())
+    changed = put(known, scope, name, said, now=datetime.now(UTC), who=caller())
     if not dry_run:
         publish(address, changed.devices)
     if not changed.in_force and changed.rules[0].enabled:
@@ -261,7 +261,7 @@ def remove(
     from producers.stations.devices import publish, read_devices
 
     address = kafka_address(kafka)
-    changed = take_out(read_devices(address), scope, name, now=datetime.now(UTC), who=who())
+    changed = take_out(read_devices(address), scope, name, now=datetime.now(UTC), who=caller())
     if not dry_run:
         publish(address, changed.devices)
     if as_json:

@@ -36,9 +36,9 @@ class Scope:
             of_station = self.level is Level.STATION
             there = {device.station.station_id for device in known.values()} if of_station else known
             what = f'no {"station" if of_station else "device"} "{self.name if of_station else device_id}"'
-            raise Refused(f"{what} is configured; there are: {_some(there)}")
+            raise Refused(f"{what} is configured; there are: {some(there)}")
         if self.level is Level.SENSOR and channel not in (channels := [s.channel for s in found[0].sensors]):
-            raise Refused(f'device {device_id} has no channel "{channel}"; there are: {_some(channels)}')
+            raise Refused(f'device {device_id} has no channel "{channel}"; there are: {some(channels)}')
         return found
 
     def _concerns(self, device: Device, device_id: str) -> bool:
@@ -119,7 +119,7 @@ def take_out(known: Mapping[str, Device], scope: Scope, name: str, *, now: datet
         there = {rule.name for device in scope.devices(known) for rule in scope.rules(device)}
         built_in = any(rule.name == name for rule in DEFAULTS)
         how = f"; it is built in, and switched off with: telltale alarms rules set {name} --disable ..."
-        raise Refused(f'no rule "{name}" stands at {scope} (there: {_some(there)}){how if built_in else ""}')
+        raise Refused(f'no rule "{name}" stands at {scope} (there: {some(there)}){how if built_in else ""}')
     return Changed(tuple(changed), tuple(dict.fromkeys(taken)), len(changed))
 
 
@@ -145,6 +145,20 @@ def adopted(device: Device, known: Mapping[str, Device]) -> Device:
             for sensor in device.sensors
         )
     return device.model_copy(update=update)
+
+
+def last_places(known: Mapping[str, Device], removed: Iterable[Device]) -> list[tuple[str, list[str]]]:
+    """Places whose rules stand in no record any more once these devices are removed, and the rules' names."""
+    gone = {device.device_id: device for device in removed}
+    left = {device.station.station_id for name, device in known.items() if name not in gone}
+    found: dict[str, tuple[AlarmRule, ...]] = {}
+    for device in gone.values():
+        station = device.station
+        if station.station_id not in left:
+            found[str(Scope(Level.STATION, station.station_id))] = station.alarm_rules
+        if not left:
+            found[str(Scope(Level.FLEET))] = device.fleet_alarm_rules
+    return [(place, [rule.name for rule in rules]) for place, rules in found.items() if rules]
 
 
 def written(known: Mapping[str, Device]) -> Iterator[tuple[Scope, AlarmRule]]:
@@ -198,7 +212,7 @@ def _said(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {message}, got {first['input']!r}"
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
     """At most ten of them."""
     ordered = sorted(names)
     return (", ".join(ordered[:10]) or "none") + (f" and {len(ordered) - 10} more" if len(ordered) > 10 else "")

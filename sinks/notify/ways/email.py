@@ -2,14 +2,18 @@
 
 import smtplib
 import ssl
+from contextlib import suppress
 from email.message import EmailMessage
-from email.utils import format_datetime
+from email.utils import format_datetime, getaddresses
 
 from schemas.errors import Refused
 from sinks.notify import words
 from sinks.notify.config import Email
 from sinks.notify.notices import Notice
-from sinks.notify.ways.port import Undelivered
+from sinks.notify.ways.port import Partly, Undelivered
+
+FOR_GOOD = 500
+"""Below, a refusal is for now (a mailbox that is full, greylisting)."""
 
 
 class Mail:
@@ -20,18 +24,37 @@ class Mail:
 
     def __init__(self, way: Email, *, dashboard: str | None) -> None:
         self._way, self._dashboard = way, dashboard
+        self._to = [address for _, address in getaddresses(way.to)]
+        self._notice_id, self._have_it = "", set[str]()
 
     def carry(self, notice: Notice) -> None:
+        """Another try goes only to those who do not have it. Who is refused for good (5xx) while others have it does
+        not keep later notices from these."""
         way = self._way
+        if notice.notice_id != self._notice_id:
+            self._notice_id, self._have_it = notice.notice_id, set()
+        left = [address for address in self._to if address not in self._have_it]
+        taken: set[str] = set()
         try:
-            with self._connected() as server:
+            server = self._connected()
+            try:
                 if way.user is not None and way.password is not None:
                     server.login(way.user, way.password.read())
-                refused = server.send_message(self._message(notice))
-        except (OSError, smtplib.SMTPException, Refused) as error:
+                refused = server.send_message(self._message(notice), to_addrs=left)
+            finally:
+                _part(server)
+            taken = set(left) - refused.keys()
+        except smtplib.SMTPRecipientsRefused as error:  # all, or the server left at one (421): nobody has it
+            refused = error.recipients
+        except (OSError, smtplib.SMTPException, UnicodeError, Refused) as error:
             raise Undelivered(f"{way.host}:{way.port}: {_said(error)}") from None
+        self._have_it |= taken
         if refused:
-            raise Undelivered(f"{way.host}:{way.port} takes no mail for {', '.join(refused)}")
+            for_good = bool(self._have_it) and all(code >= FOR_GOOD for code, _ in refused.values())
+            why = _answer(*next(iter(refused.values())))
+            raise (Partly if for_good else Undelivered)(
+                f"{way.host}:{way.port} takes no mail for {', '.join(refused)}: {why}"
+            )
 
     def _connected(self) -> smtplib.SMTP:
         way = self._way
@@ -61,8 +84,20 @@ class Mail:
         return message
 
 
+def _part(server: smtplib.SMTP) -> None:
+    """However the server takes our leave, what it has said of the mail counts."""
+    with suppress(OSError, smtplib.SMTPException):
+        server.quit()
+    server.close()
+
+
+def _answer(code: int, detail: bytes | str) -> str:
+    return f"{code} {detail.decode(errors='replace') if isinstance(detail, bytes) else detail}"
+
+
 def _said(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
-        detail = error.smtp_error
-        return f"{error.smtp_code} {detail.decode(errors='replace') if isinstance(detail, bytes) else detail}"
+        return _answer(error.smtp_code, error.smtp_error)
+    if isinstance(error, UnicodeError):  # which would repeat a part of it
+        return "user, password and addresses must be ASCII for this mail server"
     return str(error) or type(error).__name__

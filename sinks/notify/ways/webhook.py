@@ -6,9 +6,11 @@ import hmac
 import ssl
 from collections.abc import Callable
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import httpx
 
+from infra.http_request import ask
 from schemas.errors import Refused
 from sinks.notify import words
 from sinks.notify.config import Webhook
@@ -50,20 +52,20 @@ class Hook:
             "webhook-id": notice.notice_id,
             "webhook-timestamp": str(timestamp),
         }
-        verify: ssl.SSLContext | bool = True
-        if way.ca_file is not None:
-            verify = ssl.create_default_context(cafile=str(way.ca_file))
         try:
+            verify: ssl.SSLContext | bool = True
+            if way.ca_file is not None:
+                verify = ssl.create_default_context(cafile=str(way.ca_file))
             if way.secret is not None:
                 headers["webhook-signature"] = signature(key_of(way.secret.read()), notice.notice_id, timestamp, body)
-            answer = httpx.post(way.url, content=body, headers=headers, timeout=way.timeout_s, verify=verify)
+            answer = ask("POST", way.url, within_s=way.timeout_s, content=body, headers=headers, verify=verify)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, Refused) as error:
             raise Undelivered(f"{_host(way.url)}: {error or type(error).__name__}") from None
         if not answer.is_success:
             said = answer.text[:ANSWER_CHARACTERS_MAX].replace("\n", " ")
-            raise Undelivered(f"{_host(way.url)} answered {answer.status_code} {said}".rstrip())
+            raise Undelivered(f"{_host(way.url)} answered {answer.status} {said}".rstrip())
 
 
 def _host(url: str) -> str:
     """Without path and query: chat services put their secret there."""
-    return httpx.URL(url).host or url
+    return urlsplit(url).hostname or ""

@@ -1,6 +1,5 @@
 """`telltale recalibrate`. The composition root."""
 
-import getpass
 import json
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra import stack
+from infra.caller import caller
 from infra.counted import counted
 from infra.database import told_in_one_line
 from infra.options import DATABASE
@@ -41,6 +41,10 @@ def recalibrate(
     twice changes nothing, and a replay of what was calculated before does not undo it. Gross range is judged anew, by
     the limits now configured; the other tests need neighbours, and stay as they were judged (`telltale replay` judges
     everything anew).
+
+    \b
+    telltale recalibrate mast-7/Spd80 --from 2024-05-01 --dry-run
+    telltale recalibrate --station hill
     """
 
     from sinks.timescale.recalibration.selection import select
@@ -53,7 +57,7 @@ def recalibrate(
         for name in chosen.left_out:
             click.echo(f"{name}: no longer configured; left as it is", err=True)
         runs = []
-        for run in runs_of(connection, chosen, author=getpass.getuser(), dry_run=dry_run, report=_progress()):
+        for run in runs_of(connection, chosen, author=caller(), dry_run=dry_run, report=_progress()):
             runs.append(run)
             if not as_json:
                 _tell(run, dry_run=dry_run)

@@ -39,7 +39,7 @@ def select(
     connection: psycopg.Connection[Any], *, sensor: str | None, station: str | None, begin: str | None, end: str | None
 ) -> Selection:
     """`sensor` is DEVICE/CHANNEL, or CHANNEL if there is one. Raises `Refused` for what is not there."""
-    if (sensor is None) == (station is None):
+    if (sensor is None) == (station is None) or "" in {sensor, station}:  # an empty name is not all of them
         raise Refused("say which: a sensor such as mast-7/Spd80, or --station ID")
     first, last = moment(begin, option="--from"), moment(end, option="--to")
     if first and last and first >= last:
@@ -50,7 +50,7 @@ def select(
     found = connection.execute(CHOSEN, {"station": station, "sensor": sensor}).fetchall()
     if not found:
         raise Refused(f"{f'station {station}' if sensor is None else f'sensor {sensor}'}: not known to the database")
-    if sensor and len(found) > 1:
+    if sensor is not None and len(found) > 1:
         raise Refused(f"sensor {sensor}: there are several ({', '.join(row[1] for row in found[:5])}); say which")
     there = tuple(Sensor(number, name, is_angle) for number, name, active, is_angle in found if active)
     if not there:

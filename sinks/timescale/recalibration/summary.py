@@ -44,7 +44,8 @@ class Side:
         if not self.count:
             return {"mean": None, "min": None, "max": None}
         if is_angle:
-            return {"mean": math.degrees(math.atan2(self.sines, self.cosines)) % 360.0, "min": None, "max": None}
+            mean = math.degrees(math.atan2(self.sines, self.cosines)) % 360.0
+            return {"mean": mean if mean < 360.0 else 0.0, "min": None, "max": None}
         return {"mean": self.total / self.count, "min": self.min, "max": self.max}
 
 

@@ -1,6 +1,6 @@
 """What calibration applies to a sensor when, and its gross range, read from the database; and where one stretch ends.
 
-The arithmetic is the functions `calibrated` of migration 0009 and `recalibrated` of 0011.
+The arithmetic is the functions `calibrated` of migration 0009 and `recalibrated` of 0012.
 """
 
 from dataclasses import dataclass
