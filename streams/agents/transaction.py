@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from infra.client import connection
 from infra.offsets import Mark
+from infra.telling import is_fatal
 from schemas.alarms import STAGE, Alarm, alarm_event, answer_event
 from schemas.codec import Codec
 from schemas.frames import CleanFrame, DeviceState, WindowFrame
@@ -50,6 +51,7 @@ class Transactions:
         self._codec = codec
         self._number = number
         self._timeout_s = timeout_s
+        self._why: KafkaError | None = None
         self._producer = Producer(
             {
                 **connection(kafka),
@@ -63,6 +65,7 @@ class Transactions:
                 "message.max.bytes": 16 << 20,
                 "queue.buffering.max.messages": 200_000,
                 "queue.buffering.max.kbytes": 256 << 10,
+                "error_cb": self._on_error,
             }
         )
         self._producer.init_transactions(timeout_s)
@@ -166,8 +169,19 @@ class Transactions:
                 self._producer.produce(topic, value=value, key=key, partition=partition, headers=marks)
             except BufferError:  # librdkafka's queue is full: what is in it goes out meanwhile
                 self._producer.poll(0.05)
+            except KafkaException as error:
+                raise self._cause(error) from None
             else:
                 return
+
+    def _on_error(self, error: KafkaError) -> None:
+        if is_fatal(error):
+            self._why = error
+
+    def _cause(self, error: KafkaException) -> KafkaException:
+        """Why: of a producer that fails in the background (fenced, mostly), `produce` says only that it is fatal."""
+        self._producer.poll(0)
+        return error if self._why is None else KafkaException(self._why)
 
 
 def _parts(frame: CleanFrame) -> Iterable[CleanFrame]:

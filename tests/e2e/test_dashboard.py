@@ -73,6 +73,16 @@ def test_values_arrive_on_the_status_page_while_it_is_open(site: Site, people: P
     assert not otto.complaints
 
 
+def test_a_page_whose_script_comes_late_misses_nothing(site: Site, people: People) -> None:
+    site.configure("slow-1", silence_limit_s=600.0)
+    otto = people("otto")
+    otto.page.route("**/states.js", lambda route: (otto.page.wait_for_timeout(2000), route.continue_()))
+    otto.go("/stations")
+    device = otto.page.locator("tr", has_text="slow-1")
+    site.measure("slow-1", [[20.0, 21.0]])
+    device.get_by_text("2 of 2").wait_for()
+
+
 def test_a_device_falls_silent_its_alarm_is_acknowledged_here_and_seen_there(site: Site, people: People) -> None:
     otto, vera = people("otto"), people("vera")
     otto.go("/status")

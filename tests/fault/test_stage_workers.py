@@ -19,10 +19,11 @@ from infra.settle import STAGES, behind
 from schemas.devices import Device
 from schemas.errors import Unavailable
 from schemas.limits import GrossRange, Limits
-from schemas.topics import READINGS_RAW, STREAMS_GROUP
+from schemas.topics import READINGS_RAW, STREAMS_GROUP, STREAMS_STATE
 from streams.agents.devices import DeviceTable
 from streams.agents.ownership import Ownership
 from streams.agents.told import Told
+from streams.agents.transaction import Transactions
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -205,6 +206,18 @@ def test_of_two_with_one_id_the_later_fences_the_former(wire: Wire, owners: tupl
     former.open(transaction_timeout_s=20)  # as its supervisor starts it again
     with pytest.raises(KafkaException, match=r"FENCED|fenced"):
         apply(later, [frame(2)])
+
+
+def test_who_is_fenced_between_two_records_says_so(wire: Wire) -> None:
+    former, _ = (Transactions(wire.kafka, wire.codec, 0, timeout_s=20) for _ in range(2))
+
+    def records() -> Iterator[tuple[str, bytes, bytes]]:
+        while True:
+            yield STREAMS_STATE, b"d0", b""
+            time.sleep(0.02)  # the broker is asked meanwhile
+
+    with pytest.raises(KafkaException, match=r"FENCED|fenced"):
+        former.end(records(), commit=True)
 
 
 def test_offsets_that_stay_pending_do_not_keep_a_partition_closed(

@@ -114,6 +114,9 @@ export function send(message) {
 
 if (role) {
   show("wait", "connecting");
-  try { open(); } catch (error) { tellTrouble(error); }
+  // Not before the page's own script has run, which would miss the first picture; scripts have run when this is told.
+  addEventListener("DOMContentLoaded", () => {
+    try { open(); } catch (error) { tellTrouble(error); }
+  });
 }
 window.telltale = { line };
