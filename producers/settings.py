@@ -68,7 +68,8 @@ class EdgeSettings(BaseSettings):
     metrics_host: str = Field(default="127.0.0.1", description="Nobody is asked who he is: keep it on this machine.")
 
     security_protocol: Protocol | None = Field(
-        default=None, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; else as TELLTALE_KAFKA_... says."
+        default=None,
+        description="Else SASL_SSL with a username, SSL with a certificate or CA, else as TELLTALE_KAFKA_... says.",
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
@@ -98,12 +99,15 @@ class EdgeSettings(BaseSettings):
 
     def security(self) -> dict[str, Any]:
         """librdkafka's options for who we are and whom we trust; none where nothing is said. Raises `Refused`."""
-        if self.security_protocol is None:
+        has_tls = self.ssl_certificate_location or self.ssl_ca_location
+        usual: Protocol | None = "SASL_SSL" if self.sasl_username else "SSL" if has_tls else None
+        protocol = self.security_protocol or usual
+        if protocol is None:
             return {}
-        made: dict[str, Any] = {"security.protocol": self.security_protocol}
-        if self.security_protocol.startswith("SASL"):
+        made: dict[str, Any] = {"security.protocol": protocol}
+        if protocol.startswith("SASL"):
             if not (self.sasl_username and self.sasl_password):
-                raise Refused(f"security_protocol is {self.security_protocol}: sasl_username and sasl_password?")
+                raise Refused(f"security_protocol is {protocol}: sasl_username and sasl_password?")
             made |= {
                 "sasl.mechanism": self.sasl_mechanism,
                 "sasl.username": self.sasl_username,

@@ -200,7 +200,9 @@ def test_a_wrong_setting_of_the_environment_is_told_by_its_name(
     ("security", "said"),
     [
         ({"security_protocol": "SSL", "ssl_ca_location": "/nowhere/ca.pem"}, "ssl.ca.location failed"),
+        ({"ssl_ca_location": "/nowhere/ca.pem"}, "ssl.ca.location failed"),
         ({"security_protocol": "SASL_SSL", "sasl_username": "pi-1"}, "sasl_username and sasl_password?"),
+        ({"sasl_username": "pi-1"}, "security_protocol is SASL_SSL: sasl_username and sasl_password?"),
     ],
 )
 def test_an_edge_that_cannot_say_who_it_is_is_refused_and_leaves_its_spool(
