@@ -26,6 +26,11 @@ OPERATOR = "telltale-ops"
 """The stack's super user."""
 
 
+def usual_protocol(username: str | None, *, has_tls: bool) -> Protocol | None:
+    """What a client speaks where nobody says it: encrypted, as soon as it has a name or TLS files; else None."""
+    return "SASL_SSL" if username else "SSL" if has_tls else None
+
+
 class KafkaSettings(BaseSettings):
     """Who a client is, for every command and service: `TELLTALE_KAFKA_...`. An edge has settings of its own."""
 
@@ -44,8 +49,8 @@ class KafkaSettings(BaseSettings):
 
     def access(self) -> "Access":
         """Raises `Refused` for what does not fit together."""
-        usual: Protocol = "SASL_SSL" if self.username else "SSL" if self.certificate or self.ca else "PLAINTEXT"
-        protocol = self.security_protocol or usual
+        has_tls = bool(self.certificate or self.ca)
+        protocol = self.security_protocol or usual_protocol(self.username, has_tls=has_tls) or "PLAINTEXT"
         password = self._password()
         if protocol.startswith("SASL") and not (self.username and password):
             raise Refused(f"TELLTALE_KAFKA_SECURITY_PROTOCOL is {protocol}: TELLTALE_KAFKA_USERNAME and _PASSWORD?")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.client import Protocol
+from infra.client import Protocol, usual_protocol
 from infra.stack import folder
 from producers.spool.policy import Limits, WhenFull
 from schemas.errors import Refused
@@ -99,9 +99,8 @@ class EdgeSettings(BaseSettings):
 
     def security(self) -> dict[str, Any]:
         """librdkafka's options for who we are and whom we trust; none where nothing is said. Raises `Refused`."""
-        has_tls = self.ssl_certificate_location or self.ssl_ca_location
-        usual: Protocol | None = "SASL_SSL" if self.sasl_username else "SSL" if has_tls else None
-        protocol = self.security_protocol or usual
+        has_tls = bool(self.ssl_certificate_location or self.ssl_ca_location)
+        protocol = self.security_protocol or usual_protocol(self.sasl_username, has_tls=has_tls)
         if protocol is None:
             return {}
         made: dict[str, Any] = {"security.protocol": protocol}
